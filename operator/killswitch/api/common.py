@@ -1,0 +1,119 @@
+"""What all kinds share: the strict base model, field types, conditions, object metadata."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from killswitch.core import durations
+
+GROUP = "killswitch.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+ENGAGED_LABEL = f"{GROUP}/engaged"
+"""`true` on every Shutdown that locks; the admission lock selects its parameters by it."""
+GOVERNED_LABEL = f"{GROUP}/governed"
+"""`true` on the namespaces (and, while cordoned, nodes) where the admission lock applies."""
+POLICY_LABEL = f"{GROUP}/policy"
+"""Name of the policy that fired, on Shutdowns and their records."""
+SHUTDOWN_LABEL = f"{GROUP}/shutdown"
+"""Name of the Shutdown that a ShutdownRecord belongs to."""
+
+PROTECTED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "killswitch-system")
+"""Never governed, never stopped. The chart replaces the last by its own namespace."""
+
+
+class Model(BaseModel):
+    """Strict, immutable, camelCase on the wire: unknown fields are errors, not typos."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Rule:
+    """A CEL rule of a CRD schema: `expression` must hold, else users read `message`."""
+
+    def __init__(self, expression: str, message: str, *, message_is_cel: bool = False) -> None:
+        """Keep both texts; `message_is_cel` makes the message an expression too."""
+        self.expression = expression
+        self.message = message
+        self.message_is_cel = message_is_cel
+
+    def as_schema(self) -> dict[str, str]:
+        """The `x-kubernetes-validations` entry."""
+        kind = "messageExpression" if self.message_is_cel else "message"
+        return {"rule": self.expression, kind: self.message}
+
+
+def rules(*entries: Rule, **more: Any) -> ConfigDict:
+    """Model configuration that adds CEL rules (and other schema keywords) to the base one."""
+    extra = {"x-kubernetes-validations": [entry.as_schema() for entry in entries], **more}
+    return ConfigDict(json_schema_extra=extra)
+
+
+def map_list(key: str) -> dict[str, Any]:
+    """Schema keywords of a list that server-side apply merges by `key`."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+"""A Kubernetes object's name."""
+LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+LabelValue = Annotated[str, Field(max_length=63)]
+Reason = Annotated[str, Field(min_length=1, max_length=1024)]
+"""A person's words, kept for the record."""
+User = Annotated[str, Field(min_length=1, max_length=253)]
+"""A username as the API server authenticates it."""
+Duration = Annotated[str, Field(pattern=durations.PATTERN, max_length=16)]
+"""A duration such as 500ms, 30s or 1h30m."""
+Decimal = Annotated[
+    str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$", max_length=32)
+]
+"""A number as a decimal string, since Kubernetes APIs hold no floats."""
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
+"""RFC 3339, UTC."""
+
+
+class Condition(Model):
+    """One observed fact about the object, in the form of `metav1.Condition`."""
+
+    type: str = Field(max_length=64, description="What the condition is about.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(max_length=128, description="One CamelCase word from a closed list.")
+    message: str = Field(default="", max_length=4096, description="One sentence with figures.")
+    last_transition_time: Timestamp = Field(description="When status last changed.")
+    observed_generation: int = Field(default=0, ge=0, description="The generation judged.")
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(max_length=16, description="Observed facts.", json_schema_extra=map_list("type")),
+]
+
+
+class Meta(BaseModel):
+    """The part of `metadata` that killswitch reads; everything else passes through unread."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    creation_timestamp: str = Field(default="", alias="creationTimestamp")
+    deletion_timestamp: str | None = Field(default=None, alias="deletionTimestamp")
+    resource_version: str = Field(default="", alias="resourceVersion")
+
+
+class Object(BaseModel):
+    """Base of the top-level kinds: `Kind.model_validate(json)` reads one from the API."""
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+    metadata: Meta

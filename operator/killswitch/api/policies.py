@@ -1,0 +1,306 @@
+"""KillSwitchPolicy and ClusterKillSwitchPolicy: what is watched, when to stop, what and how."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from killswitch.api.common import (
+    Conditions,
+    Decimal,
+    Duration,
+    LabelKey,
+    LabelValue,
+    Model,
+    Name,
+    Object,
+    Rule,
+    Timestamp,
+    User,
+    map_list,
+    rules,
+)
+
+
+class Mode(StrEnum):
+    """What a policy may do."""
+
+    ENFORCE = "Enforce"
+    DRY_RUN = "DryRun"
+    DISABLED = "Disabled"
+
+
+class OnNoData(StrEnum):
+    """What an Unknown reading means to the quorum. There is no safe default for all hazards."""
+
+    HOLD = "Hold"
+    FIRE = "Fire"
+    ALERT = "Alert"
+
+
+class LabelSelector(Model):
+    """Objects that carry all of these labels. An empty selector is refused."""
+
+    match_labels: dict[LabelKey, LabelValue] = Field(
+        min_length=1, max_length=16, description="Labels that must all be present and equal."
+    )
+
+
+class Target(Model):
+    """Workloads that the policy may stop, by name or by labels."""
+
+    model_config = rules(
+        Rule(
+            "has(self.name) != has(self.selector)",
+            "give a target either a name or a selector",
+        )
+    )
+
+    kind: Literal["Deployment", "StatefulSet"] = Field(description="Kind of the workload.")
+    name: Name | None = Field(default=None, description="One workload by its name.")
+    selector: LabelSelector | None = Field(
+        default=None, description="Every workload with these labels, looked up when it fires."
+    )
+
+
+class ClusterTarget(Model):
+    """Workloads in named governed namespaces, whole namespaces, or nodes."""
+
+    model_config = rules(
+        Rule(
+            "self.kind == 'Node' ? !has(self.namespaces) : has(self.namespaces)",
+            "workload and Namespace targets name their namespaces; Node targets have none",
+        ),
+        Rule(
+            "self.kind == 'Namespace' ? !has(self.name) && !has(self.selector)"
+            " : has(self.name) != has(self.selector)",
+            "give a target either a name or a selector; Namespace targets have neither",
+        ),
+    )
+
+    kind: Literal["Deployment", "StatefulSet", "Namespace", "Node"] = Field(
+        description="What is stopped: workloads, everything in the namespaces, or nodes (cordon)."
+    )
+    namespaces: list[Name] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Governed namespaces, named literally since labels are others' to edit.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    name: Name | None = Field(default=None, description="One workload or node by its name.")
+    selector: LabelSelector | None = Field(
+        default=None, description="Every workload or node with these labels."
+    )
+
+
+class PrometheusSignal(Model):
+    """A PromQL measurement compared with a threshold.
+
+    The query yields a *value*, without comparison: an empty answer is then never mistaken for
+    "all is well", it is Unknown.
+    """
+
+    model_config = rules(
+        Rule(
+            "has(self.above) != has(self.below)",
+            "give exactly one of above and below",
+        )
+    )
+
+    query: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="PromQL instant query that yields the value, e.g. "
+        'sum(rate(vllm:generation_tokens_total{namespace="prod"}[1m])). No comparison in it.',
+    )
+    above: Decimal | None = Field(
+        default=None, description="Tripped when any series is greater than this."
+    )
+    below: Decimal | None = Field(
+        default=None, description="Tripped when any series is less than this."
+    )
+
+
+class Signal(Model):
+    """One named input of the policy. It answers Tripped, Clear or Unknown."""
+
+    model_config = rules(Rule("has(self.prometheus)", "give the signal a source: prometheus"))
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="Name in reports."
+    )
+    prometheus: PrometheusSignal | None = Field(default=None, description="A PromQL query, polled.")
+    max_age: Duration = Field(
+        default="1m", description="Samples older than this are Unknown (Stale)."
+    )
+    hold_down: Duration = Field(
+        default="0s",
+        alias="for",
+        description="How long it must stay tripped before it counts.",
+    )
+    on_no_data: OnNoData = Field(
+        description="What Unknown means: Hold (no vote), Fire (a vote to fire) or Alert "
+        "(no vote, and people are told). Required: no default is safe for every hazard."
+    )
+
+
+class Action(Model):
+    """What is done when the policy fires."""
+
+    type: Literal["Stop", "Cordon"] = Field(
+        default="Stop", description="Stop the targets; Cordon for nodes."
+    )
+    category: Literal["Immediate"] = Field(
+        default="Immediate",
+        description="Immediate: pods are deleted with one second of grace (stop category 0).",
+    )
+    deadline: Duration = Field(
+        default="1m",
+        description="Not verified by then: Verified=False names what is left, people are told.",
+    )
+
+
+class Limits(Model):
+    """Blast radius: a plan beyond either limit is not executed, it inhibits the policy."""
+
+    max_targets: int = Field(
+        default=10, ge=1, le=10000, description="Most workloads (or nodes) one fire may stop."
+    )
+    max_percent: int = Field(
+        default=100,
+        ge=1,
+        le=100,
+        description="Most of the workloads of these kinds in the targets' namespaces "
+        "(or of all nodes), in percent.",
+    )
+
+
+class Release(Model):
+    """Who lets go, copied into each Shutdown when it is made."""
+
+    required_approvals: int = Field(
+        default=2, ge=1, le=5, description="How many people must approve; never the requester."
+    )
+
+
+class Restore(Model):
+    """How workloads come back after release, copied into each Shutdown when it is made."""
+
+    canary_replicas: int = Field(
+        default=1, ge=1, le=100, description="Replicas of the first stage of each workload."
+    )
+    soak: Duration = Field(
+        default="30s", description="How long the canary must stay ready before the rest."
+    )
+
+
+_QUORUM_RULE = Rule(
+    "self.quorum <= size(self.signals)",
+    "'quorum ' + string(self.quorum) + ' is more than the '"
+    " + string(size(self.signals)) + ' signals'",
+    message_is_cel=True,
+)
+
+
+class PolicyTerms(Model):
+    """What both policy kinds have in common."""
+
+    mode: Mode = Field(
+        default=Mode.DRY_RUN,
+        description="Enforce acts; DryRun decides and reports, never acts; Disabled is off.",
+    )
+    signals: Annotated[list[Signal], Field(json_schema_extra=map_list("name"))] = Field(
+        min_length=1, max_length=16, description="What is watched."
+    )
+    quorum: int = Field(
+        default=1, ge=1, le=16, description="How many signals must be tripped to fire."
+    )
+    action: Action = Field(default=Action(), description="What is done.")
+    limits: Limits = Field(default=Limits(), description="The most one fire may stop.")
+    cooldown: Duration = Field(
+        default="10m", description="Least time between a release and the next fire."
+    )
+    release: Release = Field(default=Release(), description="Who lets go.")
+    restore: Restore = Field(default=Restore(), description="How it comes back.")
+    owner: User = Field(description="Person or team that answers for this policy.")
+    backup: User = Field(description="Who answers when the owner cannot be reached.")
+    risk_domain: str | None = Field(
+        default=None, max_length=63, description="Risk domain it protects against."
+    )
+    review_by: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+        max_length=10,
+        description="Date by which people look at it again.",
+    )
+
+
+class KillSwitchPolicySpec(PolicyTerms):
+    """Stops workloads of its own namespace."""
+
+    model_config = rules(
+        _QUORUM_RULE,
+        Rule("self.action.type == 'Stop'", "a KillSwitchPolicy stops workloads: action.type Stop"),
+    )
+
+    targets: list[Target] = Field(
+        min_length=1,
+        max_length=32,
+        description="Workloads of this namespace.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class ClusterKillSwitchPolicySpec(PolicyTerms):
+    """Stops workloads in named namespaces, whole namespaces, or cordons nodes."""
+
+    model_config = rules(
+        _QUORUM_RULE,
+        Rule(
+            "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
+            "Node targets go with action.type Cordon, all others with Stop",
+        ),
+    )
+
+    targets: list[ClusterTarget] = Field(
+        min_length=1,
+        max_length=32,
+        description="What is stopped.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class SignalStatus(Model):
+    """The last reading of one signal."""
+
+    name: str = Field(max_length=63, description="Name of the signal.")
+    verdict: Literal["Tripped", "Clear", "Unknown"] = Field(description="What it says.")
+    reason: str = Field(default="", max_length=64, description="Why it is Unknown.")
+    value: str = Field(default="", max_length=64, description="The value that was compared.")
+    message: str = Field(default="", max_length=1024, description="In one sentence.")
+    observed_at: Timestamp | None = Field(default=None, description="When it was read.")
+
+
+class PolicyStatus(Model):
+    """What is observed about a policy."""
+
+    observed_generation: int = Field(default=0, ge=0, description="The generation last judged.")
+    conditions: Conditions = []
+    signals: Annotated[
+        list[SignalStatus], Field(max_length=16, json_schema_extra=map_list("name"))
+    ] = Field(default=[], description="The last reading of each signal.")
+
+
+class KillSwitchPolicy(Object):
+    """Watches signals and stops workloads of its namespace when they trip."""
+
+    spec: KillSwitchPolicySpec
+    status: PolicyStatus = PolicyStatus()
+
+
+class ClusterKillSwitchPolicy(Object):
+    """Watches signals and stops namespaces or workloads, or cordons nodes, when they trip."""
+
+    spec: ClusterKillSwitchPolicySpec
+    status: PolicyStatus = PolicyStatus()

@@ -1,0 +1,85 @@
+"""ShutdownRecord: evidence and what was there, written once, kept apart from the small lock."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from killswitch.api.common import Model, Name, Object, Rule, Timestamp, rules
+
+
+class SignalEvidence(Model):
+    """One signal's vote at the moment of decision."""
+
+    name: str = Field(max_length=63, description="Name of the signal.")
+    verdict: Literal["Tripped", "Clear", "Unknown"] = Field(description="What it said.")
+    counted: bool = Field(description="Whether it counted towards the quorum.")
+    reason: str = Field(default="", max_length=64, description="Why it was Unknown.")
+    value: str = Field(default="", max_length=64, description="The value compared.")
+    threshold: str = Field(default="", max_length=64, description="E.g. `> 5000`.")
+    query: str = Field(default="", max_length=4096, description="The query asked.")
+    sampled_at: Timestamp | None = Field(default=None, description="Time of the oldest sample.")
+    read_at: Timestamp | None = Field(default=None, description="When the answer came.")
+    message: str = Field(default="", max_length=1024, description="In one sentence.")
+
+
+class Evidence(Model):
+    """Why it was stopped; its digest stands in the Shutdown's immutable spec."""
+
+    decided_at: Timestamp = Field(description="When the decision fell.")
+    decided_by: str = Field(max_length=253, description="Replica or person that decided.")
+    quorum: str = Field(max_length=32, description="Votes, e.g. `2 of 3, 2 required`.")
+    signals: list[SignalEvidence] = Field(
+        default=[],
+        max_length=16,
+        description="Every vote.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    summary: str = Field(default="", max_length=1024, description="The decision in a sentence.")
+
+
+class TargetRecord(Model):
+    """What one workload (or node) was before it was touched. Absent is a value."""
+
+    kind: Literal["Deployment", "StatefulSet", "Node"] = Field(description="Kind.")
+    name: Name = Field(description="Name.")
+    uid: str = Field(max_length=64, description="uid then.")
+    generation: int = Field(default=0, ge=0, description="Generation then.")
+    template_digest: str = Field(default="", max_length=71, description="Of the pod template.")
+    replicas: int | None = Field(
+        default=None, ge=0, description="`spec.replicas` then; absent means the default of 1."
+    )
+    unschedulable: bool | None = Field(
+        default=None, description="Whether the node was cordoned already: then it stays so."
+    )
+
+
+class ShutdownRecordSpec(Model):
+    """Evidence, or a chunk of targets with what was there."""
+
+    model_config = rules(
+        Rule("self == oldSelf", "a ShutdownRecord is written once"),
+        Rule(
+            "has(self.evidence) != has(self.targets)",
+            "a ShutdownRecord holds either evidence or targets",
+        ),
+    )
+
+    shutdown: Name = Field(description="Name of the Shutdown or ClusterShutdown it belongs to.")
+    shutdown_kind: Literal["Shutdown", "ClusterShutdown"] = Field(
+        default="Shutdown", description="Its kind."
+    )
+    shutdown_uid: str = Field(max_length=64, description="Its uid.")
+    evidence: Evidence | None = Field(default=None, description="Why it was stopped.")
+    targets: list[TargetRecord] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="What was there.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class ShutdownRecord(Object):
+    """Facts about one Shutdown, written once."""
+
+    spec: ShutdownRecordSpec

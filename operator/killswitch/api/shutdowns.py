@@ -1,0 +1,242 @@
+"""Shutdown and ClusterShutdown: one stop, its lock, its approvals, its restore."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from killswitch.api.common import (
+    Conditions,
+    Duration,
+    LabelKey,
+    LabelValue,
+    Model,
+    Name,
+    Object,
+    Reason,
+    Rule,
+    Timestamp,
+    User,
+    rules,
+)
+from killswitch.api.policies import Restore
+
+LockKey = Annotated[str, Field(min_length=1, max_length=317)]
+
+
+class PolicyReference(Model):
+    """The policy that fired, as it was then."""
+
+    kind: Literal["KillSwitchPolicy", "ClusterKillSwitchPolicy"] = Field(
+        description="Kind of the policy."
+    )
+    name: Name = Field(description="Name of the policy.")
+    uid: str = Field(max_length=64, description="uid of the policy.")
+    generation: int = Field(ge=0, description="Generation that decided.")
+    episode: int = Field(ge=1, description="Which firing of this policy it is.")
+
+
+class Approval(Model):
+    """One person's consent to release."""
+
+    reason: Reason = Field(description="Why it is safe to let go.")
+
+
+class RestoreRequest(Model):
+    """A person's order to bring back what was stopped."""
+
+    by: User = Field(description="Who asks: the own username.")
+    reason: Reason = Field(description="Why now.")
+    accept_drift: bool = Field(
+        default=False,
+        description="Restore workloads whose template or identity changed meanwhile, too.",
+    )
+
+
+class Scope(Model):
+    """Locks without naming workloads: for a person's stop, and for copies under other names."""
+
+    model_config = rules(
+        Rule(
+            "(has(self.wholeNamespace) && self.wholeNamespace) != has(self.podLabels)",
+            "a scope is either wholeNamespace: true or podLabels",
+        )
+    )
+
+    whole_namespace: bool | None = Field(default=None, description="Everything in the namespace.")
+    pod_labels: dict[LabelKey, LabelValue] | None = Field(
+        default=None, min_length=1, max_length=16, description="Pods with all of these labels."
+    )
+
+
+_IMMUTABLE = (
+    "requestedBy",
+    "reason",
+    "requiredApprovals",
+    "category",
+    "deadline",
+    "restorePolicy",
+)
+
+
+def _unchanged(field: str, *, optional: bool) -> Rule:
+    """The field is the same before and after; optional ones may not appear or vanish either."""
+    same = f"self.{field} == oldSelf.{field}"
+    if optional:
+        same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
+    return Rule(same, f"{field} is immutable: people must be able to trust what engaged")
+
+
+_LIFECYCLE_RULES = (
+    *(_unchanged(field, optional=False) for field in _IMMUTABLE),
+    _unchanged("policy", optional=True),
+    _unchanged("evidenceDigest", optional=True),
+    Rule(
+        "!has(oldSelf.approvals) || (has(self.approvals)"
+        " && oldSelf.approvals.all(k, k in self.approvals"
+        " && self.approvals[k] == oldSelf.approvals[k]))",
+        "approvals are append-only",
+    ),
+    Rule(
+        "!has(oldSelf.restore) || (has(self.restore) && self.restore == oldSelf.restore"
+        " || has(self.restore) && self.restore.by == oldSelf.restore.by"
+        " && self.restore.reason == oldSelf.restore.reason"
+        " && !oldSelf.restore.acceptDrift && self.restore.acceptDrift)",
+        "restore is set once; afterwards only acceptDrift may be turned on",
+    ),
+)
+
+
+class ShutdownTerms(Model):
+    """What both kinds of Shutdown have in common."""
+
+    requested_by: User = Field(
+        description="Who engages: the requester's own username, checked by the API server."
+    )
+    reason: Reason = Field(description="Why, shown to everyone whom the lock denies.")
+    required_approvals: int = Field(
+        ge=1, le=5, description="The lock holds while fewer people have approved."
+    )
+    category: Literal["Immediate"] = Field(
+        default="Immediate", description="Stop category 0: pods get one second of grace."
+    )
+    deadline: Duration = Field(
+        default="1m", description="Not verified by then: what is left is named."
+    )
+    restore_policy: Restore = Field(default=Restore(), description="How it comes back.")
+    policy: PolicyReference | None = Field(
+        default=None, description="The policy that fired; absent when a person engaged."
+    )
+    evidence_digest: str | None = Field(
+        default=None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        max_length=71,
+        description="Digest of the evidence record, fixed at the moment of decision.",
+    )
+    approvals: dict[User, Approval] | None = Field(
+        default=None,
+        max_length=8,
+        description="Who consents to release, by username; append-only, the own name only.",
+    )
+    restore: RestoreRequest | None = Field(
+        default=None, description="Set once, after release, by someone with the verb restore."
+    )
+
+
+class ShutdownSpec(ShutdownTerms):
+    """A stop within one namespace."""
+
+    model_config = rules(
+        *_LIFECYCLE_RULES,
+        Rule("has(self.locks) || has(self.scope)", "a Shutdown needs locks, a scope, or both"),
+        _unchanged("locks", optional=True),
+        _unchanged("scope", optional=True),
+    )
+
+    locks: dict[LockKey, Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4000,
+        description="What is held: `deployments.apps/name` or `uid/…` of an owner. A map, "
+        "since looking up a key costs the same however many there are. The value is free text.",
+    )
+    scope: Scope | None = Field(default=None, description="What is held without naming it.")
+
+
+class ClusterShutdownSpec(ShutdownTerms):
+    """A stop of whole namespaces, or of nodes."""
+
+    model_config = rules(
+        *_LIFECYCLE_RULES,
+        Rule(
+            "has(self.namespaces) != has(self.nodes)",
+            "a ClusterShutdown holds either namespaces or nodes",
+        ),
+        _unchanged("namespaces", optional=True),
+        _unchanged("nodes", optional=True),
+    )
+
+    namespaces: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Governed namespaces held as a whole, by name; the value is free text.",
+    )
+    nodes: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4000,
+        description="Nodes held cordoned, by name; the value is free text.",
+    )
+
+
+class Leftover(Model):
+    """A pod that is not gone."""
+
+    namespace: Name = Field(description="Namespace of the pod.")
+    pod: Name = Field(description="Name of the pod.")
+    node: str = Field(default="", max_length=253, description="Where it runs, if scheduled.")
+
+
+class Stages(Model):
+    """When each stage of the stop was reached, as observed by who did it."""
+
+    decided: Timestamp | None = Field(default=None, description="The decision to stop.")
+    locked: Timestamp | None = Field(default=None, description="The Shutdown was accepted.")
+    deleted: Timestamp | None = Field(default=None, description="Every pod delete was accepted.")
+    recorded: Timestamp | None = Field(default=None, description="What was there was stored.")
+    scaled: Timestamp | None = Field(default=None, description="Every workload was scaled to 0.")
+    proven: Timestamp | None = Field(default=None, description="A dry-run restart was denied.")
+    stopped: Timestamp | None = Field(default=None, description="No pod left in an etcd list.")
+
+
+class ShutdownStatus(Model):
+    """What is observed about a stop."""
+
+    observed_generation: int = Field(default=0, ge=0, description="The generation last judged.")
+    conditions: Conditions = []
+    targets: int = Field(default=0, ge=0, description="Workloads (or nodes) held.")
+    pods: int = Field(default=0, ge=0, description="Pods that were there.")
+    remaining: int = Field(default=0, ge=0, description="Pods not yet gone.")
+    approvals: str = Field(default="", max_length=8, description="Approvals given / required.")
+    elapsed: str = Field(default="", max_length=32, description="Decision to verified.")
+    stages: Stages = Field(default=Stages(), description="When each stage was reached.")
+    leftovers: list[Leftover] = Field(
+        default=[],
+        max_length=20,
+        description="The first pods that are not gone, with their nodes.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Shutdown(Object):
+    """One stop within a namespace; while engaged it is the lock itself."""
+
+    spec: ShutdownSpec
+    status: ShutdownStatus = ShutdownStatus()
+
+
+class ClusterShutdown(Object):
+    """One stop of whole namespaces or nodes; while engaged it is the lock itself."""
+
+    spec: ClusterShutdownSpec
+    status: ShutdownStatus = ShutdownStatus()

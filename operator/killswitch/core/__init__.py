@@ -1,0 +1,1 @@
+"""The pure heart: values and rules, standard library only, no I/O, clock or randomness."""

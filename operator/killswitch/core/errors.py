@@ -1,0 +1,62 @@
+"""Every error killswitch raises on purpose.
+
+KillSwitchError
+├── InvalidPolicyError     a policy that cannot work; names the field and the cure
+├── RefusedError           the API server said no (403, admission, 422); carries its message
+├── ConflictError          409: the object exists or changed meanwhile
+├── NotFoundError          404
+├── ExpiredError           410: the resource version is too old; list again
+├── OverloadedError        429: slow down; carries the seconds to wait
+├── UnavailableError       no answer, 5xx, broken connection: nothing is known
+└── TransitionError        the switch was given an event its state does not expect
+"""
+
+
+class KillSwitchError(Exception):
+    """Base of all errors above."""
+
+
+class InvalidPolicyError(KillSwitchError):
+    """A policy that cannot work: `field` is its path, `cure` what to write instead."""
+
+    def __init__(self, field: str, problem: str, cure: str) -> None:
+        super().__init__(f"{field}: {problem}; {cure}")
+        self.field = field
+        self.problem = problem
+        self.cure = cure
+
+
+class RefusedError(KillSwitchError):
+    """The API server refused: authorization, admission or schema. `code` is its status."""
+
+    def __init__(self, message: str, code: int = 403) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConflictError(KillSwitchError):
+    """The object already exists, or changed since it was read."""
+
+
+class NotFoundError(KillSwitchError):
+    """The object is not there."""
+
+
+class ExpiredError(KillSwitchError):
+    """The resource version is too old to continue from."""
+
+
+class OverloadedError(KillSwitchError):
+    """The API server asks to wait `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnavailableError(KillSwitchError):
+    """No usable answer: whether the request took effect is unknown."""
+
+
+class TransitionError(KillSwitchError):
+    """An event that the switch's state table has no entry for."""
