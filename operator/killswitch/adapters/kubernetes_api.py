@@ -1,0 +1,299 @@
+"""Port `Cluster` over aiohttp with a bounded pool of warm connections.
+
+Used by the reactor, the manager and the command line. All network passes through `_request` and
+`watch`; every failure becomes one of `core.errors` in `_failure`, so nobody else looks at status
+codes. Nothing here retries: whoever calls knows what a repetition would mean.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from killswitch.adapters.credentials import Credentials
+from killswitch.core.errors import (
+    ConflictError,
+    ExpiredError,
+    KillSwitchError,
+    NotFoundError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+)
+from killswitch.core.kinds import Resource
+from killswitch.ports import Change, Json, Page
+
+_MERGE = "application/merge-patch+json"
+_APPLY = "application/apply-patch+yaml"
+_JSON = "application/json"
+_PAGE = "500"
+_WATCH_SECONDS = 290
+"""How long the server keeps a watch open: below the usual five minutes of load balancers."""
+_SILENCE = 70.0
+"""Seconds without a byte (bookmarks come every minute) after which a watch counts as dead."""
+
+
+class KubernetesApi:
+    """The API server behind one set of credentials. Use as an async context manager."""
+
+    def __init__(self, credentials: Credentials, *, connections: int = 64) -> None:
+        """Nothing is connected yet; `connections` bounds the requests in flight."""
+        self.credentials = credentials
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open the pool."""
+        connector = aiohttp.TCPConnector(
+            limit=0,  # bounded by the semaphore below: watches must not use up request slots
+            ssl=self.credentials.tls or False,
+            keepalive_timeout=85,
+        )
+        self._slots = asyncio.Semaphore(self._connections)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            # Proxy and netrc look-ups go to a thread pool at each request (measured: up to 20 s
+            # behind a busy executor).
+            trust_env=False,
+            auto_decompress=True,
+            skip_auto_headers={"User-Agent", "Accept-Encoding"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def warm(self, count: int) -> int:
+        """Open up to `count` connections by harmless requests; how many of them answered."""
+        pings = (self._request("GET", "/readyz", within=2.0) for _ in range(count))
+        answers = await asyncio.gather(*pings, return_exceptions=True)
+        return sum(not isinstance(answer, BaseException) for answer in answers)
+
+    async def version(self) -> Json:
+        """What `/version` says."""
+        return await self._request("GET", "/version")
+
+    async def whoami(self) -> str:
+        """The username that the API server sees."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        answer = await self._request("POST", path, body=body)
+        return str(answer["status"]["userInfo"]["username"])
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """The object; NotFoundError if it is not there."""
+        return await self._request("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Page:
+        """All objects, read from etcd and not from a cache, in pages."""
+        query = {"limit": _PAGE, "labelSelector": labels, "fieldSelector": fields}
+        items: list[Json] = []
+        while True:
+            answer = await self._request("GET", resource.path(namespace), query=query)
+            for item in answer.get("items") or ():
+                # Lists leave these out of their items; objects should look alike everywhere.
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", resource.kind)
+                items.append(item)
+            metadata = answer["metadata"]
+            if not metadata.get("continue"):
+                return Page(items, metadata["resourceVersion"])
+            query = {**query, "continue": metadata["continue"]}
+            # A large list must not keep a stop waiting.
+            await asyncio.sleep(0)
+
+    async def watch(
+        self, resource: Resource, version: str, namespace: str = "", *, fields: str = ""
+    ) -> AsyncIterator[Change]:
+        """Changes after `version`, until the server closes; ExpiredError if it is too old."""
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+            "fieldSelector": fields,
+        }
+        timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_SILENCE)
+        with _mapped():
+            async with self._open().request(
+                "GET",
+                self._url(resource.path(namespace), query),
+                headers=self._headers(),
+                timeout=timeout,
+            ) as response:
+                if response.status != 200:
+                    raise _failure(response.status, await response.read(), response.headers)
+                async for line in _lines(response.content):
+                    yield _change(line)
+
+    async def create(
+        self, resource: Resource, body: Json, namespace: str = "", *, dry_run: bool = False
+    ) -> Json:
+        """The created object; ConflictError if the name is taken."""
+        query = {"dryRun": "All"} if dry_run else {}
+        return await self._request("POST", resource.path(namespace), body=body, query=query)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """The object after a JSON merge patch."""
+        path = resource.path(namespace, name, subresource)
+        query = {"dryRun": "All"} if dry_run else {}
+        return await self._request("PATCH", path, body=body, query=query, content=_MERGE)
+
+    async def apply(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        manager: str,
+    ) -> Json:
+        """The object after a forced server-side apply as this field manager."""
+        whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        path = resource.path(namespace, name, subresource)
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._request("PATCH", path, body=whole, query=query, content=_APPLY)
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        grace: int | None = None,
+        uid: str = "",
+    ) -> None:
+        """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
+        options: Json = {}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        await self._request("DELETE", resource.path(namespace, name), body=options)
+
+    async def delete_collection(
+        self, resource: Resource, namespace: str, *, grace: int | None = None
+    ) -> None:
+        """Deletion of all objects of the namespace accepted."""
+        options: Json = {} if grace is None else {"gracePeriodSeconds": grace}
+        await self._request("DELETE", resource.path(namespace), body=options, within=60.0)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        query: dict[str, str] | None = None,
+        content: str = _JSON,
+        within: float = 10.0,
+    ) -> Json:
+        data = None if body is None else orjson.dumps(body)
+        with _mapped():
+            async with (
+                self._slots,
+                self._open().request(
+                    method,
+                    self._url(path, query or {}),
+                    data=data,
+                    headers=self._headers(content),
+                    timeout=aiohttp.ClientTimeout(total=within, connect=5),
+                ) as response,
+            ):
+                raw = await response.read()
+                if response.status >= 300:
+                    raise _failure(response.status, raw, response.headers)
+        answer = orjson.loads(raw) if raw[:1] == b"{" else {}
+        return answer if isinstance(answer, dict) else {}
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise UnavailableError("the client is not open")
+        return self._session
+
+    def _url(self, path: str, query: dict[str, str]) -> URL:
+        key = path if not query else f"{path}?{sorted(query.items())}"
+        known = self._urls.get(key)
+        if known is None:
+            given = {name: value for name, value in query.items() if value}
+            known = URL(self.credentials.server + path, encoded=True).with_query(given)
+            if not query:  # plain paths come again; queries with versions never do
+                if len(self._urls) > 20_000:
+                    self._urls.clear()
+                self._urls[key] = known
+        return known
+
+    def _headers(self, content: str = _JSON) -> dict[str, str]:
+        authorization = self.credentials.authorization()
+        headers = {"Content-Type": content, "Accept": _JSON, "User-Agent": "killswitch"}
+        return {**headers, "Authorization": authorization} if authorization else headers
+
+
+@contextlib.contextmanager
+def _mapped() -> Any:
+    """Errors of the connection as UnavailableError."""
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        text = str(error) or type(error).__name__
+        raise UnavailableError(f"no answer from the API server: {text}") from error
+
+
+def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
+    """The error that an HTTP status and a Status object amount to."""
+    message = raw.decode("utf-8", "replace")[:2000]
+    with contextlib.suppress(ValueError):
+        decoded = orjson.loads(raw)
+        if isinstance(decoded, dict):
+            message = str(decoded.get("message", message))
+    match status:
+        case 404:
+            return NotFoundError(message)
+        case 409:
+            return ConflictError(message)
+        case 410:
+            return ExpiredError(message)
+        case 429:
+            after = headers.get("Retry-After", "1")
+            return OverloadedError(message, float(after) if after.isdigit() else 1.0)
+        case code if 400 <= code < 500:
+            return RefusedError(message, code)
+        case _:
+            return UnavailableError(f"{status}: {message}")
+
+
+def _change(line: bytes) -> Change:
+    event = orjson.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise _failure(int(status.get("code", 500)), orjson.dumps(status), {})
+    return Change(event["type"], event["object"])
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length; aiohttp's own reader refuses objects beyond its buffer."""
+    rest = b""
+    async for chunk in stream.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line

@@ -1,0 +1,118 @@
+"""A policy in core terms: what the engine evaluates and the planner expands.
+
+`compiled` is total for every policy that the CRD schema accepts; what the schema cannot see
+(PromQL, infinite thresholds) it refuses with InvalidPolicyError naming the field and the cure.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from killswitch.api.policies import (
+    ClusterKillSwitchPolicy,
+    ClusterTarget,
+    KillSwitchPolicy,
+    Mode,
+    Signal,
+    Target,
+)
+from killswitch.core import durations
+from killswitch.core.errors import InvalidPolicyError
+from killswitch.core.plans import TargetQuery
+from killswitch.core.quorum import Meaning, VotingRule
+from killswitch.core.readings import Threshold
+
+AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSignal:
+    """One signal, ready to be asked and judged."""
+
+    name: str
+    query: str
+    threshold: Threshold
+    max_age: float
+    rule: VotingRule
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    mode: Mode
+    queries: tuple[TargetQuery, ...]
+    signals: tuple[CompiledSignal, ...]
+    quorum: int
+    max_targets: int
+    max_percent: int
+    cooldown: float
+    source: AnyPolicy
+
+    @property
+    def rules(self) -> tuple[VotingRule, ...]:
+        """How its signals vote."""
+        return tuple(signal.rule for signal in self.signals)
+
+    def __str__(self) -> str:
+        """`KillSwitchPolicy prod/vllm` or `ClusterKillSwitchPolicy gpu`."""
+        place = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {place}{self.name}"
+
+
+def compiled(policy: AnyPolicy) -> CompiledPolicy:
+    """The policy in core terms; InvalidPolicyError where it cannot work."""
+    spec, metadata = policy.spec, policy.metadata
+    queries = [query for target in spec.targets for query in _queries(target, metadata.namespace)]
+    return CompiledPolicy(
+        kind=type(policy).__name__,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        mode=spec.mode,
+        queries=tuple(queries),
+        signals=tuple(_signal(each) for each in spec.signals),
+        quorum=spec.quorum,
+        max_targets=spec.limits.max_targets,
+        max_percent=spec.limits.max_percent,
+        cooldown=durations.seconds(spec.cooldown),
+        source=policy,
+    )
+
+
+def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQuery]:
+    labels = None if target.selector is None else target.selector.match_labels
+    places = [namespace] if isinstance(target, Target) else target.namespaces or [""]
+    for place in places:
+        yield TargetQuery(target.kind, place, target.name, labels)
+
+
+def _signal(signal: Signal) -> CompiledSignal:
+    source = signal.prometheus
+    where = f"spec.signals[{signal.name}]"
+    if source is None:
+        raise InvalidPolicyError(where, "has no source", "add prometheus: {query: …}")
+    threshold = Threshold(
+        above=_number(f"{where}.prometheus.above", source.above),
+        below=_number(f"{where}.prometheus.below", source.below),
+    )
+    meaning = Meaning(signal.on_no_data.value)
+    rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down))
+    return CompiledSignal(
+        signal.name, source.query, threshold, durations.seconds(signal.max_age), rule
+    )
+
+
+def _number(field: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    value = float(text)
+    if not math.isfinite(value):
+        raise InvalidPolicyError(field, f"{text} is too large", "write a finite number")
+    return value

@@ -1,0 +1,56 @@
+"""Kinds as data: where they live in the API, and how each is stopped and restored."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource of the Kubernetes API."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`apps/v1`, or `v1` for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def key(self) -> str:
+        """`deployments.apps`: the resource part of lock keys, as the admission policy writes it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of the collection, the object or its subresource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        place = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
+        tail = "".join(f"/{part}" for part in (self.plural, name, subresource) if part)
+        return f"{root}{place}{tail}"
+
+
+PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+EVENTS = Resource("", "v1", "events", "Event")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+STATEFULSETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
+REPLICASETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+_GROUP, _VERSION = "killswitch.dev", "v1alpha1"
+POLICIES = Resource(_GROUP, _VERSION, "killswitchpolicies", "KillSwitchPolicy")
+CLUSTER_POLICIES = Resource(
+    _GROUP, _VERSION, "clusterkillswitchpolicies", "ClusterKillSwitchPolicy", namespaced=False
+)
+SHUTDOWNS = Resource(_GROUP, _VERSION, "shutdowns", "Shutdown")
+CLUSTER_SHUTDOWNS = Resource(
+    _GROUP, _VERSION, "clustershutdowns", "ClusterShutdown", namespaced=False
+)
+RECORDS = Resource(_GROUP, _VERSION, "shutdownrecords", "ShutdownRecord")
+BYPASSES = Resource(_GROUP, _VERSION, "bypasses", "Bypass")
+
+WORKLOADS = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS)}
+"""Kinds that a policy can name; all of them are stopped through `/scale`."""

@@ -1,0 +1,241 @@
+"""Plans: what a stop would touch, and what it refuses to touch and why. Plan = execution.
+
+`for_policy` expands a policy's targets; `for_locks` reads back what an existing Shutdown holds,
+so that a second reactor, or one that starts later, finishes exactly what was engaged. Both give
+the same `Stop` value, which the reactor executes and the command line prints.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from killswitch.core.inventory import Inventory, Node, Pod, Workload
+from killswitch.core.kinds import REPLICASETS, WORKLOADS
+
+
+class Refusal(StrEnum):
+    """Why something that matched is not part of the plan."""
+
+    PROTECTED = "Protected"  # kube-system, the operator's own namespace, control plane nodes
+    UNGOVERNED = "Ungoverned"  # the lock does not apply there, so a stop would not hold
+    NOT_FOUND = "NotFound"  # nothing of that name or label exists
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One thing the plan leaves alone."""
+
+    what: str
+    reason: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class TargetQuery:
+    """One entry of a policy's `targets`, in core terms. Node targets have no namespace."""
+
+    kind: str
+    namespace: str = ""
+    name: str | None = None
+    labels: Mapping[str, str] | None = None
+
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether an object of the right kind is meant. No name and no labels means all."""
+        if self.name is not None:
+            return name == self.name
+        return self.labels is None or _carries(labels, self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One Shutdown's worth of work. `namespace` is empty for nodes."""
+
+    namespace: str
+    targets: tuple[Workload, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    locks: Mapping[str, str] = field(default_factory=dict)
+    whole_namespace: bool = False
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs requested by the pods that would stop."""
+        return sum(pod.gpus for pod in self.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All stops of one fire, what was refused, and how many could have matched at most."""
+
+    stops: tuple[Stop, ...]
+    refused: tuple[Refused, ...] = ()
+    eligible: int = 0
+    """Workloads of these kinds in these namespaces, or nodes: what percentages refer to."""
+
+    @property
+    def count(self) -> int:
+        """Workloads and nodes that would stop."""
+        return sum(len(stop.targets) + len(stop.nodes) for stop in self.stops)
+
+    @property
+    def percent(self) -> float:
+        """Share of the eligible that would stop; 0 when nothing is eligible."""
+        return 100 * self.count / self.eligible if self.eligible else 0.0
+
+    @property
+    def pods(self) -> int:
+        """Pods that would stop."""
+        return sum(len(stop.pods) for stop in self.stops)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that would fall idle."""
+        return sum(stop.gpus for stop in self.stops)
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """Where killswitch may act at all."""
+
+    protected: frozenset[str]
+    governed_label: str
+
+    def refusal(self, namespace: str, inventory: Inventory) -> Refusal | None:
+        """Why nothing may be stopped in this namespace, or None."""
+        if namespace in self.protected:
+            return Refusal.PROTECTED
+        labels = inventory.namespaces.get(namespace, {})
+        return None if labels.get(self.governed_label) == "true" else Refusal.UNGOVERNED
+
+
+def for_policy(
+    queries: Sequence[TargetQuery], inventory: Inventory, boundaries: Boundaries
+) -> Plan:
+    """What a policy with these targets would stop now."""
+    if all(query.kind == "Node" for query in queries):
+        return _nodes(queries, inventory)
+    stops, refused, eligible = [], [], 0
+    for namespace in dict.fromkeys(query.namespace for query in queries):
+        reason = boundaries.refusal(namespace, inventory)
+        if reason is not None:
+            refused.append(Refused(f"namespace {namespace}", reason))
+            continue
+        here = [query for query in queries if query.namespace == namespace]
+        kinds = None if any(q.kind == "Namespace" for q in here) else {q.kind for q in here}
+        eligible += sum(kinds is None or w.kind in kinds for w in inventory.workloads(namespace))
+        if kinds is None:
+            stops.append(whole_namespace(namespace, inventory))
+            continue
+        targets, missing = _match(here, inventory)
+        refused += missing
+        if targets:
+            stops.append(_stop(namespace, targets, inventory))
+    return Plan(tuple(stops), tuple(refused), eligible)
+
+
+def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) -> Stop:
+    """What an engaged Shutdown with these lock keys holds now, under any of its keys."""
+    targets = [
+        workload
+        for workload in inventory.workloads(namespace)
+        if lock_key(workload) in locks or f"uid/{workload.uid}" in locks
+    ]
+    stop = _stop(namespace, targets, inventory)
+    owners = [key.removeprefix("uid/") for key in locks if key.startswith("uid/")]
+    pods = {pod.uid: pod for pod in (*stop.pods, *inventory.pods_of(owners))}
+    return Stop(namespace, stop.targets, tuple(pods.values()), locks)
+
+
+def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
+    """What a Shutdown with a `podLabels` scope holds: pods only, whoever owns them."""
+    pods = [pod for pod in inventory.pods_in(namespace) if _carries(pod.labels, labels)]
+    return Stop(namespace, pods=tuple(pods))
+
+
+def whole_namespace(namespace: str, inventory: Inventory) -> Stop:
+    """Everything in a namespace."""
+    targets = tuple(inventory.workloads(namespace))
+    pods = tuple(inventory.pods_in(namespace))
+    return Stop(namespace, targets, pods, whole_namespace=True)
+
+
+def merge(first: Stop, second: Stop) -> Stop:
+    """Both stops of one namespace as one."""
+    targets = {each.uid: each for each in (*first.targets, *second.targets)}
+    pods = {each.uid: each for each in (*first.pods, *second.pods)}
+    return Stop(
+        first.namespace,
+        tuple(targets.values()),
+        tuple(pods.values()),
+        {**first.locks, **second.locks},
+        first.whole_namespace or second.whole_namespace,
+    )
+
+
+def lock_key(workload: Workload) -> str:
+    """The key that holds a workload by name, as the admission policy computes it."""
+    return f"{WORKLOADS[workload.kind].key}/{workload.name}"
+
+
+def owner_uids(workload: Workload, inventory: Inventory) -> list[str]:
+    """The uids whose pods belong to the workload: its own and its ReplicaSets'."""
+    return [workload.uid, *(child.uid for child in inventory.children(workload.uid))]
+
+
+def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> Stop:
+    chosen = tuple(targets)
+    locks: dict[str, str] = {}
+    owners: list[str] = []
+    for workload in chosen:
+        label = f"{workload.kind}/{workload.name}"[:64]
+        locks[lock_key(workload)] = label
+        for child in inventory.children(workload.uid):
+            locks[f"{REPLICASETS.key}/{child.name}"] = label
+        uids = owner_uids(workload, inventory)
+        locks |= {f"uid/{uid}": label for uid in uids}
+        owners += uids
+    return Stop(namespace, chosen, tuple(inventory.pods_of(owners)), locks)
+
+
+def _match(
+    queries: Sequence[TargetQuery], inventory: Inventory
+) -> tuple[list[Workload], list[Refused]]:
+    found: dict[str, Workload] = {}
+    missing = []
+    for query in queries:
+        hits = [
+            workload
+            for workload in inventory.workloads(query.namespace, query.kind)
+            if query.matches(workload.name, workload.labels)
+        ]
+        found |= {workload.uid: workload for workload in hits}
+        if not hits:
+            missing.append(Refused(_describe(query), Refusal.NOT_FOUND))
+    return list(found.values()), missing
+
+
+def _nodes(queries: Sequence[TargetQuery], inventory: Inventory) -> Plan:
+    found: dict[str, Node] = {}
+    refused = []
+    for query in queries:
+        hits = [n for n in inventory.nodes.values() if query.matches(n.name, n.labels)]
+        if not hits:
+            refused.append(Refused(_describe(query), Refusal.NOT_FOUND))
+        for node in hits:
+            if node.control_plane:
+                refused.append(Refused(f"node {node.name}", Refusal.PROTECTED))
+            else:
+                found[node.name] = node
+    stops = (Stop("", nodes=tuple(found.values())),) if found else ()
+    return Plan(stops, tuple(refused), len(inventory.nodes))
+
+
+def _describe(query: TargetQuery) -> str:
+    place = f" in {query.namespace}" if query.namespace else ""
+    if query.name is not None:
+        return f"{query.kind} {query.name}{place}"
+    labels = ",".join(f"{key}={value}" for key, value in sorted((query.labels or {}).items()))
+    return f"{query.kind} with {labels}{place}"
+
+
+def _carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in wanted.items())

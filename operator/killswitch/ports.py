@@ -1,0 +1,136 @@
+"""What the flows need from the outside, as Protocols. Adapters and fakes bear the same names.
+
+Kubernetes objects cross the `Cluster` port as the JSON they are: one narrow seam with trivial
+doubles, projected to core values right behind it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from killswitch.core.kinds import Resource
+from killswitch.core.readings import Answer, NoAnswer
+
+Json = dict[str, Any]
+
+
+class Clock(Protocol):
+    """Time. Wall time is for people and samples, monotonic time for deadlines."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A consistent list: its items and the resource version to watch from."""
+
+    items: list[Json]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch: ADDED, MODIFIED, DELETED or BOOKMARK."""
+
+    type: str
+    object: Json
+
+
+class Cluster(Protocol):
+    """The Kubernetes API. Every method raises the errors of `core.errors`, nothing else."""
+
+    async def whoami(self) -> str:
+        """The username that the API server sees."""
+        ...
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """The object; NotFoundError if it is not there."""
+        ...
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Page:
+        """All objects, read from etcd and not from a cache, in pages."""
+        ...
+
+    def watch(
+        self, resource: Resource, version: str, namespace: str = "", *, fields: str = ""
+    ) -> AsyncIterator[Change]:
+        """Changes after `version`, until the server closes; ExpiredError if it is too old."""
+        ...
+
+    async def create(
+        self, resource: Resource, body: Json, namespace: str = "", *, dry_run: bool = False
+    ) -> Json:
+        """The created object; ConflictError if the name is taken."""
+        ...
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """The object after a JSON merge patch."""
+        ...
+
+    async def apply(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        namespace: str = "",
+        *,
+        subresource: str = "",
+        manager: str,
+    ) -> Json:
+        """The object after a forced server-side apply as this field manager."""
+        ...
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str = "",
+        *,
+        grace: int | None = None,
+        uid: str = "",
+    ) -> None:
+        """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
+        ...
+
+    async def delete_collection(
+        self, resource: Resource, namespace: str, *, grace: int | None = None
+    ) -> None:
+        """Deletion of all objects of the namespace accepted."""
+        ...
+
+
+class SignalSource(Protocol):
+    """Where measurements come from."""
+
+    async def measure(self, query: str) -> Answer | NoAnswer:
+        """What the query yields now. Never raises: not knowing is an answer too."""
+        ...
+
+
+class QueryChecker(Protocol):
+    """Judges a query's text before anything is armed with it."""
+
+    def check(self, field: str, query: str) -> Mapping[str, str]:
+        """Facts about a good query; InvalidPolicyError naming `field` for one that cannot work."""
+        ...

@@ -1,0 +1,53 @@
+"""All settings, read once from `KILLSWITCH_*` environment variables and passed in, frozen.
+
+The chart sets them; docs/reference/settings.md is generated from this model.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One value for all processes; each reads what concerns it."""
+
+    model_config = SettingsConfigDict(env_prefix="KILLSWITCH_", frozen=True, extra="ignore")
+
+    namespace: str = Field(
+        default="killswitch-system", description="Namespace of the operator; protected."
+    )
+    protected_namespaces: tuple[str, ...] = Field(
+        default=("kube-system", "kube-public", "kube-node-lease"),
+        description="Namespaces that are never governed nor stopped, beside the operator's own.",
+    )
+    prometheus_url: str = Field(
+        default="http://prometheus-operated.monitoring.svc:9090",
+        description="Prometheus (or Thanos, Mimir) that policies' queries are sent to.",
+    )
+    prometheus_timeout: float = Field(
+        default=2.0, gt=0, description="Seconds to wait for an answer; then the signal is Unknown."
+    )
+    poll_interval: float = Field(
+        default=1.0, ge=0.05, description="Seconds between two polls of the same query."
+    )
+    connections: int = Field(default=64, ge=1, le=512, description="Most API requests in flight.")
+    govern_automatically: bool = Field(
+        default=True, description="Govern a namespace with its first accepted policy."
+    )
+    canary_namespace: str = Field(
+        default="killswitch-canary",
+        description="Namespace with an engaged canary Shutdown, where the lock is proven.",
+    )
+    armed_interval: float = Field(
+        default=60.0, gt=0, description="Seconds between two proofs that the lock denies."
+    )
+    lease_duration: float = Field(
+        default=15.0, ge=2, description="Seconds after which another manager may take over."
+    )
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of /metrics, /livez and /readyz; 0 is off."
+    )
+
+    @property
+    def protected(self) -> frozenset[str]:
+        """Every protected namespace."""
+        return frozenset({*self.protected_namespaces, self.namespace})
