@@ -86,7 +86,7 @@ def _from_kubeconfig(kubeconfig: str | None, context: str | None) -> Credentials
 
     def authorization() -> str:
         # Runs the refresh hook: exec plugins and expiring tokens are renewed here.
-        return str(configuration.get_api_key_with_prefix("authorization") or "")
+        return str(configuration.get_api_key_with_prefix("BearerToken") or "")
 
     return Credentials(configuration.host, _tls(configuration), authorization, namespace)
 

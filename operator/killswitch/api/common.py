@@ -35,16 +35,14 @@ class Model(BaseModel):
 class Rule:
     """A CEL rule of a CRD schema: `expression` must hold, else users read `message`."""
 
-    def __init__(self, expression: str, message: str, *, message_is_cel: bool = False) -> None:
-        """Keep both texts; `message_is_cel` makes the message an expression too."""
+    def __init__(self, expression: str, message: str) -> None:
+        """Keep both texts."""
         self.expression = expression
         self.message = message
-        self.message_is_cel = message_is_cel
 
     def as_schema(self) -> dict[str, str]:
         """The `x-kubernetes-validations` entry."""
-        kind = "messageExpression" if self.message_is_cel else "message"
-        return {"rule": self.expression, kind: self.message}
+        return {"rule": self.expression, "message": self.message}
 
 
 def rules(*entries: Rule, **more: Any) -> ConfigDict:

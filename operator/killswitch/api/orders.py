@@ -12,7 +12,7 @@ from killswitch.api.common import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
-from killswitch.core.plans import Stop
+from killswitch.core.plans import Plan, Stop
 
 Json = dict[str, Any]
 CHUNK = 500
@@ -21,11 +21,11 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A Shutdown about to be created, with the plan it came from."""
+    """A Shutdown about to be created, with the stops it was planned for."""
 
     resource: Resource
     body: Json
-    stop: Stop
+    stops: tuple[Stop, ...]
 
     @property
     def name(self) -> str:
@@ -63,9 +63,9 @@ def next_episode(policy_uid: str, shutdowns: Sequence[Mapping[str, Any]]) -> int
 
 
 def for_policy(
-    policy: CompiledPolicy, stop: Stop, *, episode: int, requested_by: str, reason: str, digest: str
-) -> Order:
-    """The order that a fire of the policy gives for one stop of its plan."""
+    policy: CompiledPolicy, plan: Plan, *, episode: int, requested_by: str, reason: str, digest: str
+) -> list[Order]:
+    """The orders that a fire of the policy gives: all of one episode, one per Shutdown needed."""
     source = policy.source.spec
     terms = Terms(
         requested_by=requested_by,
@@ -75,46 +75,87 @@ def for_policy(
         canary_replicas=source.restore.canary_replicas,
         soak=source.restore.soak,
     )
-    name = episode_name(policy.name, episode)
-    order = for_stop(name, stop, terms)
-    order.body["metadata"]["labels"][POLICY_LABEL] = policy.name
-    order.body["spec"]["policy"] = {
-        "kind": policy.kind,
-        "name": policy.name,
-        "uid": policy.uid,
-        "generation": policy.generation,
-        "episode": episode,
-    }
-    order.body["spec"]["evidenceDigest"] = digest
-    return order
+    orders = for_stops(episode_name(policy.name, episode), plan.stops, terms)
+    for order in orders:
+        order.body["metadata"]["labels"][POLICY_LABEL] = policy.name
+        order.body["spec"]["evidenceDigest"] = digest
+        order.body["spec"]["policy"] = {
+            "kind": policy.kind,
+            "name": policy.name,
+            "uid": policy.uid,
+            "generation": policy.generation,
+            "episode": episode,
+        }
+    return orders
 
 
-def for_stop(name: str, stop: Stop, terms: Terms) -> Order:
-    """The order for one stop; nodes and namespaces held from above become a ClusterShutdown."""
-    resource = CLUSTER_SHUTDOWNS if stop.nodes else SHUTDOWNS
+def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
+    """One ClusterShutdown for all nodes, one for several whole namespaces, else a Shutdown each.
+
+    A single whole namespace is a Shutdown there: whoever may stop in it needs no right beyond it.
+    """
+    nodes = tuple(stop for stop in stops if stop.nodes)
+    whole = tuple(stop for stop in stops if stop.whole_namespace)
+    orders = []
+    if nodes:
+        held = {node.name: node.uid for stop in nodes for node in stop.nodes}
+        orders.append(
+            _order(CLUSTER_SHUTDOWNS, name, "", held={"nodes": held}, terms=terms, stops=nodes)
+        )
+    if len(whole) > 1:
+        places = {stop.namespace: "" for stop in whole}
+        orders.append(
+            _order(
+                CLUSTER_SHUTDOWNS, name, "", held={"namespaces": places}, terms=terms, stops=whole
+            )
+        )
+    for stop in stops:
+        if stop.nodes or (stop.whole_namespace and len(whole) > 1):
+            continue
+        orders.append(
+            _order(SHUTDOWNS, name, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
+        )
+    return orders
+
+
+def _held(stop: Stop) -> Json:
+    held: Json = {}
+    if stop.whole_namespace:
+        held["scope"] = {"wholeNamespace": True}
+    elif stop.pod_labels:
+        held["scope"] = {"podLabels": dict(stop.pod_labels)}
+    if stop.locks:
+        held["locks"] = dict(stop.locks)
+    return held
+
+
+def _order(
+    resource: Resource,
+    name: str,
+    namespace: str,
+    *,
+    held: Json,
+    terms: Terms,
+    stops: tuple[Stop, ...],
+) -> Order:
     metadata: Json = {"name": name, "labels": {ENGAGED_LABEL: "true"}}
-    spec: Json = {
+    if namespace:
+        metadata["namespace"] = namespace
+    spec = {
         "requestedBy": terms.requested_by,
         "reason": terms.reason[:1024],
         "requiredApprovals": terms.required_approvals,
         "deadline": terms.deadline,
         "restorePolicy": {"canaryReplicas": terms.canary_replicas, "soak": terms.soak},
+        **held,
     }
-    if stop.nodes:
-        spec["nodes"] = {node.name: node.uid for node in stop.nodes}
-    else:
-        metadata["namespace"] = stop.namespace
-        if stop.whole_namespace:
-            spec["scope"] = {"wholeNamespace": True}
-        if stop.locks:
-            spec["locks"] = dict(stop.locks)
     body = {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": metadata,
         "spec": spec,
     }
-    return Order(resource, body, stop)
+    return Order(resource, body, stops)
 
 
 def evidence_record(shutdown: Mapping[str, Any], evidence: Json, namespace: str) -> Json:

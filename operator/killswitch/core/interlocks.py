@@ -22,6 +22,7 @@ class Cause(StrEnum):
     OUT_OF_BOUNDS = "OutOfBounds"
     TOO_MANY = "TooManyTargets"
     TOO_LARGE_A_SHARE = "TooLargeAShare"
+    REFUSED = "EngagementRefused"  # not an interlock: the API server said no
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ the same `Stop` value, which the reactor executes and the command line prints.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from killswitch.core.inventory import Inventory, Node, Pod, Workload
 from killswitch.core.kinds import REPLICASETS, WORKLOADS
@@ -54,6 +55,7 @@ class Stop:
     pods: tuple[Pod, ...] = ()
     locks: Mapping[str, str] = field(default_factory=dict)
     whole_namespace: bool = False
+    pod_labels: Mapping[str, str] | None = None
     nodes: tuple[Node, ...] = ()
 
     @property
@@ -142,13 +144,14 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
     stop = _stop(namespace, targets, inventory)
     owners = [key.removeprefix("uid/") for key in locks if key.startswith("uid/")]
     pods = {pod.uid: pod for pod in (*stop.pods, *inventory.pods_of(owners))}
-    return Stop(namespace, stop.targets, tuple(pods.values()), locks)
+    # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
+    return Stop(namespace, stop.targets, tuple(pods.values()), {**stop.locks, **locks})
 
 
 def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
     """What a Shutdown with a `podLabels` scope holds: pods only, whoever owns them."""
     pods = [pod for pod in inventory.pods_in(namespace) if _carries(pod.labels, labels)]
-    return Stop(namespace, pods=tuple(pods))
+    return Stop(namespace, pods=tuple(pods), pod_labels=labels)
 
 
 def whole_namespace(namespace: str, inventory: Inventory) -> Stop:
@@ -168,7 +171,36 @@ def merge(first: Stop, second: Stop) -> Stop:
         tuple(pods.values()),
         {**first.locks, **second.locks},
         first.whole_namespace or second.whole_namespace,
+        first.pod_labels or second.pod_labels,
     )
+
+
+def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: Inventory) -> Plan:
+    """What an existing Shutdown or ClusterShutdown holds now, from its spec alone."""
+    if kind == "ClusterShutdown":
+        places = [whole_namespace(each, inventory) for each in spec.get("namespaces") or ()]
+        names = spec.get("nodes") or {}
+        nodes = tuple(inventory.nodes[name] for name in names if name in inventory.nodes)
+        return Plan((*places, *((Stop("", nodes=nodes),) if nodes else ())))
+    scope = spec.get("scope") or {}
+    if scope.get("wholeNamespace"):
+        return Plan((whole_namespace(namespace, inventory),))
+    stop = for_locks(namespace, spec.get("locks") or {}, inventory)
+    if scope.get("podLabels"):
+        stop = merge(stop, for_labels(namespace, scope["podLabels"], inventory))
+    return Plan((stop,))
+
+
+def holds_pod(stop: Stop, pod: Pod) -> bool:
+    """Whether the stop covers this pod: the Python form of the lock's rule for pods.
+
+    A ReplicaSet's uid is among the locks, so its pods need no look at the Deployment.
+    """
+    if pod.namespace != stop.namespace:
+        return False
+    if stop.whole_namespace or f"uid/{pod.owner}" in stop.locks:
+        return True
+    return stop.pod_labels is not None and _carries(pod.labels, stop.pod_labels)
 
 
 def lock_key(workload: Workload) -> str:

@@ -1,0 +1,35 @@
+"""Whether a stored policy can work: one judgement for the manager's report and the reactor's use.
+
+The API server has checked the schema; here is what it cannot: PromQL, numbers beyond floats, and
+objects stored before a rule existed. A policy is accepted whole or not at all.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from killswitch.api.compiled import AnyPolicy, CompiledPolicy, compiled
+from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy
+from killswitch.core.errors import InvalidPolicyError
+
+Check = Callable[[str, str], object]
+"""Judges a query: called with the field's path and the text; raises InvalidPolicyError."""
+
+
+def accept(body: Mapping[str, Any], check: Check) -> CompiledPolicy:
+    """The policy in core terms; InvalidPolicyError naming the field and the cure."""
+    model: type[AnyPolicy] = KillSwitchPolicy
+    if body["kind"] == "ClusterKillSwitchPolicy":
+        model = ClusterKillSwitchPolicy
+    try:
+        policy = model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        cure = f"see kubectl explain {body['kind'].lower()}.{field}"
+        raise InvalidPolicyError(field, first["msg"], cure) from error
+    result = compiled(policy)
+    for signal in result.signals:
+        check(f"spec.signals[{signal.name}].prometheus.query", signal.query)
+    return result

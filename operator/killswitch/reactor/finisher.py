@@ -1,0 +1,158 @@
+"""Finish every engaged Shutdown, whoever made it: this reactor, another one, or a person.
+
+Level-triggered: an engaged Shutdown without `Stopped=True` gets the sequence; one that has it is
+left alone. A reactor that starts in the middle of a stop therefore completes it, and a Shutdown
+made with kubectl alone is executed like any other.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from killswitch.api.orders import Order
+from killswitch.core import conditions, plans, times
+from killswitch.core.conditions import Reason, ShutdownCondition
+from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
+from killswitch.core.plans import Stop
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.persistence import persistently
+from killswitch.reactor.stop import Outcome, StopSequence
+from killswitch.reactor.view import View, engaged
+
+FIELD_MANAGER = "killswitch-reactor"
+_ROUND = 5.0
+"""Seconds after which an unfinished stop is reported and tried from the top."""
+
+
+class Finisher:
+    """One task per engaged, unfinished Shutdown."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, sequence: StopSequence) -> None:
+        """`view` is set by the engine before the first call."""
+        self._cluster = cluster
+        self._clock = clock
+        self._sequence = sequence
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._announced: dict[tuple[str, str, str], float] = {}
+
+    def announce(self, order: Order, decided: float) -> None:
+        """This reactor is about to engage: its watch may show the Shutdown before the answer."""
+        self._announced[order.resource.kind, order.namespace, order.name] = decided
+
+    def consider(self, shutdown: Json, view: View) -> None:
+        """Start finishing it unless that is done, running, or not wanted any more."""
+        observed = shutdown.get("status", {}).get("conditions", ())
+        if engaged(shutdown) and not conditions.holds(observed, ShutdownCondition.STOPPED):
+            plan = plans.for_shutdown(
+                shutdown["kind"],
+                shutdown["metadata"].get("namespace", ""),
+                shutdown["spec"],
+                view.inventory,
+            )
+            self.start(shutdown, plan.stops)
+
+    def start(self, shutdown: Json, stops: Sequence[Stop]) -> None:
+        """Run the sequence for this Shutdown; a second call while it runs changes nothing."""
+        metadata = shutdown["metadata"]
+        uid = metadata["uid"]
+        if uid not in self._tasks:
+            outcome = Outcome()
+            key = (shutdown["kind"], metadata.get("namespace", ""), metadata["name"])
+            decided = self._announced.pop(key, None)
+            if decided is not None:
+                outcome.stages = {"decided": decided, "locked": self._clock.now()}
+            task = asyncio.create_task(self._finish(shutdown, stops, outcome))
+            self._tasks[uid] = task
+            task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
+
+    async def _finish(self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome) -> None:
+        while True:
+            until = self._clock.monotonic() + _ROUND
+            await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
+            if not await self._still_engaged(shutdown):
+                return
+            await self._report(shutdown, outcome)
+            if outcome.stopped:
+                return
+
+    async def _still_engaged(self, shutdown: Json) -> bool:
+        """Whether people have not released it meanwhile: then nothing is deleted any more."""
+        metadata = shutdown["metadata"]
+        resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+        try:
+            current = await persistently(
+                self._clock,
+                lambda: self._cluster.get(
+                    resource, metadata["name"], metadata.get("namespace", "")
+                ),
+            )
+        except NotFoundError:
+            return False
+        shutdown["status"] = current.get("status", {})
+        return engaged(current)
+
+    async def _report(self, shutdown: Json, outcome: Outcome) -> None:
+        """Write stages and conditions; what another reactor wrote before stays."""
+        metadata = shutdown["metadata"]
+        resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+        body = {"status": status(shutdown, outcome, now=self._clock.now())}
+        try:
+            await persistently(
+                self._clock,
+                lambda: self._cluster.apply(
+                    resource,
+                    metadata["name"],
+                    body,
+                    metadata.get("namespace", ""),
+                    subresource="status",
+                    manager=FIELD_MANAGER,
+                ),
+            )
+        except (NotFoundError, RefusedError) as error:
+            outcome.note(f"could not report: {error}")
+        except KillSwitchError as error:  # e.g. a conflict: the next round writes again
+            outcome.note(str(error))
+
+
+def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
+    """The part of a Shutdown's status that the reactor owns."""
+    before = shutdown.get("status", {})
+    generation = shutdown["metadata"].get("generation", 0)
+    stages = {name: times.text(at) for name, at in outcome.stages.items()}
+    problems = "; ".join(outcome.problems[-3:])[:1000]
+    proven = "proven" in outcome.stages
+    left = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in outcome.left[:5])
+    entries = [
+        conditions.make(
+            ShutdownCondition.LOCKED,
+            proven,
+            Reason.LOCK_PROVEN if proven else Reason.LOCK_NOT_PROVEN,
+            "a dry-run restart was denied" if proven else problems or "not proven yet",
+            generation=generation,
+            now=times.text(now),
+        ),
+        conditions.make(
+            ShutdownCondition.STOPPED,
+            outcome.stopped,
+            Reason.NO_PODS if outcome.stopped else Reason.STOPPING,
+            _stopped_message(outcome, left, problems),
+            generation=generation,
+            now=times.text(now),
+        ),
+    ]
+    observed = before.get("conditions", ())
+    return {
+        "conditions": [conditions.merge(observed, each) for each in entries],
+        # The first reactor's times are the true ones: a later helper only fills gaps.
+        "stages": {**stages, **before.get("stages", {})},
+        "targets": max(outcome.targets, before.get("targets", 0)),
+        "pods": max(outcome.pods, before.get("pods", 0)),
+    }
+
+
+def _stopped_message(outcome: Outcome, left: str, problems: str) -> str:
+    if outcome.stopped:
+        return f"no pod left; {problems}" if problems else "no pod left"
+    return "; ".join(part for part in (f"left: {left}" if left else "", problems) if part) or (
+        "stopping"
+    )

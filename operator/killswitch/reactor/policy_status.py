@@ -1,0 +1,99 @@
+"""Write what the reactor knows about its policies: readings, demand, inhibition.
+
+Level-triggered and off the kill path: a policy is dirty when a verdict, the demand or the
+inhibition changed; a failed write leaves it dirty. Values alone do not cause writes.
+"""
+
+from killswitch.core import conditions, times
+from killswitch.core.conditions import PolicyCondition, Reason
+from killswitch.core.errors import KillSwitchError, NotFoundError
+from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
+from killswitch.core.readings import Reading
+from killswitch.core.switch import State
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.engine import Engine
+from killswitch.reactor.finisher import FIELD_MANAGER
+from killswitch.reactor.watched import Watched
+
+_PAUSE = 0.25
+
+
+async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
+    """Write dirty policies' status until cancelled."""
+    while True:
+        for uid in tuple(engine.dirty):
+            engine.dirty.discard(uid)
+            watched = engine.watched.get(uid)
+            stored = engine.view.policies.objects.get(uid)
+            if watched is None or stored is None:
+                continue
+            try:
+                await _write(watched, stored, cluster, clock.now())
+            except NotFoundError:
+                continue
+            except KillSwitchError:
+                engine.dirty.add(uid)
+                await clock.sleep(_PAUSE)
+        await clock.sleep(_PAUSE)
+
+
+async def _write(watched: Watched, stored: Json, cluster: Cluster, now: float) -> None:
+    policy = watched.policy
+    resource = POLICIES if policy.namespace else CLUSTER_POLICIES
+    await cluster.apply(
+        resource,
+        policy.name,
+        {"status": status(watched, stored.get("status", {}), now)},
+        policy.namespace,
+        subresource="status",
+        manager=FIELD_MANAGER,
+    )
+
+
+def status(watched: Watched, before: Json, now: float) -> Json:
+    """The part of a policy's status that the reactor owns."""
+    observed = before.get("conditions", ())
+    generation = watched.policy.generation
+    entries = [
+        conditions.make(name, value, reason, message, generation=generation, now=times.text(now))
+        for name, value, reason, message in _judgements(watched)
+    ]
+    return {
+        "conditions": [conditions.merge(observed, each) for each in entries],
+        "signals": [_signal(each) for each in watched.readings.values()],
+    }
+
+
+def _judgements(watched: Watched) -> list[tuple[str, bool, str, str]]:
+    tally, inhibition = watched.tally, watched.inhibition
+    blind = tally.blind if tally else tuple(watched.readings.values())
+    votes = str(tally) if tally else "not judged yet"
+    demanded = tally is not None and tally.demanded
+    waiting = Reason.HOLD_DOWN if watched.state is State.PENDING else Reason.NO_QUORUM
+    unknown = ", ".join(f"{each.signal}: {each.reason} ({each.message})" for each in blind)
+    return [
+        (
+            PolicyCondition.SIGNALS_AVAILABLE,
+            not blind,
+            Reason.BLIND if blind else Reason.ALL_ANSWER,
+            unknown[:2000] if blind else "every signal answers",
+        ),
+        (PolicyCondition.DEMANDED, demanded, Reason.QUORUM if demanded else waiting, votes),
+        (
+            PolicyCondition.INHIBITED,
+            inhibition is not None,
+            inhibition.cause if inhibition else Reason.NOT_INHIBITED,
+            inhibition.message if inhibition else "nothing inhibits",
+        ),
+    ]
+
+
+def _signal(reading: Reading) -> Json:
+    return {
+        "name": reading.signal,
+        "verdict": str(reading.verdict),
+        "reason": str(reading.reason or ""),
+        "value": "" if reading.value is None else f"{reading.value:g}",
+        "message": reading.message[:1024],
+        "observedAt": times.text(reading.read_at),
+    }

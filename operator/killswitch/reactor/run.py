@@ -1,0 +1,95 @@
+"""The reactor process: reflectors, poller, engine and reports in one event loop."""
+
+import asyncio
+import gc
+
+from killswitch.core.inventory import Inventory
+from killswitch.core.kinds import (
+    BYPASSES,
+    CLUSTER_POLICIES,
+    CLUSTER_SHUTDOWNS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    POLICIES,
+    REPLICASETS,
+    SHUTDOWNS,
+    STATEFULSETS,
+    Resource,
+)
+from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.reactor import policy_status
+from killswitch.reactor.engine import Engine
+from killswitch.reactor.poller import Poller
+from killswitch.reactor.reflector import Reflector, Sink
+from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
+from killswitch.reactor.watched import Identity
+
+_TICK = 0.05
+"""Seconds between looks at what changes by time alone. A hold-down may end this much late."""
+
+
+class Reactor:
+    """Everything of one reactor replica; `run` returns only when cancelled."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        source: SignalSource,
+        checker: QueryChecker,
+        identity: Identity,
+        *,
+        poll_interval: float,
+    ) -> None:
+        """Nothing is asked before `run`."""
+        self._cluster = cluster
+        self._clock = clock
+        self.engine = Engine(cluster, clock, checker, identity)
+        self._poller = Poller(source, clock, self.engine.deliver, interval=poll_interval)
+        self.reflectors = self._make_reflectors()
+        self.ready = asyncio.Event()
+        """Set once everything is listed and every policy judged."""
+
+    async def run(self) -> None:
+        """Mirror, poll, judge and act until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reflector in self.reflectors:
+                    group.create_task(reflector.run())
+                for reflector in self.reflectors:
+                    await reflector.synced.wait()
+                # What is alive now stays: a full collection would stop the loop for its scan.
+                gc.collect()
+                gc.freeze()
+                self.engine.start()
+                self.ready.set()
+                group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
+                await self._tick()
+        finally:
+            self._poller.stop()
+
+    async def _tick(self) -> None:
+        while True:
+            self._poller.ask(self.engine.queries)
+            self.engine.due()
+            await self._clock.sleep(_TICK)
+
+    def _make_reflectors(self) -> list[Reflector]:
+        view = self.engine.view
+        inventory: Inventory = view.inventory
+        # Policies last among equals: when they are judged, what they aim at should be known.
+        sinks: list[tuple[Resource, Sink]] = [
+            (NAMESPACES, NamespaceSink(inventory)),
+            *(
+                (resource, InventorySink(inventory, PROJECTIONS[resource.kind]))
+                for resource in (NODES, DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
+            ),
+            (SHUTDOWNS, view.shutdowns),
+            (CLUSTER_SHUTDOWNS, view.shutdowns),
+            (BYPASSES, view.bypasses),
+            (POLICIES, view.policies),
+            (CLUSTER_POLICIES, view.policies),
+        ]
+        return [Reflector(self._cluster, self._clock, resource, sink) for resource, sink in sinks]

@@ -1,0 +1,362 @@
+"""The stop sequence, in the order that measurements dictate (design: lock, delete, scale, prove).
+
+    engage    1 create the Shutdown: the API server has agreed, recorded and locked
+    execute   2 delete the pods with one second of grace
+              3 record what was there, then scale to 0 (never an unrecorded workload)
+              4 prove the lock by a refused dry run, then sweep until no pod is left
+
+Lock before delete: otherwise controllers re-create pods during the stop. Pods before scale: a
+controller's own delete, with the workload's long grace, would otherwise win. Every step may be
+repeated, by this process or another one; nothing depends on memory. The reactor runs it when a
+policy fires and for every engaged Shutdown it finds; the command line runs it with a person's
+own token. It must not decide anything: what is stopped stands in the Shutdown.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from killswitch.api import orders
+from killswitch.api.common import ENGAGED_LABEL, GOVERNED_LABEL
+from killswitch.api.orders import Order
+from killswitch.core import conditions, projections
+from killswitch.core.conditions import ShutdownCondition
+from killswitch.core.errors import (
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+)
+from killswitch.core.inventory import Node, Pod, Workload
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, RECORDS, SHUTDOWNS, WORKLOADS
+from killswitch.core.plans import Stop, holds_pod
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.fan_out import fan_out
+from killswitch.reactor.persistence import persistently
+
+GRACE = 1
+"""Seconds. Never 0: a forced delete says gone while the process may run on."""
+_WIDTH = 32
+_DENIAL = "held down by"
+"""How the lock's own message begins; any other refusal proves nothing about the lock."""
+
+Report = Callable[[str, float], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the sequence saw. `stages` maps stage names to seconds since the epoch."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    targets: int = 0
+    pods: int = 0
+    left: tuple[Pod, ...] = ()
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, problem: str) -> None:
+        """Keep a problem once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    @property
+    def stopped(self) -> bool:
+        """An etcd list showed no pod of the targets, after the lock was tried."""
+        return "stopped" in self.stages
+
+
+def _silent(_stage: str, _at: float) -> None:
+    """Report to nobody."""
+
+
+class StopSequence:
+    """The steps of one stop over a cluster. Holds no state between calls."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, *, records_namespace: str) -> None:
+        """Records of cluster-wide stops of nodes go to `records_namespace`."""
+        self._cluster = cluster
+        self._clock = clock
+        self._records_namespace = records_namespace
+
+    async def engage(self, order: Order) -> Json:
+        """The engaged Shutdown, created now or by another replica a moment ago.
+
+        Where the existing one holds less, a supplement is created and returned instead.
+        RefusedError: nothing was locked and nothing may be touched. ConflictError: the name
+        belongs to a Shutdown that is released already; the caller's view is old.
+        """
+        create = self._cluster.create
+        try:
+            return await create(order.resource, order.body, order.namespace)
+        except ConflictError:
+            existing = await self._cluster.get(order.resource, order.name, order.namespace)
+        if existing["metadata"].get("labels", {}).get(ENGAGED_LABEL) != "true":
+            raise ConflictError(f"{order.resource.kind} {order.name} exists and is released")
+        missing = _missing(order, existing)
+        if not missing:
+            return existing
+        body = {**order.body, "spec": {**order.body["spec"], **missing}}
+        body["metadata"] = {**order.body["metadata"], "name": f"{order.name}-more"}
+        try:
+            return await create(order.resource, body, order.namespace)
+        except ConflictError:
+            return await self._cluster.get(order.resource, f"{order.name}-more", order.namespace)
+
+    async def execute(
+        self,
+        shutdown: Json,
+        stops: Sequence[Stop],
+        *,
+        until: float,
+        report: Report = _silent,
+        outcome: Outcome | None = None,
+    ) -> Outcome:
+        """Steps 2 to 4; returns when nothing is left, or at `until` (monotonic) with what is."""
+        outcome = outcome or Outcome()
+
+        def reached(stage: str) -> None:
+            outcome.stages.setdefault(stage, self._clock.now())
+            report(stage, outcome.stages[stage])
+
+        outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
+        outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
+        for stop in stops:
+            await self._delete(stop.pods, outcome)
+        reached("deleted")
+        for stop in stops:
+            recorded = await self._record(shutdown, stop, outcome)
+            reached("recorded")
+            await self._rest(stop, recorded, outcome)
+        reached("scaled")
+        if await self._prove(stops, outcome, until):
+            reached("proven")
+        if await self._sweep(stops, outcome, until):
+            reached("stopped")
+        return outcome
+
+    async def _delete(self, pods: Sequence[Pod], outcome: Outcome) -> None:
+        """Step 2: one second of grace for each pod, identified by uid so none else is hit."""
+
+        async def delete(pod: Pod) -> None:
+            async def once() -> None:
+                await self._cluster.delete(PODS, pod.name, pod.namespace, grace=GRACE, uid=pod.uid)
+
+            with contextlib.suppress(NotFoundError, ConflictError):  # gone, or another's by now
+                await self._or_problem(once, f"delete pod {pod.namespace}/{pod.name}", outcome)
+
+        await fan_out((pod for pod in pods if not pod.mirror), delete, width=_WIDTH)
+
+    async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str]:
+        """Step 3a: uids of the targets whose former state is stored, here or by an earlier stop.
+
+        What an earlier, unrestored stop recorded stays the truth: by now the workload is at 0.
+        """
+        namespace = stop.namespace or self._records_namespace
+        items: list[Workload | Node] = [*stop.targets, *stop.nodes]
+        while True:
+            try:
+                recorded, chunks = await persistently(
+                    self._clock, lambda: self._recorded(shutdown, namespace)
+                )
+            except RefusedError as error:
+                outcome.note(f"the records could not be read: {error}")
+                return set()
+            missing = [item for item in items if item.uid not in recorded]
+            try:
+                for body in orders.target_records(shutdown, missing, namespace, first=chunks):
+                    await self._create_record(body, namespace)
+            except ConflictError:
+                continue  # another replica wrote this chunk: look again
+            except RefusedError as error:
+                outcome.note(f"what was there could not be recorded: {error}")
+                return recorded
+            return recorded | {item.uid for item in missing}
+
+    async def _create_record(self, body: Json, namespace: str) -> None:
+        await persistently(self._clock, lambda: self._cluster.create(RECORDS, body, namespace))
+
+    async def _recorded(self, shutdown: Json, namespace: str) -> tuple[set[str], int]:
+        """Targets recorded by unrestored stops, and how many chunks this stop has already."""
+        records = (await self._cluster.list(RECORDS, namespace)).items
+        holders = await self._unrestored(namespace)
+        recorded: set[str] = set()
+        chunks = 0
+        for record in records:
+            spec = record["spec"]
+            own = spec["shutdownUid"] == shutdown["metadata"]["uid"]
+            chunks += own and "targets" in spec
+            if own or spec["shutdownUid"] in holders:
+                recorded |= {target["uid"] for target in spec.get("targets") or ()}
+        return recorded, chunks
+
+    async def _unrestored(self, namespace: str) -> set[str]:
+        found = [*(await self._cluster.list(SHUTDOWNS, namespace)).items]
+        with contextlib.suppress(RefusedError):  # a person may lack this right, cluster-wide
+            found += (await self._cluster.list(CLUSTER_SHUTDOWNS)).items
+        return {
+            each["metadata"]["uid"]
+            for each in found
+            if not conditions.holds(
+                each.get("status", {}).get("conditions", ()), ShutdownCondition.RESTORED
+            )
+        }
+
+    async def _rest(self, stop: Stop, recorded: set[str], outcome: Outcome) -> None:
+        """Step 3b: bring what is recorded to its resting state, 0 replicas or cordoned."""
+
+        async def rest(item: Workload | Node) -> None:
+            act = self._cordon(item) if isinstance(item, Node) else self._to_zero(item)
+            what = f"{item.kind if isinstance(item, Workload) else 'node'} {item.name}"
+            with contextlib.suppress(NotFoundError):  # deleted meanwhile: nothing runs
+                await self._or_problem(act, f"bring {what} to rest", outcome)
+
+        def resting(item: Workload | Node) -> bool:
+            if isinstance(item, Node):
+                return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
+            # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
+            # holds it down just as well at its old count.
+            return item.replicas == 0 or item.deletes_volumes
+
+        items: list[Workload | Node] = [*stop.targets, *stop.nodes]
+        todo = [item for item in items if item.uid in recorded and not resting(item)]
+        await fan_out(todo, rest, width=_WIDTH)
+
+    def _to_zero(self, workload: Workload) -> Callable[[], Any]:
+        body = {"spec": {"replicas": 0}}
+        resource = WORKLOADS[workload.kind]
+        return lambda: self._cluster.patch(
+            resource, workload.name, body, workload.namespace, subresource="scale"
+        )
+
+    def _cordon(self, node: Node) -> Callable[[], Any]:
+        # The label makes the node lock apply to it (see api/admission).
+        labels = {GOVERNED_LABEL: "true"}
+        body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
+        return lambda: self._cluster.patch(NODES, node.name, body)
+
+    async def _prove(self, stops: Sequence[Stop], outcome: Outcome, until: float) -> bool:
+        """Step 4a: a dry-run restart of each stop is refused by the lock.
+
+        False when it is not refused by `until`, and where nothing may be tried: then the lock
+        is not proven, which the outcome says, and the sweep still looks for pods.
+        """
+        for stop in stops:
+            place = stop.namespace or "these nodes"
+            while True:
+                denied = await persistently(self._clock, lambda stop=stop: self._denied(stop))  # type: ignore[misc]
+                if denied:
+                    break
+                if denied is None:
+                    outcome.note(f"the lock could not be tried in {place}: nothing to restart")
+                    return False
+                if self._clock.monotonic() >= until:
+                    outcome.note(f"the lock does not deny a restart in {place}")
+                    return False
+                await self._clock.sleep(0.005)
+        return True
+
+    async def _denied(self, stop: Stop) -> bool | None:
+        """Whether a dry-run restart is refused by the lock; None if none could be tried."""
+        for attempt in _restarts(self._cluster, stop):
+            try:
+                await attempt()
+            except (NotFoundError, ConflictError):
+                continue
+            except RefusedError as error:
+                if _DENIAL in str(error):
+                    return True
+                continue  # refused for another reason, e.g. no right: try the next way
+            return False
+        return None
+
+    async def _sweep(self, stops: Sequence[Stop], outcome: Outcome, until: float) -> bool:
+        """Step 4b: list from etcd, delete what slipped in, until none is left."""
+        pause = 0.05
+        shortened: set[str] = set()
+        while True:
+            outcome.left = await persistently(self._clock, lambda: self._left(stops))
+            if not outcome.left:
+                return True
+            # Terminating ones too, once: a second delete can only shorten a running grace.
+            again = [p for p in outcome.left if not p.terminating or p.uid not in shortened]
+            shortened |= {pod.uid for pod in again}
+            for stop in stops:
+                mine = [pod for pod in again if holds_pod(stop, pod)]
+                await self._delete(mine, outcome)
+            if self._clock.monotonic() >= until:
+                return False
+            await self._clock.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+
+    async def _left(self, stops: Sequence[Stop]) -> tuple[Pod, ...]:
+        left: list[Pod] = []
+        for stop in stops:
+            if not stop.namespace:
+                continue
+            for body in (await self._cluster.list(PODS, stop.namespace)).items:
+                pod = projections.pod(body)
+                if pod is not None and not pod.mirror and holds_pod(stop, pod):
+                    left.append(pod)
+        return tuple(left)
+
+    async def _or_problem(self, act: Callable[[], Any], what: str, outcome: Outcome) -> None:
+        """Do it persistently; a refusal is noted, and the other steps go on: the lock holds."""
+        try:
+            await persistently(self._clock, act)
+        except RefusedError as error:
+            outcome.note(f"could not {what}: {error}")
+
+
+def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
+    """Dry runs that would restart something held: the narrowest rights first."""
+    if stop.nodes:
+        body = {"spec": {"unschedulable": False}}
+        return [
+            lambda node=node: cluster.patch(NODES, node.name, body, dry_run=True)  # type: ignore[misc]
+            for node in stop.nodes[:3]
+        ]
+    raised = {"spec": {"replicas": max((t.replicas or 1 for t in stop.targets), default=1) + 1}}
+    ways: list[Callable[[], Any]] = [
+        lambda target=target: cluster.patch(  # type: ignore[misc]
+            WORKLOADS[target.kind],
+            target.name,
+            raised,
+            target.namespace,
+            subresource="scale",
+            dry_run=True,
+        )
+        for target in stop.targets[:3]
+    ]
+    probe = _probe_pod(stop)
+    return [*ways, lambda: cluster.create(PODS, probe, stop.namespace, dry_run=True)]
+
+
+def _probe_pod(stop: Stop) -> Json:
+    """A pod that the lock must refuse; only ever created as a dry run."""
+    metadata: Json = {"name": "killswitch-probe", "labels": dict(stop.pod_labels or {})}
+    owner = next((key for key in stop.locks if key.startswith("uid/")), None)
+    if owner is not None:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "name": "killswitch-probe",
+                "uid": owner.removeprefix("uid/"),
+                "controller": True,
+            }
+        ]
+    container = {"name": "probe", "image": "killswitch.invalid/probe"}
+    spec = {"containers": [container], "restartPolicy": "Never"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _missing(order: Order, existing: Mapping[str, Any]) -> Json:
+    """What the order holds and the existing Shutdown does not; empty when it is covered."""
+    spec, held = order.body["spec"], existing["spec"]
+    if (held.get("scope") or {}).get("wholeNamespace"):
+        return {}
+    missing: Json = {}
+    for part in ("locks", "nodes", "namespaces"):
+        lacking = {k: v for k, v in (spec.get(part) or {}).items() if k not in held.get(part, {})}
+        if lacking:
+            missing[part] = lacking
+    return missing

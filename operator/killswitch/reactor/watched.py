@@ -1,0 +1,52 @@
+"""One policy under watch, and who watches it."""
+
+from dataclasses import dataclass, field
+
+from killswitch.api.compiled import CompiledPolicy
+from killswitch.core.interlocks import Cause, Inhibition
+from killswitch.core.plans import Boundaries
+from killswitch.core.quorum import Tally
+from killswitch.core.readings import Reading
+from killswitch.core.switch import State
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this reactor is and where it may act."""
+
+    username: str
+    replica: str
+    namespace: str
+    boundaries: Boundaries
+
+
+@dataclass(slots=True)
+class Watched:
+    """A policy's compiled form, its last readings, and where its switch stands."""
+
+    policy: CompiledPolicy
+    readings: dict[str, Reading]
+    since: dict[str, float] = field(default_factory=dict)
+    state: State = State.DISARMED
+    inhibition: Inhibition | None = None
+    tally: Tally | None = None
+    refused: str = ""
+    retry_at: float = 0.0
+
+    def refusal(self, now: float) -> Inhibition | None:
+        """The API server's last refusal, while it is too early to ask again."""
+        if not self.refused or now >= self.retry_at:
+            return None
+        return Inhibition(Cause.REFUSED, self.refused)
+
+    def note(self, tally: Tally, inhibition: Inhibition | None) -> bool:
+        """Keep what was judged; whether it differs in a way that people should see."""
+        before, self.tally = self.tally, tally
+        changed = before is None or _seen(before) != _seen(tally) or inhibition != self.inhibition
+        self.inhibition = inhibition
+        return changed
+
+
+def _seen(tally: Tally) -> tuple[object, ...]:
+    votes = tuple((vote.reading.verdict, vote.reading.reason, vote.counted) for vote in tally.votes)
+    return (tally.demanded, tally.pending, *votes)

@@ -1,0 +1,84 @@
+"""The only place that constructs adapters. Each function is one process of the chart."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable
+
+from killswitch.adapters import credentials
+from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.api.common import GOVERNED_LABEL
+from killswitch.core.plans import Boundaries
+from killswitch.ports import Clock
+from killswitch.settings import Settings
+
+_WARM = 16
+_PING = 10.0
+
+
+async def run_reactor(settings: Settings) -> None:
+    """One reactor replica, until SIGTERM or SIGINT."""
+    from killswitch.adapters.prometheus import PrometheusSource
+    from killswitch.adapters.promql import PromqlChecker
+    from killswitch.reactor.run import Reactor
+    from killswitch.reactor.watched import Identity
+
+    clock = SystemClock()
+    source = PrometheusSource(settings.prometheus_url, timeout=settings.prometheus_timeout)
+    async with open_cluster(settings) as cluster:
+        identity = Identity(
+            username=await cluster.whoami(),
+            replica=socket.gethostname(),
+            namespace=settings.namespace,
+            boundaries=Boundaries(settings.protected, GOVERNED_LABEL),
+        )
+        reactor = Reactor(
+            cluster,
+            clock,
+            source,
+            PromqlChecker(),
+            identity,
+            poll_interval=settings.poll_interval,
+        )
+        try:
+            await until_signalled(reactor.run(), _keep_warm(cluster, clock))
+        finally:
+            source.close()
+
+
+@contextlib.asynccontextmanager
+async def open_cluster(settings: Settings) -> AsyncIterator[KubernetesApi]:
+    """The API server that the environment points at, with an open pool."""
+    loaded = credentials.load()
+    async with KubernetesApi(loaded, connections=settings.connections) as cluster:
+        yield cluster
+
+
+async def until_signalled(*work: Awaitable[None]) -> None:
+    """Run all of it until one ends, one fails, or a SIGTERM or SIGINT asks to stop."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    tasks = [asyncio.ensure_future(each) for each in (asked.wait(), *work)]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _keep_warm(cluster: KubernetesApi, clock: Clock) -> None:
+    """Keep connections open and find expired ones before a stop needs them."""
+    while True:
+        await cluster.warm(_WARM)
+        await clock.sleep(_PING)
+
+
+def replica_name() -> str:
+    """Name of this replica in records: the pod's name inside a cluster."""
+    return os.environ.get("HOSTNAME") or socket.gethostname()
