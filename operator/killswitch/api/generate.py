@@ -28,11 +28,18 @@ def to_yaml(*documents: object) -> str:
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Every generated file with its content, paths relative to the repository root."""
+    """Every generated file with its content, paths relative to the repository root.
+
+    Helm reads only below the chart's own folder, so the chart gets copies.
+    """
+    chart = Path("helm/killswitch/files")
     for kind in crds.KINDS:
         text = HEADER + to_yaml(crds.definition(kind))
         yield Path("crds") / f"{kind.plural}.yaml", text
-    yield Path("crds") / "admission.yaml", HEADER + to_yaml(*admission.manifests())
+        yield chart / "crds" / f"{kind.plural}.yaml", text
+    text = HEADER + to_yaml(*admission.manifests())
+    yield Path("crds") / "admission.yaml", text
+    yield chart / "admission.yaml", text
 
 
 def outdated(root: Path) -> list[Path]:

@@ -21,6 +21,8 @@ class Pod:
     owner: str
     """uid of the controlling owner, empty for a bare pod."""
     labels: Mapping[str, str]
+    keys: tuple[str, ...] = ()
+    """Every lock key that covers it, as the admission policy computes them."""
     gpus: int = 0
     terminating: bool = False
     mirror: bool = False

@@ -192,13 +192,10 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
 
 
 def holds_pod(stop: Stop, pod: Pod) -> bool:
-    """Whether the stop covers this pod: the Python form of the lock's rule for pods.
-
-    A ReplicaSet's uid is among the locks, so its pods need no look at the Deployment.
-    """
+    """Whether the stop covers this pod: the Python form of the lock's rule for pods."""
     if pod.namespace != stop.namespace:
         return False
-    if stop.whole_namespace or f"uid/{pod.owner}" in stop.locks:
+    if stop.whole_namespace or any(key in stop.locks for key in pod.keys):
         return True
     return stop.pod_labels is not None and _carries(pod.labels, stop.pod_labels)
 

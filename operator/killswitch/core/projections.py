@@ -23,6 +23,7 @@ def pod(body: Json) -> Pod | None:
         node=spec.get("nodeName", ""),
         owner=controller(metadata),
         labels=metadata.get("labels") or {},
+        keys=lock_keys(metadata),
         gpus=sum(_gpus(container) for container in spec.get("containers", ())),
         terminating="deletionTimestamp" in metadata,
         mirror="kubernetes.io/config.mirror" in (metadata.get("annotations") or {}),
@@ -72,6 +73,24 @@ def controller(metadata: Json) -> str:
     """Uid of the controlling owner, or empty."""
     owners = metadata.get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("controller")), "")
+
+
+def lock_keys(metadata: Json) -> tuple[str, ...]:
+    """The lock keys that cover an object through its owners, by uid and by name.
+
+    The Deployment above a ReplicaSet is known from the ReplicaSet's name, which ends with the
+    pod's template hash: a lock that a person wrote with nothing but the Deployment's name then
+    covers its pods too. The admission policy computes the same (api/admission).
+    """
+    keys = []
+    suffix = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")
+    for owner in metadata.get("ownerReferences") or ():
+        group, _, _version = owner["apiVersion"].rpartition("/")
+        plural = f"{owner['kind'].lower()}s" + (f".{group}" if group else "")
+        keys += [f"uid/{owner['uid']}", f"{plural}/{owner['name']}"]
+        if len(suffix) > 1 and owner["kind"] == "ReplicaSet" and owner["name"].endswith(suffix):
+            keys.append(f"deployments.apps/{owner['name'].removesuffix(suffix)}")
+    return tuple(keys)
 
 
 def _gpus(container: Json) -> int:

@@ -1,0 +1,1 @@
+"""The command line: `killswitch …`, also found by kubectl as `kubectl killswitch …`."""

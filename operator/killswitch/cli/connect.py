@@ -1,0 +1,76 @@
+"""The only place where the command line meets the outside: API server, clock, event loop.
+
+Every command hands its work to `run`, which opens one session, and turns each failure into words
+and an exit code. The client libraries are imported here, late: `--help` never pays for them.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.options import Access
+from killswitch.cli.problems import PROGRAM, Problem, explained
+from killswitch.cli.screen import Screen
+from killswitch.core.errors import KillSwitchError
+
+if TYPE_CHECKING:
+    from killswitch.ports import Clock, Cluster
+
+_CONNECTIONS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's way to one API server, with the user's own rights."""
+
+    cluster: "Cluster"
+    clock: "Clock"
+    namespace: str
+    """From the command line, else from the kubeconfig's context."""
+
+
+Work = Callable[[Session], Awaitable[ExitCode]]
+
+
+def run(access: Access, screen: Screen, what: str, work: Work) -> NoReturn:
+    """Do the work and exit with its code. `what` completes "Not possible: …" if it fails."""
+    import asyncio
+
+    try:
+        code = asyncio.run(_inside(access, what, work))
+    except Problem as problem:
+        screen.problem(problem)
+        code = problem.code
+    except KeyboardInterrupt:
+        why = "interrupted; what the API server has accepted by now stays"
+        screen.problem(Problem(what, why, f"{PROGRAM} status", ExitCode.INTERRUPTED))
+        code = ExitCode.INTERRUPTED
+    raise typer.Exit(int(code))
+
+
+async def _inside(access: Access, what: str, work: Work) -> ExitCode:
+    try:
+        async with session(access) as opened:
+            return await work(opened)
+    except KillSwitchError as error:
+        raise explained(what, error, access.namespace or "") from error
+
+
+@contextlib.asynccontextmanager
+async def session(access: Access) -> AsyncIterator[Session]:
+    """A session with an open connection pool; Problem where there is no usable kubeconfig."""
+    from killswitch.adapters import credentials
+    from killswitch.adapters.clock import SystemClock
+    from killswitch.adapters.kubernetes_api import KubernetesApi
+
+    try:
+        loaded = credentials.load(access.kubeconfig, access.context)
+    except credentials.NoClusterError as error:
+        why, _, cure = str(error).partition(". ")
+        raise Problem("reach a cluster", why, cure or "set KUBECONFIG") from error
+    async with KubernetesApi(loaded, connections=_CONNECTIONS) as cluster:
+        yield Session(cluster, SystemClock(), access.namespace or loaded.namespace)

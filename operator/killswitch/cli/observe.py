@@ -1,0 +1,79 @@
+"""Lists, once, into the core's inventory: what the reactor keeps from watches, a command asks for.
+
+What a user may not list is kept as a remark: a stop of a whole namespace needs no list to lock.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from killswitch.api.common import GOVERNED_LABEL, PROTECTED_NAMESPACES
+from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.inventory import Inventory
+from killswitch.core.kinds import (
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    STATEFULSETS,
+    Resource,
+)
+from killswitch.core.plans import Boundaries
+from killswitch.ports import Cluster
+from killswitch.reactor.view import PROJECTIONS, InventorySink
+
+BOUNDARIES = Boundaries(frozenset(PROTECTED_NAMESPACES), GOVERNED_LABEL)
+_IN_NAMESPACE = (DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
+
+
+@dataclass(slots=True)
+class Observed:
+    """What was found, and what could not be looked at."""
+
+    inventory: Inventory = field(default_factory=Inventory)
+    unseen: list[str] = field(default_factory=list)
+    ungoverned: list[str] = field(default_factory=list)
+    """Namespaces that exist without the label: a stop has to govern them first."""
+
+
+async def namespaces(cluster: Cluster, names: Iterable[str]) -> Observed:
+    """Workloads and pods of these namespaces; NotFoundError where one does not exist."""
+    observed = Observed()
+    chosen = tuple(dict.fromkeys(names))
+    async with asyncio.TaskGroup() as group:
+        for name in chosen:
+            group.create_task(_namespace(cluster, name, observed))
+            for resource in _IN_NAMESPACE:
+                group.create_task(_list(cluster, resource, name, observed))
+    return observed
+
+
+async def nodes(cluster: Cluster) -> Observed:
+    """All nodes: percentages refer to them."""
+    observed = Observed()
+    await _list(cluster, NODES, "", observed)
+    return observed
+
+
+async def _namespace(cluster: Cluster, name: str, observed: Observed) -> None:
+    try:
+        body = await cluster.get(NAMESPACES, name)
+    except RefusedError:
+        # Many may stop in their namespace without reading it: the API server, which refuses a
+        # Shutdown in an ungoverned one, then decides.
+        observed.inventory.namespaces[name] = {GOVERNED_LABEL: "true"}
+        return
+    labels = body["metadata"].get("labels") or {}
+    if labels.get(GOVERNED_LABEL) != "true":
+        observed.ungoverned.append(name)
+    observed.inventory.namespaces[name] = labels
+
+
+async def _list(cluster: Cluster, resource: Resource, namespace: str, observed: Observed) -> None:
+    sink = InventorySink(observed.inventory, PROJECTIONS[resource.kind])
+    try:
+        for body in (await cluster.list(resource, namespace)).items:
+            sink.put(body)
+    except (RefusedError, NotFoundError) as error:
+        observed.unseen.append(f"{resource.plural}: {error}")

@@ -1,0 +1,56 @@
+"""Options that all commands share, spelled once. Imports nothing heavy: `--help` reads this."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """How the answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which API server, and which namespace where the command line says so."""
+
+    kubeconfig: str | None
+    context: str | None
+    namespace: str | None = None
+
+
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Namespace; else that of the kubeconfig's context."),
+]
+AllNamespaces = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="Everything that you may see.")
+]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
+Kubeconfig = Annotated[
+    str | None, typer.Option("--kubeconfig", help="Kubeconfig file; else KUBECONFIG, ~/.kube/config.")
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How the answer is written.")]
+Reason = Annotated[
+    str, typer.Option("--reason", "-r", help="Why, in your words; kept for the record.")
+]
+Workloads = Annotated[
+    list[str] | None,
+    typer.Option("--workload", "-w", help="deployment/NAME or statefulset/NAME; repeatable."),
+]
+WholeNamespace = Annotated[
+    bool, typer.Option("--namespace-wide", "--all", help="Everything in the namespace.")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", "-l", help="Pods with these labels (a=b,c=d) and their workloads."),
+]
+Nodes = Annotated[
+    list[str] | None, typer.Option("--node", help="Cordon and hold this node; repeatable.")
+]

@@ -1,0 +1,179 @@
+"""What a stop is seen to do while it runs, and what it came to: words, exit code, answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from killswitch.cli.connect import Session
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.problems import PROGRAM
+from killswitch.cli.references import argument, shown
+from killswitch.cli.screen import Screen, Span, Tone
+from killswitch.core import conditions, durations
+from killswitch.core.conditions import ShutdownCondition
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
+from killswitch.core.plans import Stop
+from killswitch.ports import Json
+from killswitch.reactor.stop import Outcome
+
+_SAID = {
+    "deleted": "every pod was told to go, with 1 s of grace",
+    "recorded": "what was there is stored",
+    "scaled": "every workload is at rest",
+    "proven": "a restart was tried and denied",
+    "stopped": "no pod left in an uncached list",
+}
+_SHOWN_PROBLEMS = 3
+_SHOWN_PODS = 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """One line per stage, at the moment it is reached."""
+
+    screen: Screen
+    outcome: Outcome
+    decided: float
+    _problems: int = 0
+
+    def locked(self, shutdown: Json) -> None:
+        """The API server has agreed and holds the lock."""
+        needed = shutdown["spec"]["requiredApprovals"]
+        people = "1 person approves" if needed == 1 else f"{needed} people approve"
+        what = shown(_resource(shutdown), *_names(shutdown))
+        self._line("locked", self.outcome.stages["locked"], f"{what}: held until {people}")
+
+    def reached(self, stage: str, at: float) -> None:
+        """A stage of the sequence; problems that it met are said with it."""
+        new = self.outcome.problems[self._problems :]
+        self._problems = len(self.outcome.problems)
+        if not new:
+            self._line(stage, at, _SAID.get(stage, ""))
+            return
+        self._line(stage, at, "not complete", Tone.WARN)
+        for problem in new[:_SHOWN_PROBLEMS]:
+            self.screen.line(f"             {problem}")
+        if len(new) > _SHOWN_PROBLEMS:
+            self.screen.line(f"             and {len(new) - _SHOWN_PROBLEMS} more")
+
+    def _line(self, stage: str, at: float, text: str, tone: Tone = Tone.GOOD) -> None:
+        after = durations.text(max(0.0, at - self.decided))
+        self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), text)
+
+
+async def conclude(
+    session: Session, screen: Screen, shutdown: Json, stops: Sequence[Stop], outcome: Outcome
+) -> ExitCode:
+    """The last words and the exit code: OK only for what was observed."""
+    nodes = [node.name for stop in stops for node in stop.nodes]
+    proven = "proven" in outcome.stages or await _proven_by_others(session, shutdown)
+    open_nodes = await _schedulable(session, nodes)
+    took = outcome.stages.get("stopped", session.clock.now()) - outcome.stages["decided"]
+    done = outcome.stopped and proven and not open_nodes
+    if done and nodes:
+        said = f"cordoned and held, {durations.text(took)}; the pods there run on"
+        screen.line(Span("Verified", Tone.GOOD), f": {said}")
+    elif done:
+        screen.line(Span("Verified", Tone.GOOD), f": no pod left, {durations.text(took)}")
+    else:
+        _unfinished(screen, shutdown, outcome, open_nodes, proven=proven)
+    _way_back(screen, shutdown)
+    screen.answer(
+        _answer(shutdown, outcome, verified=done),
+        f"{_resource(shutdown).kind.lower()}.{_resource(shutdown).group}/{_names(shutdown)[0]}",
+    )
+    return ExitCode.OK if done else ExitCode.NOT_VERIFIED
+
+
+def _unfinished(
+    screen: Screen, shutdown: Json, outcome: Outcome, open_nodes: list[str], *, proven: bool
+) -> None:
+    """What is left, what holds nevertheless, and who can do the rest."""
+    screen.line(Span("Not verified", Tone.BAD), f": {_open_end(outcome, open_nodes, proven=proven)}")
+    for pod in outcome.left[:_SHOWN_PODS]:
+        gone = ", terminating" if pod.terminating else ""
+        screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node or 'no node yet'}{gone}")
+    if len(outcome.left) > _SHOWN_PODS:
+        screen.line(f"  and {len(outcome.left) - _SHOWN_PODS} more")
+    if proven:
+        screen.line("The lock holds all the same: nothing that it covers can be started or raised.")
+    else:
+        what = shown(_resource(shutdown), *_names(shutdown))
+        screen.line(f"{what} is engaged, but the lock was not seen to deny a restart.")
+    if outcome.left:
+        pod = outcome.left[0]
+        screen.line(
+            f"Next: someone who may delete pods runs: kubectl delete pod -n {pod.namespace} "
+            f"{' '.join(p.name for p in outcome.left[:5])} --grace-period=1"
+        )
+    place = "" if not _names(shutdown)[1] else f" -n {_names(shutdown)[1]}"
+    screen.line(f"Next: watch what the operator does about it: {PROGRAM} status{place}")
+
+
+def _open_end(outcome: Outcome, open_nodes: list[str], *, proven: bool) -> str:
+    if open_nodes:
+        return f"still schedulable: {', '.join(open_nodes)}"
+    if outcome.left:
+        count = len(outcome.left)
+        return "1 pod is left" if count == 1 else f"{count} pods are left"
+    if outcome.stopped and not proven:
+        return "no pod is left, but whether the lock holds could not be seen"
+    return outcome.problems[-1] if outcome.problems else "the end was not seen"
+
+
+def _way_back(screen: Screen, shutdown: Json) -> None:
+    spec = shutdown["spec"]
+    needed, by = spec["requiredApprovals"], spec["requestedBy"]
+    people = "one person" if needed == 1 else f"{needed} people"
+    target = argument(_resource(shutdown), *_names(shutdown))
+    screen.line(
+        f"Back: {people} other than {by} run: {PROGRAM} approve {target} --reason …"
+    )
+
+
+async def _proven_by_others(session: Session, shutdown: Json) -> bool:
+    """Whether a reactor has seen the lock deny, where this user may not even try."""
+    try:
+        current = await session.cluster.get(_resource(shutdown), *_names(shutdown))
+    except KillSwitchError:
+        return False
+    found = (current.get("status") or {}).get("conditions") or ()
+    return conditions.holds(found, ShutdownCondition.LOCKED)
+
+
+async def _schedulable(session: Session, names: Sequence[str]) -> list[str]:
+    """Nodes that are not seen cordoned."""
+    found = []
+    for name in names:
+        try:
+            body = await session.cluster.get(NODES, name)
+        except KillSwitchError:
+            found.append(name)
+        else:
+            found += [] if body.get("spec", {}).get("unschedulable") else [name]
+    return found
+
+
+def _answer(shutdown: Json, outcome: Outcome, *, verified: bool) -> Json:
+    name, namespace = _names(shutdown)
+    decided = outcome.stages["decided"]
+    return {
+        "kind": shutdown["kind"],
+        "namespace": namespace,
+        "name": name,
+        "verified": verified,
+        "requiredApprovals": shutdown["spec"]["requiredApprovals"],
+        "stages": {stage: round(at - decided, 4) for stage, at in outcome.stages.items()},
+        "left": [
+            {"namespace": pod.namespace, "pod": pod.name, "node": pod.node} for pod in outcome.left
+        ],
+        "problems": outcome.problems,
+    }
+
+
+def _resource(shutdown: Json) -> Resource:
+    return SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+
+
+def _names(shutdown: Json) -> tuple[str, str]:
+    return shutdown["metadata"]["name"], shutdown["metadata"].get("namespace", "")

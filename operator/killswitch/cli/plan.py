@@ -1,0 +1,110 @@
+"""`plan`: what a policy, or a person with these flags, would stop now. Changes nothing."""
+
+from killswitch.api.acceptance import accept
+from killswitch.api.compiled import CompiledPolicy
+from killswitch.api.policies import Mode
+from killswitch.cli import observe, render, scope
+from killswitch.cli.connect import Session
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.observe import BOUNDARIES, Observed
+from killswitch.cli.scope import Scope
+from killswitch.cli.screen import Screen, Span, Tone
+from killswitch.core import interlocks, plans
+from killswitch.core.interlocks import Inhibition, Request
+from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
+from killswitch.core.plans import Plan
+
+
+async def for_scope(session: Session, screen: Screen, chosen: Scope) -> ExitCode:
+    """What `stop` with the same flags would do."""
+    observed = await look(session, chosen)
+    govern_in_thought(observed)
+    plan = scope.plan(chosen, session.namespace, observed.inventory, BOUNDARIES)
+    show(screen, chosen, plan, observed, session.namespace)
+    answer = render.value(plan, observed.inventory)
+    screen.answer(
+        {**answer, "unseen": observed.unseen, "governsFirst": observed.ungoverned}, _names(plan)
+    )
+    return ExitCode.OK
+
+
+async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bool) -> ExitCode:
+    """What the policy would stop if it fired now, and whether its limits let it."""
+    resource = CLUSTER_POLICIES if cluster else POLICIES
+    body = await session.cluster.get(resource, name, session.namespace)
+    policy = accept(body, lambda _field, _query: None)
+    places = {query.namespace for query in policy.queries}
+    seen = await (observe.namespaces(session.cluster, places) if any(places) else observe.nodes(session.cluster))
+    plan = plans.for_policy(policy.queries, seen.inventory, BOUNDARIES)
+    found = interlocks.inhibition(_request(policy, plan, session.clock.now()))
+    screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
+    render.show(screen, plan, seen.inventory)
+    _remarks(screen, seen)
+    limits = policy.source.spec.limits
+    screen.line(
+        f"Limits: {plan.count} of at most {limits.max_targets} targets; "
+        f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {limits.max_percent} %"
+    )
+    _verdict(screen, found)
+    answer = render.value(plan, seen.inventory)
+    answer["limits"] = {"maxTargets": limits.max_targets, "maxPercent": limits.max_percent}
+    answer["inhibited"] = None if found is None else {"cause": str(found.cause), "message": found.message}
+    screen.answer({**answer, "unseen": seen.unseen}, _names(plan))
+    return ExitCode.OK
+
+
+async def look(session: Session, chosen: Scope) -> Observed:
+    """The lists that this scope needs."""
+    if chosen.nodes:
+        return await observe.nodes(session.cluster)
+    return await observe.namespaces(session.cluster, [session.namespace])
+
+
+def govern_in_thought(observed: Observed) -> None:
+    """Plan as if the namespaces were governed, since a stop governs them first."""
+    for name in observed.ungoverned:
+        labels = observed.inventory.namespaces[name]
+        observed.inventory.namespaces[name] = {**labels, BOUNDARIES.governed_label: "true"}
+
+
+def show(
+    screen: Screen, chosen: Scope, plan: Plan, observed: Observed, namespace: str
+) -> None:
+    """The plan of a scope in words."""
+    place = "" if chosen.nodes else f" in {namespace}"
+    screen.line(Span(f"Stop {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
+    render.show(screen, plan, observed.inventory)
+    for name in observed.ungoverned:
+        if name not in BOUNDARIES.protected:
+            screen.line(f"Governed first: namespace {name} (label {BOUNDARIES.governed_label}=true)")
+    _remarks(screen, observed)
+
+
+def _remarks(screen: Screen, observed: Observed) -> None:
+    for each in observed.unseen:
+        screen.line(Span("Not seen", Tone.WARN), f": {each}")
+
+
+def _verdict(screen: Screen, found: Inhibition | None) -> None:
+    if found is None:
+        screen.line(Span("Would act", Tone.GOOD), ": within its limits")
+    else:
+        screen.line(Span("Would not act", Tone.WARN), f": {found.cause}: {found.message}")
+
+
+def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
+    """The interlocks about the plan itself; cooldown and bypasses are `status`'s to tell."""
+    return Request(
+        dry_run=policy.mode is Mode.DRY_RUN,
+        bypass="mode is Disabled" if policy.mode is Mode.DISABLED else None,
+        cooldown_ends=None,
+        plan=plan,
+        max_targets=policy.max_targets,
+        max_percent=policy.max_percent,
+        now=now,
+    )
+
+
+def _names(plan: Plan) -> list[str]:
+    workloads = [f"{each.kind.lower()}/{each.name}" for stop in plan.stops for each in stop.targets]
+    return [*workloads, *(f"node/{node.name}" for stop in plan.stops for node in stop.nodes)]

@@ -1,0 +1,65 @@
+"""How a failure is told: what was not possible, why, and the next command.
+
+Commands raise `Problem` where they know more than the error says; everything else is explained
+here from the closed tree of `core.errors`, so that no traceback and no bare status code reaches
+a person who is trying to stop something.
+"""
+
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.core.errors import (
+    ConflictError,
+    InvalidPolicyError,
+    KillSwitchError,
+    NotFoundError,
+    OverloadedError,
+    RefusedError,
+    UnavailableError,
+)
+
+PROGRAM = "kubectl killswitch"
+"""How commands are named in advice; the lock's own messages say the same."""
+_MISSING_KIND = ("could not find the requested resource", "page not found")
+
+
+class Problem(Exception):  # noqa: N818 - it is told to people, under this name
+    """What was not possible, why, and what to do next."""
+
+    def __init__(self, what: str, why: str, cure: str, code: ExitCode = ExitCode.ERROR) -> None:
+        super().__init__(f"{what}: {why}")
+        self.what = what
+        self.why = why
+        self.cure = cure
+        self.code = code
+
+
+def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem:
+    """The problem that an error of the API server amounts to, for a command doing `what`."""
+    place = f" -n {namespace}" if namespace else ""
+    match error:
+        case UnavailableError():
+            cure = (
+                f"check the way to the API server (kubectl cluster-info), then: {PROGRAM} "
+                f"status{place}; what was accepted before holds without killswitch running"
+            )
+            return Problem(what, str(error), cure, ExitCode.UNREACHABLE)
+        case OverloadedError():
+            cure = f"the API server is overloaded: repeat in {error.retry_after:g} s"
+            return Problem(what, str(error), cure, ExitCode.UNREACHABLE)
+        case RefusedError(code=401):
+            cure = "log in again: the API server does not know this token or certificate"
+            return Problem(what, str(error), cure, ExitCode.REFUSED)
+        case RefusedError():
+            cure = f"see what you may do: kubectl auth can-i --list{place}"
+            return Problem(what, str(error), cure, ExitCode.REFUSED)
+        case NotFoundError() if any(text in str(error) for text in _MISSING_KIND):
+            why = "killswitch is not installed in this cluster (its kinds are unknown)"
+            cure = f"stop without it: {PROGRAM} break-glass --bare{place}"
+            return Problem(what, why, cure)
+        case NotFoundError():
+            return Problem(what, str(error), f"see what is there: {PROGRAM} status{place}")
+        case ConflictError():
+            return Problem(what, str(error), f"look again: {PROGRAM} status{place}")
+        case InvalidPolicyError():
+            return Problem(what, f"{error.field}: {error.problem}", error.cure)
+        case _:
+            return Problem(what, str(error), f"see: {PROGRAM} status{place}")

@@ -1,0 +1,117 @@
+"""A plan in words: the same for `plan`, `stop --dry-run` and `stop`, since plan = execution."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from killswitch.cli.screen import Cell, Screen, Span, Tone
+from killswitch.core import plans
+from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core.plans import Plan, Refusal, Refused, Stop
+
+_WHY = {
+    Refusal.PROTECTED: "protected: killswitch never stops it",
+    Refusal.UNGOVERNED: "not governed: a stop would not hold there",
+    Refusal.NOT_FOUND: "not found",
+}
+
+
+def summary(plan: Plan) -> str:
+    """`2 workloads with 3 pods and 8 GPUs`, or `1 node`."""
+    nodes = sum(len(stop.nodes) for stop in plan.stops)
+    if nodes:
+        return f"{_count(nodes, 'node')}"
+    workloads, pods = _count(plan.count, "workload"), _count(plan.pods, "pod")
+    return f"{workloads} with {pods} and {_count(plan.gpus, 'GPU')}"
+
+
+def show(screen: Screen, plan: Plan, inventory: Inventory) -> None:
+    """What would be touched, what not and why."""
+    rows = [row for stop in plan.stops for row in _rows(stop, inventory)]
+    screen.table(("NAMESPACE", "WHAT", "REPLICAS", "PODS", "GPUS", "RUNS ON"), rows)
+    for stop in plan.stops:
+        if stop.whole_namespace:
+            screen.line(f"Held: everything in namespace {stop.namespace}, new workloads too")
+        elif stop.pod_labels:
+            screen.line(f"Held: every pod in {stop.namespace} with {_pairs(stop)}, new ones too")
+    for each in plan.refused:
+        screen.line(Span("Left alone", Tone.WARN), f": {told(each)}")
+    for workload in (each for stop in plan.stops for each in stop.targets if each.deletes_volumes):
+        name = f"statefulset/{workload.name} in {workload.namespace}"
+        screen.line(f"Remark: {name} keeps its replica count: scaling would delete its volumes")
+
+
+def told(refused: Refused) -> str:
+    """One refusal in words."""
+    return f"{refused.what} ({_WHY[refused.reason]})"
+
+
+def value(plan: Plan, inventory: Inventory) -> dict[str, Any]:
+    """The plan for programs."""
+    return {
+        "workloads": [
+            _workload(each, inventory, stop) for stop in plan.stops for each in stop.targets
+        ],
+        "pods": [
+            {"namespace": pod.namespace, "pod": pod.name, "node": pod.node, "gpus": pod.gpus}
+            for stop in plan.stops
+            for pod in _sorted(stop.pods)
+        ],
+        "gpus": plan.gpus,
+        "wholeNamespaces": [stop.namespace for stop in plan.stops if stop.whole_namespace],
+        "nodes": [node.name for stop in plan.stops for node in stop.nodes],
+        "refused": [{"what": each.what, "reason": str(each.reason)} for each in plan.refused],
+    }
+
+
+def _rows(stop: Stop, inventory: Inventory) -> Iterable[Sequence[Cell]]:
+    rest = {pod.uid: pod for pod in stop.pods}
+    for workload in stop.targets:
+        pods = _pods(workload, inventory, stop)
+        for pod in pods:
+            rest.pop(pod.uid, None)
+        replicas = "1" if workload.replicas is None else str(workload.replicas)
+        name = f"{workload.kind.lower()}/{workload.name}"
+        yield (stop.namespace, name, replicas, *_counts(pods))
+    if rest:
+        yield (stop.namespace, "other pods", "-", *_counts(_sorted(rest.values())))
+    for node in sorted(stop.nodes, key=lambda each: each.name):
+        already = "cordoned already" if node.unschedulable else "schedulable now"
+        yield ("(cluster)", f"node/{node.name}", "-", "-", str(node.gpus), already)
+
+
+def _counts(pods: Sequence[Pod]) -> tuple[str, str, str]:
+    places = Counter(pod.node or "no node yet" for pod in pods)
+    where = ", ".join(f"{name} ({count})" for name, count in sorted(places.items())) or "-"
+    return str(len(pods)), str(sum(pod.gpus for pod in pods)), where
+
+
+def _workload(workload: Workload, inventory: Inventory, stop: Stop) -> dict[str, Any]:
+    pods = _pods(workload, inventory, stop)
+    return {
+        "namespace": workload.namespace,
+        "kind": workload.kind,
+        "name": workload.name,
+        "replicas": workload.replicas,
+        "pods": len(pods),
+        "gpus": sum(pod.gpus for pod in pods),
+        "scaled": not workload.deletes_volumes,
+    }
+
+
+def _pods(workload: Workload, inventory: Inventory, stop: Stop) -> list[Pod]:
+    planned = {pod.uid for pod in stop.pods}
+    found = inventory.pods_of(plans.owner_uids(workload, inventory))
+    return _sorted(pod for pod in found if pod.uid in planned)
+
+
+def _sorted(pods: Iterable[Pod]) -> list[Pod]:
+    return sorted(pods, key=lambda pod: (pod.namespace, pod.name))
+
+
+def _pairs(stop: Stop) -> str:
+    return ",".join(f"{key}={text}" for key, text in sorted((stop.pod_labels or {}).items()))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,104 @@
+"""What the scope flags of `stop` and `plan` mean, as a plan of the core.
+
+`--workload` locks workloads by name and uid, `--labels` locks pods by label together with the
+workloads that own such pods now (else release alone would let these start them again), `--all`
+locks the namespace, `--node` cordons.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.problems import Problem
+from killswitch.cli.references import parse
+from killswitch.core import plans
+from killswitch.core.inventory import Child, Inventory, Workload
+from killswitch.core.kinds import DEPLOYMENTS, STATEFULSETS
+from killswitch.core.plans import Boundaries, Plan, TargetQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The flags, read."""
+
+    workloads: tuple[TargetQuery, ...] = ()
+    whole: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """In words: `deployment/vllm`, `everything`, `pods with app=vllm`."""
+        if self.whole:
+            return "everything"
+        parts = [f"{each.kind.lower()}/{each.name}" for each in self.workloads]
+        parts += [f"node/{name}" for name in self.nodes]
+        if self.labels:
+            pairs = ",".join(f"{key}={value}" for key, value in self.labels.items())
+            parts.append(f"pods with {pairs}")
+        return ", ".join(parts)
+
+
+def read(
+    workloads: list[str] | None, labels: str | None, nodes: list[str] | None, namespace: str,
+    *, whole: bool,
+) -> Scope:
+    """The scope that the flags name; Problem (usage) where they name none or contradict."""
+    given = [bool(workloads or labels), whole, bool(nodes)]
+    if sum(given) != 1:
+        why = "nothing is named" if not any(given) else "--all and --node go with nothing else"
+        cure = "name what to stop: --workload deployment/NAME, --labels app=NAME, --all or --node NAME"
+        raise Problem("know what to stop", why, cure, ExitCode.USAGE)
+    queries = [_workload(each, namespace) for each in workloads or ()]
+    return Scope(tuple(queries), whole, _labels(labels), tuple(nodes or ()))
+
+
+def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundaries) -> Plan:
+    """What the scope would stop now."""
+    if scope.nodes:
+        queries = [TargetQuery("Node", name=name) for name in scope.nodes]
+        return plans.for_policy(queries, inventory, boundaries)
+    if scope.whole:
+        return plans.for_policy([TargetQuery("Namespace", namespace)], inventory, boundaries)
+    queries = list(scope.workloads)
+    if scope.labels:
+        queries += _owners(scope.labels, namespace, inventory, known=queries)
+    if not queries:  # labels that no pod carries yet: the lock still keeps copies from starting
+        reason = boundaries.refusal(namespace, inventory)
+        refused = () if reason is None else (plans.Refused(f"namespace {namespace}", reason),)
+        by_name = Plan((), refused)
+    else:
+        by_name = plans.for_policy(queries, inventory, boundaries)
+    if not scope.labels or boundaries.refusal(namespace, inventory) is not None:
+        return by_name
+    by_label = plans.for_labels(namespace, scope.labels, inventory)
+    merged = plans.merge(by_name.stops[0], by_label) if by_name.stops else by_label
+    return Plan((merged,), by_name.refused, by_name.eligible)
+
+
+def _owners(
+    labels: Mapping[str, str], namespace: str, inventory: Inventory, known: Iterable[TargetQuery]
+) -> list[TargetQuery]:
+    found: list[TargetQuery] = []
+    for pod in plans.for_labels(namespace, labels, inventory).pods:
+        owner = inventory.owner_of(pod.owner)
+        if isinstance(owner, Child):
+            owner = inventory.owner_of(owner.owner)
+        if isinstance(owner, Workload):
+            found.append(TargetQuery(owner.kind, namespace, owner.name))
+    return [q for n, q in enumerate(found) if q not in found[:n] and q not in known]
+
+
+def _workload(text: str, namespace: str) -> TargetQuery:
+    reference = parse(text, allowed=(DEPLOYMENTS, STATEFULSETS))
+    if reference.resource is None:
+        cure = f"write deployment/{text} or statefulset/{text}"
+        raise Problem(f"read {text!r}", "its kind is missing", cure, ExitCode.USAGE)
+    return TargetQuery(reference.resource.kind, namespace, reference.name)
+
+
+def _labels(text: str | None) -> dict[str, str]:
+    pairs = [part.partition("=") for part in (text or "").split(",") if part]
+    for key, equals, _value in pairs:
+        if not key or not equals:
+            raise Problem(f"read labels {text!r}", "they are pairs", "write a=b,c=d", ExitCode.USAGE)
+    return {key.strip(): value.strip() for key, _, value in pairs}

