@@ -31,7 +31,7 @@ _NAMESPACE = "bench-one-target"
 class Quiet:
     """A signal source that always answers 0: the bench trips policies by hand."""
 
-    async def measure(self, query: str) -> Answer:  # noqa: ARG002  # the port's signature
+    async def measure(self, query: str) -> Answer:
         """Zero, fresh."""
         return Answer((0.0,), 0.1)
 
@@ -39,7 +39,7 @@ class Quiet:
 class Anything:
     """A query checker that accepts everything."""
 
-    def check(self, field: str, query: str) -> dict[str, str]:  # noqa: ARG002
+    def check(self, field: str, query: str) -> dict[str, str]:
         """Nothing to say."""
         return {}
 
@@ -172,10 +172,13 @@ async def _until(true: Callable[[], bool]) -> None:
 
 async def _release(setting: Setting, name: str) -> None:
     """Two people release it, so that rounds do not slow each other down."""
+    body = {"reason": "bench"}
     for person in setting.people:
-        async with setting.cluster(person) as hands:
-            body = {"spec": {"approvals": {person.name: {"reason": "bench"}}}}
-            await hands.patch(SHUTDOWNS, name, body, _NAMESPACE)
+        path = SHUTDOWNS.path(_NAMESPACE, name)
+        answer = setting.control_plane.api(person).patch(
+            path, {"spec": {"approvals": {person.name: body}}}
+        )
+        assert answer.status == 200, answer.message
 
 
 async def _deployment_with_pod(cluster: KubernetesApi, name: str) -> None:
@@ -187,7 +190,7 @@ async def _deployment_with_pod(cluster: KubernetesApi, name: str) -> None:
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": _pod_spec()},
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
         },
     }
     await cluster.create(DEPLOYMENTS, body, _NAMESPACE)
@@ -195,11 +198,12 @@ async def _deployment_with_pod(cluster: KubernetesApi, name: str) -> None:
 
 async def _pod(cluster: KubernetesApi, name: str) -> Json:
     metadata = {"name": name, "labels": {"app": name}}
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _pod_spec()}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec()}
     return await cluster.create(PODS, body, _NAMESPACE)
 
 
-def _pod_spec() -> Json:
+def pod_spec() -> Json:
+    """A pod that kwok runs."""
     return {
         "containers": [{"name": "server", "image": "bench.invalid/server"}],
         "tolerations": [{"operator": "Exists"}],

@@ -11,7 +11,23 @@ from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.kinds import NAMESPACES
-from tests.cluster.control_plane import ControlPlane
+from killswitch.core.plans import Boundaries
+from killswitch.reactor.watched import Identity
+from tests.cluster.control_plane import ControlPlane, User
+
+_RELEASER = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: bench-releaser}
+rules:
+- {apiGroups: [killswitch.dev], resources: [shutdowns], verbs: [get, patch, release, restore]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: bench-releaser}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: bench-releaser}
+subjects: [{kind: User, name: alice}, {kind: User, name: bob}]
+"""
 
 
 @dataclass
@@ -20,6 +36,12 @@ class Setting:
 
     control_plane: ControlPlane
     username: str = "admin"
+
+    def prepare(self) -> None:
+        """Install what the benchmarks need."""
+        self.control_plane.kubectl("apply", "--server-side", "-f", "crds")
+        self.control_plane.kubectl("apply", "-f", "-", stdin=_RELEASER)
+        self.control_plane.add_gpu_nodes(4)
 
     @property
     def server(self) -> str:
@@ -35,6 +57,16 @@ class Setting:
     def tls(self) -> ssl.SSLContext:
         """TLS as every client here uses it."""
         return ssl.create_default_context(cafile=str(self.control_plane.ca_file))
+
+    @property
+    def people(self) -> tuple[User, User]:
+        """Two people who may release."""
+        return self.control_plane.user("alice"), self.control_plane.user("bob")
+
+    def identity(self) -> Identity:
+        """A reactor's identity that may act anywhere but in kube-system."""
+        boundaries = Boundaries(frozenset({"kube-system"}), GOVERNED_LABEL)
+        return Identity(self.username, "bench", "default", boundaries)
 
     @contextlib.asynccontextmanager
     async def cluster(self) -> AsyncIterator[KubernetesApi]:

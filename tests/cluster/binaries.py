@@ -69,7 +69,9 @@ class CannotBuildError(Exception):
 def version(program: Program) -> str:
     """The version that the wrapper module requires, e.g. v1.36.3."""
     text = (_BUILD / program.module / "go.mod").read_text()
-    found = re.search(rf"^\s*(?:require )?{re.escape(program.requirement)} (v\S+)", text, re.MULTILINE)
+    found = re.search(
+        rf"^\s*(?:require )?{re.escape(program.requirement)} (v\S+)", text, re.MULTILINE
+    )
     if found is None:
         raise CannotBuildError(f"{program.module}/go.mod does not require {program.requirement}")
     return found.group(1)

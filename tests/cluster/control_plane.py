@@ -171,6 +171,12 @@ class ControlPlane:
         """Start it again after `stop_api_server`."""
         self._start_api_server()
 
+    def restart_controller_manager(self, *flags: str) -> None:
+        """Run the controller manager with these flags instead; none means its defaults."""
+        self._daemons.pop("kube-controller-manager").stop(kill=True)
+        self.controller_manager_flags = flags
+        self._start_controller_manager()
+
     def pids(self) -> list[int]:
         """Process ids of everything that runs."""
         return [daemon.pid for daemon in self._daemons.values()]

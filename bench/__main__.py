@@ -1,0 +1,44 @@
+"""`make bench`: every figure as one JSON line, with the machine it was measured on.
+
+Each module is skipped unless one of its figures can match ONLY; each gets a control plane of its
+own, so that one does not measure what another left behind.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+
+from bench.setting import Setting, machine
+from tests.cluster.control_plane import ControlPlane
+
+MODULES = {
+    "one_target": "bench.one_target",
+    "thousand": "bench.thousand",
+    "admission": "bench.admission",
+    "poll": "bench.signals",
+    "reactor": "bench.reactor_rest",
+}
+"""How the names of a module's figures begin, and the module."""
+
+
+def main() -> None:
+    """Measure what was asked for, print each figure as soon as it is known."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", default="", help="only figures whose name contains this")
+    only = parser.parse_args().only
+    print(json.dumps({"machine": machine()}), flush=True)
+    for prefix, name in MODULES.items():
+        if only and only not in prefix and not only.startswith(prefix):
+            continue
+        print(f"# {name} …", file=sys.stderr, flush=True)
+        with ControlPlane() as running:
+            setting = Setting(running)
+            setting.prepare()
+            for line in importlib.import_module(name).measure(setting):
+                if only in line["name"]:
+                    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+{{/* Labels of every object; `component` is given as the second element of a list. */}}
+{{- define "killswitch.labels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: killswitch
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/part-of: killswitch
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name ($root.Chart.Version | replace "+" "_") }}
+{{- end }}
+
+{{/* The annotation of what outlives `helm uninstall` so that nothing is released by it. */}}
+{{- define "killswitch.kept" -}}
+{{- if .Values.admission.keepOnUninstall -}}
+annotations:
+  helm.sh/resource-policy: keep
+{{- end }}
+{{- end }}
+
+{{/* Labels that select the pods of one component: they never change over upgrades. */}}
+{{- define "killswitch.selector" -}}
+app.kubernetes.io/name: killswitch
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+
+{{- define "killswitch.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* Generated manifests name the default namespace; the release's own takes its place. */}}
+{{- define "killswitch.file" -}}
+{{- $root := index . 0 -}}
+{{- $root.Files.Get (index . 1) | replace "killswitch-system" $root.Release.Namespace -}}
+{{- end }}
+
+{{/* The settings of both processes, as operator/killswitch/settings.py reads them. */}}
+{{- define "killswitch.env" -}}
+- name: KILLSWITCH_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: KILLSWITCH_PROTECTED_NAMESPACES
+  value: {{ .Values.protectedNamespaces | toJson | quote }}
+- name: KILLSWITCH_PROMETHEUS_URL
+  value: {{ .Values.prometheus.url | quote }}
+- name: KILLSWITCH_PROMETHEUS_TIMEOUT
+  value: {{ .Values.prometheus.timeout | quote }}
+- name: KILLSWITCH_POLL_INTERVAL
+  value: {{ .Values.pollInterval | quote }}
+- name: KILLSWITCH_GOVERN_AUTOMATICALLY
+  value: {{ .Values.governAutomatically | quote }}
+- name: KILLSWITCH_CANARY_NAMESPACE
+  value: {{ .Values.canary.namespace | quote }}
+- name: KILLSWITCH_ARMED_INTERVAL
+  value: {{ .Values.canary.armedInterval | quote }}
+- name: KILLSWITCH_METRICS_PORT
+  value: {{ .Values.metrics.port | int | quote }}
+{{- end }}
+
+{{/*
+The pod of one component: restricted in the sense of the Pod Security Standards, read-only root.
+Takes a dict of root, component, values and env (a list of maps beside the common ones).
+*/}}
+{{- define "killswitch.pod" -}}
+{{- $root := .root -}}
+metadata:
+  labels:
+    {{- include "killswitch.labels" (list $root .component) | nindent 4 }}
+  {{- with .values.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: killswitch-{{ .component }}
+  automountServiceAccountToken: true
+  enableServiceLinks: false
+  {{- with .values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $root.Values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    seccompProfile:
+      type: RuntimeDefault
+  {{- if .values.replicas }}
+  affinity:
+    podAntiAffinity:
+      preferredDuringSchedulingIgnoredDuringExecution:
+        - weight: 100
+          podAffinityTerm:
+            topologyKey: kubernetes.io/hostname
+            labelSelector:
+              matchLabels:
+                {{- include "killswitch.selector" .component | nindent 16 }}
+  {{- end }}
+  containers:
+    - name: {{ .component }}
+      image: {{ include "killswitch.image" $root | quote }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      command: ["killswitch", {{ .component | quote }}]
+      env:
+        {{- include "killswitch.env" $root | nindent 8 }}
+        {{- with .env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- if $root.Values.metrics.port }}
+      ports:
+        - name: metrics
+          containerPort: {{ $root.Values.metrics.port }}
+      livenessProbe:
+        httpGet:
+          path: /livez
+          port: metrics
+        periodSeconds: 10
+        failureThreshold: 6
+      readinessProbe:
+        httpGet:
+          path: /readyz
+          port: metrics
+        periodSeconds: 5
+      {{- end }}
+      resources:
+        {{- toYaml .values.resources | nindent 8 }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+  volumes:
+    - name: tmp
+      emptyDir:
+        sizeLimit: 16Mi
+  {{- with .values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
