@@ -1,3 +1,3 @@
 """Fixtures of the whole suite."""
 
-pytest_plugins = ["tests.cluster.fixtures"]
+pytest_plugins = ["tests.cluster.fixtures", "tests.kernel.fixtures"]

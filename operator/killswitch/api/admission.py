@@ -1,8 +1,588 @@
-"""Admission policies (placeholder being written)."""
+"""The safety kernel: ValidatingAdmissionPolicies generated for the API server.
+
+Nothing of killswitch has to run for these to hold. Each function below makes one policy with its
+binding; the shared pieces of CEL stand above them. What is not obvious says why here, since
+nobody can ask the API server. Every rule is proven on a real one in tests/kernel.
+
+The chart replaces the text `killswitch-system` by its own namespace.
+"""
 
 from typing import Any
 
+from killswitch.api.common import (
+    ENGAGED_LABEL,
+    GOVERNED_LABEL,
+    GROUP,
+    PROTECTED_NAMESPACES,
+    VERSION,
+)
 
-def manifests() -> list[dict[str, Any]]:
-    """All policies and bindings."""
-    return []
+Json = dict[str, Any]
+Variable = tuple[str, str]
+Validation = tuple[str, str]
+"""A CEL expression that must hold, and the message otherwise (CEL if it starts with a quote)."""
+
+OPERATOR_NAMESPACE = "killswitch-system"
+REACTOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-reactor"
+MANAGER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-manager"
+# A namespace that is being deleted takes its objects along through these two accounts.
+_COLLECTORS = (
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+)
+_GOVERNED = {"matchLabels": {GOVERNED_LABEL: "true"}}
+_ENGAGED = {"matchLabels": {ENGAGED_LABEL: "true"}}
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{value}'" for value in values) + "]"
+
+
+def _has_label(of: str, label: str, value: str = "true") -> str:
+    """Whether an object (possibly null) carries a label with this value."""
+    labels = f"{of}.metadata.labels"
+    return f"({of} != null && has({labels}) && '{label}' in {labels} && {labels}['{label}'] == '{value}')"
+
+
+def _may(verb: str, resource: str, namespace: str = ".namespace(request.namespace)") -> str:
+    """Whether the requester holds an RBAC verb. At most two of these fit one CEL expression."""
+    return (
+        f"authorizer.group('{GROUP}').resource('{resource}'){namespace}.check('{verb}').allowed()"
+    )
+
+
+_RELEASED = "(has({of}.spec.approvals) && size({of}.spec.approvals) >= {of}.spec.requiredApprovals)"
+_ME: Variable = ("me", "request.userInfo.username")
+_COLLECTING = f"request.userInfo.username in {_list(_COLLECTORS)}"
+_CREATE, _UPDATE, _DELETE = (f"request.operation != '{o}'" for o in ("CREATE", "UPDATE", "DELETE"))
+
+
+def rule(
+    groups: str, resources: str, operations: str, scope: str = "Namespaced", version: str = "*"
+) -> Json:
+    """A resource rule from comma-separated words."""
+    return {
+        "apiGroups": groups.split(","),
+        "apiVersions": [version],
+        "operations": operations.split(","),
+        "resources": resources.split(","),
+        # Without a scope, a policy with a namespaced parameter would deny scaling any
+        # cluster-scoped resource.
+        "scope": scope,
+    }
+
+
+def policy(
+    name: str,
+    description: str,
+    *,
+    match: Json,
+    validations: list[Validation],
+    variables: list[Variable] | None = None,
+    param: str = "",
+    conditions: list[Variable] | None = None,
+) -> list[Json]:
+    """A policy and its binding; `param` is the kind whose engaged objects are its parameters."""
+    metadata = {
+        "name": f"killswitch-{name}",
+        "labels": {"app.kubernetes.io/part-of": "killswitch"},
+        "annotations": {f"{GROUP}/description": description},
+    }
+    spec: Json = {"failurePolicy": "Fail"}
+    binding: Json = {"policyName": metadata["name"], "validationActions": ["Deny"]}
+    if param:
+        spec["paramKind"] = {"apiVersion": f"{GROUP}/{VERSION}", "kind": param}
+        binding["paramRef"] = {"selector": _ENGAGED, "parameterNotFoundAction": "Allow"}
+    spec["matchConstraints"] = match
+    if conditions:
+        spec["matchConditions"] = [{"name": n, "expression": e} for n, e in conditions]
+    if variables:
+        spec["variables"] = [{"name": n, "expression": e} for n, e in variables]
+    spec["validations"] = [_validation(*each) for each in validations]
+    api = "admissionregistration.k8s.io/v1"
+    return [
+        {
+            "apiVersion": api,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": metadata,
+            "spec": spec,
+        },
+        {
+            "apiVersion": api,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": metadata["name"], "labels": metadata["labels"]},
+            "spec": binding,
+        },
+    ]
+
+
+def _validation(expression: str, message: str) -> Json:
+    kind = "messageExpression" if "'" in message else "message"
+    return {"expression": expression, kind: message, "reason": "Forbidden"}
+
+
+def manifests() -> list[Json]:
+    """Every policy with its binding."""
+    return [
+        *lock(),
+        *cluster_lock(),
+        *node_lock(),
+        *shutdowns(),
+        *cluster_shutdowns(),
+        *records(),
+        *governing(),
+        *namespaces("Shutdown", "namespaces", "true"),
+        *namespaces(
+            "ClusterShutdown",
+            "cluster-namespaces",
+            "has(params.spec.namespaces) && request.name in params.spec.namespaces",
+        ),
+        *definitions(),
+        *authors(),
+        *cluster_authors(),
+        *bypasses(),
+        *accounts(),
+    ]
+
+
+# --- the lock ---------------------------------------------------------------------------------
+
+_LOCKED_RESOURCES = [
+    rule("*", "*/scale", "UPDATE"),
+    rule("apps", "deployments,statefulsets,replicasets", "CREATE,UPDATE"),
+    rule("", "replicationcontrollers", "CREATE,UPDATE"),
+    rule("batch", "jobs", "CREATE"),
+    rule("", "pods", "CREATE"),
+]
+# What only ever runs more by being created.
+_RUNS = "request.resource.resource in ['pods', 'jobs']"
+_RAISES: list[Variable] = [
+    # A Scale of 0 replicas may leave the field out; on the main object absent means 1.
+    ("absent", "request.subResource == 'scale' ? 0 : 1"),
+    ("runs", _RUNS),
+    (
+        "new",
+        "variables.runs ? 1 : (has(object.spec.replicas) ? object.spec.replicas : variables.absent)",
+    ),
+    (
+        "old",
+        "variables.runs || oldObject == null ? 0"
+        " : (has(oldObject.spec.replicas) ? oldObject.spec.replicas : variables.absent)",
+    ),
+]
+_KEYS: list[Variable] = [
+    ("labels", "has(object.metadata.labels) ? object.metadata.labels : {}"),
+    ("owners", "has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : []"),
+    (
+        "key",
+        "request.resource.resource"
+        " + (request.resource.group == '' ? '' : '.' + request.resource.group) + '/' + request.name",
+    ),
+    # A pod's Deployment is known from its ReplicaSet's name, which ends with the template hash:
+    # a lock that names nothing but the Deployment covers its pods too (core/projections.lock_keys).
+    (
+        "suffix",
+        "'pod-template-hash' in variables.labels ? '-' + variables.labels['pod-template-hash'] : '-'",
+    ),
+    (
+        "ownerKeys",
+        "variables.owners.map(o, 'uid/' + o.uid)"
+        " + variables.owners.map(o, o.kind.lowerAscii() + 's'"
+        " + (o.apiVersion.contains('/') ? '.' + o.apiVersion.split('/')[0] : '') + '/' + o.name)"
+        " + variables.owners.filter(o, o.kind == 'ReplicaSet' && size(variables.suffix) > 1"
+        " && o.name.endsWith(variables.suffix)).map(o, 'deployments.apps/'"
+        " + o.name.substring(0, size(o.name) - size(variables.suffix)))",
+    ),
+]
+_RELEASED_PARAM: Variable = ("released", _RELEASED.format(of="params"))
+_HELD = "variables.released || variables.new <= variables.old || !variables.covered"
+
+
+def _held_by(kind: str, place: str) -> str:
+    """The message that people and controllers read; `held down by` is how a proof knows it."""
+    where = "params.metadata.namespace + '/' + " if place else ""
+    option = " + ' -n ' + params.metadata.namespace" if place else " + ' --cluster'"
+    return (
+        f"'held down by {kind} ' + {where}params.metadata.name + ' (' + params.spec.reason + ');"
+        f" people release it: kubectl killswitch approve ' + params.metadata.name{option}"
+    )
+
+
+def lock() -> list[Json]:
+    """Nothing that an engaged Shutdown of the namespace covers may run more than it does."""
+    covered = (
+        "(has(params.spec.locks) && (variables.key in params.spec.locks"
+        " || variables.ownerKeys.exists(k, k in params.spec.locks)))"
+        " || (has(params.spec.scope) && has(params.spec.scope.wholeNamespace)"
+        " && params.spec.scope.wholeNamespace)"
+        " || (variables.runs && has(params.spec.scope) && has(params.spec.scope.podLabels)"
+        " && params.spec.scope.podLabels.all(k, k in variables.labels"
+        " && variables.labels[k] == params.spec.scope.podLabels[k]))"
+    )
+    return policy(
+        "lock",
+        "An engaged Shutdown denies every raise, pod and child workload of what it covers.",
+        match={"namespaceSelector": _GOVERNED, "resourceRules": _LOCKED_RESOURCES},
+        variables=[*_RAISES, *_KEYS, _RELEASED_PARAM, ("covered", covered)],
+        validations=[(_HELD, _held_by("Shutdown", "namespace"))],
+        param="Shutdown",
+    )
+
+
+def cluster_lock() -> list[Json]:
+    """Nothing may run more in the namespaces that an engaged ClusterShutdown names."""
+    covered = "has(params.spec.namespaces) && request.namespace in params.spec.namespaces"
+    return policy(
+        "cluster-lock",
+        "An engaged ClusterShutdown denies everything that would run in its namespaces.",
+        match={"namespaceSelector": _GOVERNED, "resourceRules": _LOCKED_RESOURCES},
+        variables=[*_RAISES, _RELEASED_PARAM, ("covered", covered)],
+        validations=[(_HELD, _held_by("ClusterShutdown", ""))],
+        param="ClusterShutdown",
+    )
+
+
+def node_lock() -> list[Json]:
+    """A held node stays cordoned.
+
+    Only nodes with the governed label match, which the cordon itself sets: after a restart of the
+    API server a policy with parameters denies all it matches until the CRD is found.
+    """
+    held = (
+        "variables.released || !has(params.spec.nodes) || !(request.name in params.spec.nodes)"
+        " || (has(object.spec.unschedulable) && object.spec.unschedulable && "
+        f"{_has_label('object', GOVERNED_LABEL)})"
+        # The cordon itself: before it there is nothing to keep.
+        f" || !{_has_label('oldObject', GOVERNED_LABEL)}"
+    )
+    return policy(
+        "node-lock",
+        "An engaged ClusterShutdown keeps its nodes cordoned.",
+        match={
+            "objectSelector": _GOVERNED,
+            "resourceRules": [rule("", "nodes", "UPDATE", "Cluster")],
+        },
+        variables=[_RELEASED_PARAM],
+        validations=[(held, _held_by("ClusterShutdown", ""))],
+        param="ClusterShutdown",
+    )
+
+
+# --- Shutdowns themselves ----------------------------------------------------------------------
+
+_APPROVALS: list[Variable] = [
+    _ME,
+    ("new", "object != null && has(object.spec.approvals) ? object.spec.approvals : {}"),
+    ("old", "oldObject != null && has(oldObject.spec.approvals) ? oldObject.spec.approvals : {}"),
+    ("approves", "variables.new != variables.old"),
+    ("engaged", _has_label("object", ENGAGED_LABEL)),
+    ("released", "oldObject != null && size(variables.old) >= oldObject.spec.requiredApprovals"),
+    (
+        "restores",
+        "object != null && oldObject != null && has(object.spec.restore)"
+        " && (!has(oldObject.spec.restore) || object.spec.restore != oldObject.spec.restore)",
+    ),
+    (
+        "restored",
+        "oldObject != null && has(oldObject.status) && has(oldObject.status.conditions)"
+        " && oldObject.status.conditions.exists(c, c.type == 'Restored' && c.status == 'True')",
+    ),
+]
+
+
+def _life(resource: str, namespace: str) -> list[Validation]:
+    """The rules of creation, approval, restore and deletion that both kinds share."""
+    of_this = f"{namespace}.name(request.name)"
+    place = " + ' in ' + request.namespace" if namespace else ""
+    return [
+        (
+            f"{_CREATE} || (variables.engaged && size(variables.new) == 0 && !has(object.spec.restore))",
+            f"a new Shutdown is engaged: label {ENGAGED_LABEL}=true, no approvals, no restore",
+        ),
+        (
+            f"{_CREATE} || object.spec.requestedBy == variables.me",
+            "'spec.requestedBy must be your own username: ' + variables.me",
+        ),
+        (
+            f"{_UPDATE} || variables.engaged || variables.released",
+            f"the label {ENGAGED_LABEL} stays until release",
+        ),
+        (
+            f"{_UPDATE} || variables.new.all(k, k in variables.old || k == variables.me)",
+            "'you are ' + variables.me + ': nobody approves for someone else'",
+        ),
+        (
+            f"{_UPDATE} || !variables.approves || (!variables.me.startsWith('system:serviceaccount:')"
+            " && !variables.me.startsWith('system:node:'))",
+            "approvers are people: service accounts and nodes cannot release",
+        ),
+        (
+            f"{_UPDATE} || !variables.approves || variables.me != object.spec.requestedBy",
+            "whoever engaged a Shutdown does not release it: ask somebody else",
+        ),
+        (
+            f"{_UPDATE} || !variables.approves || {_may('release', resource, of_this)}",
+            f"variables.me + ' lacks the verb release on {resource}'{place}",
+        ),
+        (
+            f"{_UPDATE} || !variables.restores"
+            " || (variables.released && object.spec.restore.by == variables.me)"
+            " || (variables.released && has(oldObject.spec.restore))",
+            "restore comes after release, and spec.restore.by is your own username",
+        ),
+        (
+            f"{_UPDATE} || !variables.restores || {_may('restore', resource, of_this)}",
+            f"variables.me + ' lacks the verb restore on {resource}'{place}",
+        ),
+        (
+            f"{_DELETE} || variables.released",
+            "an engaged Shutdown cannot be deleted: people release it first",
+        ),
+        (
+            f"{_DELETE} || variables.restored || {_COLLECTING} || {_may('release', resource, of_this)}",
+            f"'not restored yet: deleting it needs the verb release on {resource}'{place}",
+        ),
+    ]
+
+
+def shutdowns() -> list[Json]:
+    """Who may create, approve, restore and delete a Shutdown, and where."""
+    return policy(
+        "shutdowns",
+        "Creation, approvals, restore and deletion of Shutdowns.",
+        match={"resourceRules": [rule(GROUP, "shutdowns", "CREATE,UPDATE,DELETE")]},
+        variables=_APPROVALS,
+        validations=[
+            (
+                f"{_CREATE} || !(request.namespace in {_list(PROTECTED_NAMESPACES)})",
+                "'namespace ' + request.namespace + ' is protected: nothing is stopped there'",
+            ),
+            (
+                f"{_CREATE} || {_has_label('namespaceObject', GOVERNED_LABEL)}",
+                "'namespace ' + request.namespace + ' is not governed, so nothing would hold:"
+                " kubectl killswitch govern ' + request.namespace",
+            ),
+            *_life("shutdowns", ".namespace(request.namespace)"),
+        ],
+    )
+
+
+def cluster_shutdowns() -> list[Json]:
+    """The same for ClusterShutdowns."""
+    return policy(
+        "clustershutdowns",
+        "Creation, approvals, restore and deletion of ClusterShutdowns.",
+        match={
+            "resourceRules": [rule(GROUP, "clustershutdowns", "CREATE,UPDATE,DELETE", "Cluster")]
+        },
+        variables=_APPROVALS,
+        validations=[
+            (
+                f"{_CREATE} || !has(object.spec.namespaces)"
+                f" || object.spec.namespaces.all(n, !(n in {_list(PROTECTED_NAMESPACES)}))",
+                "spec.namespaces names a protected namespace: nothing is stopped there",
+            ),
+            *_life("clustershutdowns", ""),
+        ],
+    )
+
+
+def records() -> list[Json]:
+    """Evidence outlives the wish to be rid of it."""
+    allowed = f"{_COLLECTING} || {_may('release', 'shutdowns')}"
+    return policy(
+        "shutdownrecords",
+        "ShutdownRecords are deleted only by those who may release.",
+        match={"resourceRules": [rule(GROUP, "shutdownrecords", "DELETE")]},
+        validations=[
+            (allowed, "deleting a ShutdownRecord needs the verb release on shutdowns there")
+        ],
+    )
+
+
+# --- namespaces and CRDs -------------------------------------------------------------------------
+
+
+def governing() -> list[Json]:
+    """Protected namespaces are never governed."""
+    return policy(
+        "governing",
+        "Protected namespaces can never be governed.",
+        match={
+            "objectSelector": _GOVERNED,
+            "resourceRules": [rule("", "namespaces", "CREATE,UPDATE", "*")],
+        },
+        validations=[
+            (
+                f"!(object.metadata.name in {_list(PROTECTED_NAMESPACES)})"
+                f" || !{_has_label('object', GOVERNED_LABEL)}",
+                f"this namespace is protected: it can never carry {GOVERNED_LABEL}=true",
+            )
+        ],
+    )
+
+
+def namespaces(param: str, name: str, concerns: str) -> list[Json]:
+    """While something is engaged in a namespace it stays governed and is not deleted.
+
+    The selector looks at the old object as well as the new one, so taking the label off matches.
+    """
+    keeps = f"request.operation == 'UPDATE' && {_has_label('object', GOVERNED_LABEL)}"
+    return policy(
+        name,
+        f"A namespace with an engaged {param} stays governed and cannot be deleted.",
+        match={
+            "objectSelector": _GOVERNED,
+            "resourceRules": [rule("", "namespaces", "UPDATE,DELETE", "*")],
+        },
+        variables=[_RELEASED_PARAM],
+        validations=[
+            (
+                f"variables.released || ({keeps}) || !({concerns})",
+                f"'{param} ' + params.metadata.name + ' is engaged here: the namespace stays"
+                " governed and cannot be deleted until people release it'",
+            )
+        ],
+        param=param,
+    )
+
+
+def definitions() -> list[Json]:
+    """Deleting a CRD would delete every Shutdown past all other rules."""
+    ours = f"oldObject.spec.group == '{GROUP}'"
+    served = "object != null && object.spec.versions.exists(v, v.served)"
+    return policy(
+        "definitions",
+        "The CRDs of killswitch cannot be deleted while this policy is installed.",
+        match={
+            "resourceRules": [
+                rule("apiextensions.k8s.io", "customresourcedefinitions", "UPDATE,DELETE", "*")
+            ]
+        },
+        validations=[
+            (
+                f"!({ours}) || (request.operation == 'UPDATE' && {served})",
+                "the CRDs of killswitch hold engaged Shutdowns: to remove them for good, first"
+                " release what is engaged, then delete the binding killswitch-definitions",
+            )
+        ],
+    )
+
+
+# --- people who write policies, and the operator's own accounts ---------------------------------
+
+
+def _author_rules(resource: str, shutdowns: str, namespace: str) -> list[Validation]:
+    leaving = "oldObject.spec.mode == 'Enforce' && object.spec.mode != 'Enforce'"
+    return [
+        (
+            f"{_CREATE} && {_UPDATE} || (oldObject != null && object.spec == oldObject.spec)"
+            f" || {_may('create', shutdowns, namespace)}",
+            f"variables.me + ' may not stop anything here: writing a policy needs the verb create on"
+            f" {shutdowns}'",
+        ),
+        (
+            f"{_UPDATE} || !({leaving}) || {_may('bypass', resource, namespace)}",
+            f"variables.me + ' lacks the verb bypass on {resource}: it is needed to leave Enforce'",
+        ),
+        (
+            f"{_DELETE} || oldObject.spec.mode == 'Disabled' || {_COLLECTING}"
+            f" || {_may('bypass', resource, namespace)}",
+            f"variables.me + ' lacks the verb bypass on {resource}: it is needed to delete a policy'",
+        ),
+    ]
+
+
+def authors() -> list[Json]:
+    """A policy stops on its author's behalf: who may not stop may not write one."""
+    return policy(
+        "authors",
+        "Who may write, disable and delete policies.",
+        match={"resourceRules": [rule(GROUP, "killswitchpolicies", "CREATE,UPDATE,DELETE")]},
+        variables=[_ME],
+        validations=[
+            (
+                f"request.operation == 'DELETE'"
+                f" || !(request.namespace in {_list(PROTECTED_NAMESPACES)})",
+                "'namespace ' + request.namespace + ' is protected: nothing is stopped there'",
+            ),
+            *_author_rules("killswitchpolicies", "shutdowns", ".namespace(request.namespace)"),
+        ],
+    )
+
+
+def cluster_authors() -> list[Json]:
+    """The same for ClusterKillSwitchPolicies."""
+    return policy(
+        "cluster-authors",
+        "Who may write, disable and delete cluster policies.",
+        match={
+            "resourceRules": [
+                rule(GROUP, "clusterkillswitchpolicies", "CREATE,UPDATE,DELETE", "Cluster")
+            ]
+        },
+        variables=[_ME],
+        validations=[
+            (
+                "request.operation == 'DELETE' || object.spec.targets.all(t, !has(t.namespaces)"
+                f" || t.namespaces.all(n, !(n in {_list(PROTECTED_NAMESPACES)})))",
+                "spec.targets names a protected namespace: nothing is stopped there",
+            ),
+            *_author_rules("clusterkillswitchpolicies", "clustershutdowns", ""),
+        ],
+    )
+
+
+def bypasses() -> list[Json]:
+    """Looking away is signed. That it ends in time cannot be checked here: CEL has no clock."""
+    return policy(
+        "bypasses",
+        "Who may suspend a policy.",
+        match={"resourceRules": [rule(GROUP, "bypasses", "CREATE,UPDATE")]},
+        variables=[_ME],
+        validations=[
+            (
+                f"{_CREATE} || object.spec.requestedBy == variables.me",
+                "'spec.requestedBy must be your own username: ' + variables.me",
+            ),
+            (
+                f"{_CREATE} || {_may('bypass', 'killswitchpolicies')}",
+                "variables.me + ' lacks the verb bypass on killswitchpolicies here'",
+            ),
+        ],
+    )
+
+
+def accounts() -> list[Json]:
+    """A stolen token of the operator's own accounts is worth little.
+
+    Dry runs pass: raising a count as a dry run is how the reactor proves the lock.
+    """
+    raised = "(has(object.spec.replicas) ? object.spec.replicas : 0)"
+    before = "(has(oldObject.spec.replicas) ? oldObject.spec.replicas : 0)"
+    return policy(
+        "accounts",
+        "The operator deletes pods and scales in governed namespaces only; the reactor only lowers.",
+        match={
+            "resourceRules": [
+                rule("", "pods", "DELETE"),
+                rule("apps", "*/scale", "UPDATE"),
+                rule("apps", "deployments,statefulsets", "UPDATE"),
+            ]
+        },
+        conditions=[
+            ("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']"),
+            ("not-a-dry-run", "!has(request.dryRun) || !request.dryRun"),
+        ],
+        validations=[
+            (
+                _has_label("namespaceObject", GOVERNED_LABEL),
+                "the operator acts in governed namespaces only",
+            ),
+            (
+                f"request.userInfo.username != '{REACTOR}' || request.subResource != 'scale'"
+                f" || {raised} <= {before}",
+                "the reactor only lowers: people restore",
+            ),
+        ],
+    )

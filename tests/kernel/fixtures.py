@@ -1,0 +1,95 @@
+"""The safety kernel installed on the session's control plane, with roles for people."""
+
+import time
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+
+# As the chart's roles: whoever stops may not release by that, and the other way round.
+ROLES = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: test-responder}
+rules:
+- apiGroups: [killswitch.dev]
+  resources: ["*"]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [pods, namespaces]
+  verbs: [get, list, watch, create, update, patch, delete, deletecollection]
+- apiGroups: [apps]
+  resources: ["*"]
+  verbs: [get, list, watch, create, update, patch, delete]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: test-releaser}
+rules:
+- apiGroups: [killswitch.dev]
+  resources: [shutdowns, clustershutdowns]
+  verbs: [release, restore]
+"""
+
+
+def install(control_plane: ControlPlane) -> None:
+    """Apply CRDs and admission policies; return when the lock really denies."""
+    control_plane.kubectl("apply", "--server-side", "-f", "crds")
+    control_plane.kubectl("apply", "-f", "-", stdin=ROLES)
+    api = control_plane.api()
+    api.create(
+        "/api/v1/namespaces",
+        {"metadata": {"name": "kernel-probe", "labels": {"killswitch.dev/governed": "true"}}},
+    )
+    path = "/apis/killswitch.dev/v1alpha1/namespaces/kernel-probe/shutdowns"
+    body = {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "Shutdown",
+        "metadata": {"name": "probe", "labels": {"killswitch.dev/engaged": "true"}},
+        "spec": {
+            "requestedBy": "admin",
+            "reason": "is the kernel there?",
+            "requiredApprovals": 1,
+            "scope": {"wholeNamespace": True},
+        },
+    }
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deadline = time.monotonic() + 30
+    while True:
+        api.create(path, body)
+        answer = api.create("/api/v1/namespaces/kernel-probe/pods", pod, dry_run=True)
+        # Policies are compiled once a second, each on its own: the last rule of the kernel to
+        # be looked at here is the one that protects what is engaged.
+        protected = api.delete(f"{path}/probe")
+        if "held down by" in answer.message and "cannot be deleted" in protected.message:
+            return
+        assert time.monotonic() < deadline, f"the kernel does not deny: {answer.message}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def kernel(control_plane: ControlPlane) -> ControlPlane:
+    """The session's control plane with the kernel installed."""
+    install(control_plane)
+    return control_plane
+
+
+@pytest.fixture
+def governed(kernel: ControlPlane, namespace: str) -> str:
+    """A fresh governed namespace where alice, bob and carol may stop and release."""
+    labels = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
+    assert kernel.api().patch(f"/api/v1/namespaces/{namespace}", labels).status == 200
+    for role, names in {
+        "test-responder": ("alice", "bob", "carol", "mallory"),
+        "test-releaser": ("alice", "bob", "carol"),
+    }.items():
+        users = [f"--user={name}" for name in names]
+        kernel.kubectl(
+            "create",
+            "rolebinding",
+            role,
+            f"--clusterrole={role}",
+            f"--namespace={namespace}",
+            *users,
+        )
+    return namespace
