@@ -158,7 +158,7 @@ _LOCKED_RESOURCES = [
 _RUNS = "request.resource.resource in ['pods', 'jobs']"
 _RAISES: list[Variable] = [
     # A Scale of 0 replicas may leave the field out; on the main object absent means 1.
-    ("absent", "request.subResource == 'scale' ? 0 : 1"),
+    ("absent", "has(request.subResource) && request.subResource == 'scale' ? 0 : 1"),
     ("runs", _RUNS),
     (
         "new",
@@ -580,7 +580,7 @@ def accounts() -> list[Json]:
                 "the operator acts in governed namespaces only",
             ),
             (
-                f"request.userInfo.username != '{REACTOR}' || request.subResource != 'scale'"
+                f"request.userInfo.username != '{REACTOR}' || !has(request.subResource) || request.subResource != 'scale'"
                 f" || {raised} <= {before}",
                 "the reactor only lowers: people restore",
             ),

@@ -69,37 +69,61 @@ def observed(body: Json) -> list[Json]:
 
 
 def policy(body: Json, bypass: str | None) -> Judged:
-    """Whether a policy would act now; most binding fact first."""
-    found = observed(body)
-    generation = body["metadata"].get("generation", 0)
-    fired = conditions.find(found, PolicyCondition.FIRED)
-    if fired is not None and fired["status"] == "True":
-        return Judged(Standing.FIRED, fired["message"])
-    mode = body["spec"].get("mode", "DryRun")
-    if mode == "Disabled":
+    """Whether a policy would act now; the most binding fact first."""
+    for judge in (_fired, _switched_off, _not_looked_at, _withheld, _hampered):
+        found = judge(body, bypass)
+        if found is not None:
+            return found
+    return Judged(Standing.ARMED, "")
+
+
+def _fired(body: Json, _bypass: str | None) -> Judged | None:
+    fired = conditions.find(observed(body), PolicyCondition.FIRED)
+    if fired is None or fired["status"] != "True":
+        return None
+    return Judged(Standing.FIRED, fired["message"])
+
+
+def _switched_off(body: Json, _bypass: str | None) -> Judged | None:
+    ready = conditions.find(observed(body), PolicyCondition.READY)
+    if body["spec"].get("mode") == "Disabled":
         return Judged(Standing.DISABLED, "mode is Disabled: signals are not acted upon")
-    ready = conditions.find(found, PolicyCondition.READY)
     if ready is not None and ready["status"] == "False":
         return Judged(Standing.NOT_ARMED, f"{ready['reason']}: {ready['message']}")
+    return None
+
+
+def _not_looked_at(body: Json, _bypass: str | None) -> Judged | None:
+    found = observed(body)
     if not found:
         return Judged(Standing.UNSEEN, "no operator has looked at it: nothing watches")
+    generation = body["metadata"].get("generation", 0)
     if any(each.get("observedGeneration", 0) < generation for each in found):
         return Judged(Standing.STALE, "edited since the operator last looked at it")
-    if mode == "DryRun":
+    return None
+
+
+def _withheld(body: Json, bypass: str | None) -> Judged | None:
+    if body["spec"].get("mode", "DryRun") == "DryRun":
         return Judged(Standing.DRY_RUN, "decides and reports, never acts")
     if bypass is not None:
         return Judged(Standing.BYPASSED, bypass)
-    armed = conditions.find(found, PolicyCondition.ARMED)
+    armed = conditions.find(observed(body), PolicyCondition.ARMED)
     if armed is None or armed["status"] != "True":
         why = "the lock has not been proven" if armed is None else armed["message"]
         return Judged(Standing.NOT_ARMED, why)
+    return None
+
+
+def _hampered(body: Json, _bypass: str | None) -> Judged | None:
+    found = observed(body)
     inhibited = conditions.find(found, PolicyCondition.INHIBITED)
     if inhibited is not None and inhibited["status"] == "True":
         return Judged(Standing.INHIBITED, f"{inhibited['reason']}: {inhibited['message']}")
-    blind = conditions.find(found, PolicyCondition.SIGNALS_AVAILABLE)
-    if blind is not None and blind["status"] == "False":
-        return Judged(Standing.BLIND, f"signals are unknown: {blind['message']}")
-    return Judged(Standing.ARMED, "")
+    seen = conditions.find(found, PolicyCondition.SIGNALS_AVAILABLE)
+    if seen is None or seen["status"] != "True":
+        return Judged(Standing.BLIND, seen["message"] if seen else "no signal has been read")
+    return None
 
 
 def shutdown(body: Json) -> Judged:

@@ -70,7 +70,7 @@ async def session(access: Access) -> AsyncIterator[Session]:
     try:
         loaded = credentials.load(access.kubeconfig, access.context)
     except credentials.NoClusterError as error:
-        why, _, cure = str(error).partition(". ")
-        raise Problem("reach a cluster", why, cure or "set KUBECONFIG") from error
+        why, _, cure = str(error).rpartition(". ")
+        raise Problem("reach a cluster", why.rstrip("."), cure) from error
     async with KubernetesApi(loaded, connections=_CONNECTIONS) as cluster:
         yield Session(cluster, SystemClock(), access.namespace or loaded.namespace)

@@ -35,17 +35,18 @@ class Observed:
     unseen: list[str] = field(default_factory=list)
     ungoverned: list[str] = field(default_factory=list)
     """Namespaces that exist without the label: a stop has to govern them first."""
+    assumed: list[str] = field(default_factory=list)
+    """Namespaces that the user may not read, taken for governed: the API server decides."""
 
 
 async def namespaces(cluster: Cluster, names: Iterable[str]) -> Observed:
     """Workloads and pods of these namespaces; NotFoundError where one does not exist."""
     observed = Observed()
     chosen = tuple(dict.fromkeys(names))
-    async with asyncio.TaskGroup() as group:
-        for name in chosen:
-            group.create_task(_namespace(cluster, name, observed))
-            for resource in _IN_NAMESPACE:
-                group.create_task(_list(cluster, resource, name, observed))
+    looks = [_namespace(cluster, name, observed) for name in chosen]
+    looks += [_list(cluster, each, name, observed) for name in chosen for each in _IN_NAMESPACE]
+    await asyncio.gather(*looks)
+    observed.unseen.sort()
     return observed
 
 
@@ -62,6 +63,7 @@ async def _namespace(cluster: Cluster, name: str, observed: Observed) -> None:
     except RefusedError:
         # Many may stop in their namespace without reading it: the API server, which refuses a
         # Shutdown in an ungoverned one, then decides.
+        observed.assumed.append(name)
         observed.inventory.namespaces[name] = {GOVERNED_LABEL: "true"}
         return
     labels = body["metadata"].get("labels") or {}

@@ -27,30 +27,49 @@ class Access:
 
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="Namespace; else that of the kubeconfig's context."),
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="Namespace; else that of the kubeconfig's context.",
+    ),
 ]
 AllNamespaces = Annotated[
     bool, typer.Option("--all-namespaces", "-A", help="Everything that you may see.")
 ]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig.")
+]
 Kubeconfig = Annotated[
-    str | None, typer.Option("--kubeconfig", help="Kubeconfig file; else KUBECONFIG, ~/.kube/config.")
+    str | None,
+    typer.Option(
+        "--kubeconfig", metavar="FILE", help="Kubeconfig file; else KUBECONFIG, ~/.kube/config."
+    ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How the answer is written.")]
 Reason = Annotated[
-    str, typer.Option("--reason", "-r", help="Why, in your words; kept for the record.")
+    str,
+    typer.Option("--reason", "-r", metavar="TEXT", help="Why, in your words; kept for the record."),
+]
+ShutdownName = Annotated[
+    str, typer.Argument(help="Name of the Shutdown; cluster/NAME for a ClusterShutdown.")
 ]
 Workloads = Annotated[
     list[str] | None,
-    typer.Option("--workload", "-w", help="deployment/NAME or statefulset/NAME; repeatable."),
+    typer.Option(
+        "--workload", "-w", metavar="KIND/NAME", help="A deployment or statefulset; repeatable."
+    ),
 ]
 WholeNamespace = Annotated[
     bool, typer.Option("--namespace-wide", "--all", help="Everything in the namespace.")
 ]
 Labels = Annotated[
     str | None,
-    typer.Option("--labels", "-l", help="Pods with these labels (a=b,c=d) and their workloads."),
+    typer.Option(
+        "--labels", "-l", metavar="A=B,C=D", help="Pods with these labels, and their workloads."
+    ),
 ]
 Nodes = Annotated[
-    list[str] | None, typer.Option("--node", help="Cordon and hold this node; repeatable.")
+    list[str] | None,
+    typer.Option("--node", metavar="NAME", help="Cordon and hold this node; repeatable."),
 ]

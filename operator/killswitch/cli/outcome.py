@@ -23,7 +23,7 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
-_SHOWN_PROBLEMS = 3
+_SHOWN_PROBLEMS = 2
 _SHOWN_PODS = 20
 
 
@@ -45,16 +45,27 @@ class Progress:
 
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence; problems that it met are said with it."""
+        new = self._new_problems()
+        if new:
+            self._line(stage, at, "not complete", Tone.WARN)
+            self._tell(new)
+        else:
+            self._line(stage, at, _SAID.get(stage, ""))
+
+    def rest(self) -> None:
+        """Problems after the last stage that was reached."""
+        self._tell(self._new_problems())
+
+    def _new_problems(self) -> list[str]:
         new = self.outcome.problems[self._problems :]
         self._problems = len(self.outcome.problems)
-        if not new:
-            self._line(stage, at, _SAID.get(stage, ""))
-            return
-        self._line(stage, at, "not complete", Tone.WARN)
-        for problem in new[:_SHOWN_PROBLEMS]:
+        return new
+
+    def _tell(self, problems: list[str]) -> None:
+        for problem in problems[:_SHOWN_PROBLEMS]:
             self.screen.line(f"             {problem}")
-        if len(new) > _SHOWN_PROBLEMS:
-            self.screen.line(f"             and {len(new) - _SHOWN_PROBLEMS} more")
+        if len(problems) > _SHOWN_PROBLEMS:
+            self.screen.line(f"             and {len(problems) - _SHOWN_PROBLEMS} more")
 
     def _line(self, stage: str, at: float, text: str, tone: Tone = Tone.GOOD) -> None:
         after = durations.text(max(0.0, at - self.decided))
@@ -76,7 +87,8 @@ async def conclude(
     elif done:
         screen.line(Span("Verified", Tone.GOOD), f": no pod left, {durations.text(took)}")
     else:
-        _unfinished(screen, shutdown, outcome, open_nodes, proven=proven)
+        end = _open_end(outcome, open_nodes, nodes=bool(nodes), proven=proven)
+        _unfinished(screen, shutdown, outcome, end, proven=proven)
     _way_back(screen, shutdown)
     screen.answer(
         _answer(shutdown, outcome, verified=done),
@@ -86,10 +98,10 @@ async def conclude(
 
 
 def _unfinished(
-    screen: Screen, shutdown: Json, outcome: Outcome, open_nodes: list[str], *, proven: bool
+    screen: Screen, shutdown: Json, outcome: Outcome, end: str, *, proven: bool
 ) -> None:
     """What is left, what holds nevertheless, and who can do the rest."""
-    screen.line(Span("Not verified", Tone.BAD), f": {_open_end(outcome, open_nodes, proven=proven)}")
+    screen.line(Span("Not verified", Tone.BAD), f": {end}")
     for pod in outcome.left[:_SHOWN_PODS]:
         gone = ", terminating" if pod.terminating else ""
         screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node or 'no node yet'}{gone}")
@@ -98,8 +110,9 @@ def _unfinished(
     if proven:
         screen.line("The lock holds all the same: nothing that it covers can be started or raised.")
     else:
-        what = shown(_resource(shutdown), *_names(shutdown))
-        screen.line(f"{what} is engaged, but the lock was not seen to deny a restart.")
+        screen.line(
+            "The lock is engaged: the API server took it. No restart was seen denied from here."
+        )
     if outcome.left:
         pod = outcome.left[0]
         screen.line(
@@ -110,14 +123,15 @@ def _unfinished(
     screen.line(f"Next: watch what the operator does about it: {PROGRAM} status{place}")
 
 
-def _open_end(outcome: Outcome, open_nodes: list[str], *, proven: bool) -> str:
+def _open_end(outcome: Outcome, open_nodes: list[str], *, nodes: bool, proven: bool) -> str:
     if open_nodes:
         return f"still schedulable: {', '.join(open_nodes)}"
     if outcome.left:
         count = len(outcome.left)
         return "1 pod is left" if count == 1 else f"{count} pods are left"
     if outcome.stopped and not proven:
-        return "no pod is left, but whether the lock holds could not be seen"
+        done = "cordoned" if nodes else "no pod is left"
+        return f"{done}, but whether the lock holds could not be seen"
     return outcome.problems[-1] if outcome.problems else "the end was not seen"
 
 
@@ -126,9 +140,7 @@ def _way_back(screen: Screen, shutdown: Json) -> None:
     needed, by = spec["requiredApprovals"], spec["requestedBy"]
     people = "one person" if needed == 1 else f"{needed} people"
     target = argument(_resource(shutdown), *_names(shutdown))
-    screen.line(
-        f"Back: {people} other than {by} run: {PROGRAM} approve {target} --reason …"
-    )
+    screen.line(f"Back: {people} other than {by} run: {PROGRAM} approve {target} --reason …")
 
 
 async def _proven_by_others(session: Session, shutdown: Json) -> bool:

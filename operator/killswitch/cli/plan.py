@@ -34,7 +34,11 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     body = await session.cluster.get(resource, name, session.namespace)
     policy = accept(body, lambda _field, _query: None)
     places = {query.namespace for query in policy.queries}
-    seen = await (observe.namespaces(session.cluster, places) if any(places) else observe.nodes(session.cluster))
+    seen = await (
+        observe.namespaces(session.cluster, places)
+        if any(places)
+        else observe.nodes(session.cluster)
+    )
     plan = plans.for_policy(policy.queries, seen.inventory, BOUNDARIES)
     found = interlocks.inhibition(_request(policy, plan, session.clock.now()))
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
@@ -48,7 +52,9 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     _verdict(screen, found)
     answer = render.value(plan, seen.inventory)
     answer["limits"] = {"maxTargets": limits.max_targets, "maxPercent": limits.max_percent}
-    answer["inhibited"] = None if found is None else {"cause": str(found.cause), "message": found.message}
+    answer["inhibited"] = (
+        None if found is None else {"cause": str(found.cause), "message": found.message}
+    )
     screen.answer({**answer, "unseen": seen.unseen}, _names(plan))
     return ExitCode.OK
 
@@ -67,16 +73,16 @@ def govern_in_thought(observed: Observed) -> None:
         observed.inventory.namespaces[name] = {**labels, BOUNDARIES.governed_label: "true"}
 
 
-def show(
-    screen: Screen, chosen: Scope, plan: Plan, observed: Observed, namespace: str
-) -> None:
+def show(screen: Screen, chosen: Scope, plan: Plan, observed: Observed, namespace: str) -> None:
     """The plan of a scope in words."""
     place = "" if chosen.nodes else f" in {namespace}"
     screen.line(Span(f"Stop {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
     render.show(screen, plan, observed.inventory)
     for name in observed.ungoverned:
         if name not in BOUNDARIES.protected:
-            screen.line(f"Governed first: namespace {name} (label {BOUNDARIES.governed_label}=true)")
+            screen.line(
+                f"Governed first: namespace {name} (label {BOUNDARIES.governed_label}=true)"
+            )
     _remarks(screen, observed)
 
 

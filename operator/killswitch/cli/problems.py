@@ -32,6 +32,11 @@ class Problem(Exception):  # noqa: N818 - it is told to people, under this name
         self.code = code
 
 
+def said(error: RefusedError) -> str:
+    """The refusal in its own words, without the names of the admission policy around them."""
+    return str(error).rpartition(" denied request: ")[2]
+
+
 def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem:
     """The problem that an error of the API server amounts to, for a command doing `what`."""
     place = f" -n {namespace}" if namespace else ""
@@ -50,7 +55,7 @@ def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem
             return Problem(what, str(error), cure, ExitCode.REFUSED)
         case RefusedError():
             cure = f"see what you may do: kubectl auth can-i --list{place}"
-            return Problem(what, str(error), cure, ExitCode.REFUSED)
+            return Problem(what, said(error), cure, ExitCode.REFUSED)
         case NotFoundError() if any(text in str(error) for text in _MISSING_KIND):
             why = "killswitch is not installed in this cluster (its kinds are unknown)"
             cure = f"stop without it: {PROGRAM} break-glass --bare{place}"

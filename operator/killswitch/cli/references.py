@@ -42,13 +42,17 @@ def parse(text: str, *, allowed: tuple[Resource, ...]) -> Reference:
     resource = _BY_WORD.get(word.lower().split(".", maxsplit=1)[0])
     if resource not in allowed or not name:
         kinds = ", ".join(f"{_WORDS[each][0]}/NAME" for each in allowed)
-        raise Problem(f"read {text!r}", "this is not a kind meant here", f"write {kinds}", ExitCode.USAGE)
+        raise Problem(
+            f"read {text!r}", "this is not a kind meant here", f"write {kinds}", ExitCode.USAGE
+        )
     return Reference(resource, name)
 
 
 def shown(resource: Resource, name: str, namespace: str) -> str:
     """How an object is named in answers: `Shutdown prod/vllm-1`, `ClusterShutdown gpu-1`."""
-    return f"{resource.kind} {namespace}/{name}" if resource.namespaced else f"{resource.kind} {name}"
+    return (
+        f"{resource.kind} {namespace}/{name}" if resource.namespaced else f"{resource.kind} {name}"
+    )
 
 
 def argument(resource: Resource, name: str, namespace: str) -> str:

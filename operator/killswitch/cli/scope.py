@@ -18,10 +18,18 @@ from killswitch.core.plans import Boundaries, Plan, TargetQuery
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """A workload by its kind and name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """The flags, read."""
 
-    workloads: tuple[TargetQuery, ...] = ()
+    workloads: tuple[Named, ...] = ()
     whole: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
@@ -39,17 +47,18 @@ class Scope:
 
 
 def read(
-    workloads: list[str] | None, labels: str | None, nodes: list[str] | None, namespace: str,
-    *, whole: bool,
+    workloads: list[str] | None, labels: str | None, nodes: list[str] | None, *, whole: bool
 ) -> Scope:
     """The scope that the flags name; Problem (usage) where they name none or contradict."""
     given = [bool(workloads or labels), whole, bool(nodes)]
     if sum(given) != 1:
         why = "nothing is named" if not any(given) else "--all and --node go with nothing else"
-        cure = "name what to stop: --workload deployment/NAME, --labels app=NAME, --all or --node NAME"
+        cure = (
+            "name what to stop: --workload deployment/NAME, --labels app=NAME, --all or --node NAME"
+        )
         raise Problem("know what to stop", why, cure, ExitCode.USAGE)
-    queries = [_workload(each, namespace) for each in workloads or ()]
-    return Scope(tuple(queries), whole, _labels(labels), tuple(nodes or ()))
+    named = [_workload(each) for each in workloads or ()]
+    return Scope(tuple(named), whole, _labels(labels), tuple(nodes or ()))
 
 
 def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundaries) -> Plan:
@@ -59,7 +68,7 @@ def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundar
         return plans.for_policy(queries, inventory, boundaries)
     if scope.whole:
         return plans.for_policy([TargetQuery("Namespace", namespace)], inventory, boundaries)
-    queries = list(scope.workloads)
+    queries = [TargetQuery(each.kind, namespace, each.name) for each in scope.workloads]
     if scope.labels:
         queries += _owners(scope.labels, namespace, inventory, known=queries)
     if not queries:  # labels that no pod carries yet: the lock still keeps copies from starting
@@ -88,17 +97,19 @@ def _owners(
     return [q for n, q in enumerate(found) if q not in found[:n] and q not in known]
 
 
-def _workload(text: str, namespace: str) -> TargetQuery:
+def _workload(text: str) -> Named:
     reference = parse(text, allowed=(DEPLOYMENTS, STATEFULSETS))
     if reference.resource is None:
         cure = f"write deployment/{text} or statefulset/{text}"
         raise Problem(f"read {text!r}", "its kind is missing", cure, ExitCode.USAGE)
-    return TargetQuery(reference.resource.kind, namespace, reference.name)
+    return Named(reference.resource.kind, reference.name)
 
 
 def _labels(text: str | None) -> dict[str, str]:
     pairs = [part.partition("=") for part in (text or "").split(",") if part]
     for key, equals, _value in pairs:
         if not key or not equals:
-            raise Problem(f"read labels {text!r}", "they are pairs", "write a=b,c=d", ExitCode.USAGE)
+            raise Problem(
+                f"read labels {text!r}", "they are pairs", "write a=b,c=d", ExitCode.USAGE
+            )
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -49,6 +49,8 @@ class Screen:
     """One command's output in the format asked for."""
 
     format: Format = Format.TABLE
+    progress: bool = False
+    """Whether lines still appear, on stderr, when a program reads stdout: for what takes time."""
     _console: Any = field(default=None, init=False)
 
     @property
@@ -57,9 +59,10 @@ class Screen:
         return self.format is Format.TABLE
 
     def line(self, *spans: Cell) -> None:
-        """One line of words: progress and answers. To stderr when a program reads stdout."""
+        """One line of words: progress and answers."""
         if not self.for_people:
-            typer.echo("".join(map(str, spans)), err=True)
+            if self.progress:
+                typer.echo("".join(map(str, spans)), err=True)
         elif sys.stdout.isatty():
             self._rich().print(_assembled(spans), soft_wrap=True)
         else:
@@ -86,7 +89,9 @@ class Screen:
             case Format.YAML:
                 import yaml
 
-                typer.echo(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True).rstrip())
+                typer.echo(
+                    yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True).rstrip()
+                )
             case Format.NAME:
                 for each in [name] if isinstance(name, str) else name:
                     typer.echo(each)
@@ -96,7 +101,10 @@ class Screen:
     def problem(self, problem: Problem) -> None:
         """What was not possible, why, and the next command, on standard error."""
         tty = sys.stderr.isatty()
-        typer.echo(typer.style(f"Not possible: {problem.what}.", bold=tty, fg="red" if tty else None), err=True)
+        typer.echo(
+            typer.style(f"Not possible: {problem.what}.", bold=tty, fg="red" if tty else None),
+            err=True,
+        )
         typer.echo(f"Why: {problem.why}", err=True)
         typer.echo(f"Next: {problem.cure}", err=True)
 

@@ -18,7 +18,7 @@ from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.outcome import Progress, conclude
-from killswitch.cli.problems import PROGRAM, Problem
+from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
@@ -59,12 +59,13 @@ async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
     for name in observed.ungoverned:
         await _govern(session, name)
     order = _order(plan, request, me, decided)
-    shutdown = await _engage(session, order, fresh=bool(observed.ungoverned))
+    shutdown = await _engage(session, order, observed)
     outcome = Outcome(stages={"decided": decided})
     progress = Progress(screen, outcome, decided)
     outcome.stages["locked"] = session.clock.now()
     progress.locked(shutdown)
     await _execute(session, shutdown, order, outcome, progress)
+    progress.rest()
     ended = await conclude(session, screen, shutdown, order.stops, outcome)
     missing = [told(each) for each in plan.refused]
     if ended is ExitCode.OK and missing:
@@ -90,7 +91,7 @@ async def _govern(session: Session, namespace: str) -> None:
     try:
         await session.cluster.patch(NAMESPACES, namespace, body)
     except RefusedError as error:
-        why = f"the lock applies in governed namespaces only, and you may not govern it: {error}"
+        why = f"the lock applies in governed namespaces only, and you may not govern: {said(error)}"
         cure = (
             f"someone who may change namespaces runs: {PROGRAM} govern {namespace}; "
             f"meanwhile without a lock that people hold: {PROGRAM} break-glass --bare -n {namespace}"
@@ -113,7 +114,7 @@ def name(me: str, moment: float) -> str:
     return f"{short}-{text[:-3]}"
 
 
-async def _engage(session: Session, order: Order, *, fresh: bool) -> Json:
+async def _engage(session: Session, order: Order, observed: Observed) -> Json:
     """The engaged Shutdown. A label set a moment ago may not have reached the admission yet."""
     sequence = StopSequence(session.cluster, session.clock, records_namespace=_RECORDS_NAMESPACE)
     until = session.clock.monotonic() + _LABEL_SPREADS
@@ -121,8 +122,8 @@ async def _engage(session: Session, order: Order, *, fresh: bool) -> Json:
         try:
             return await sequence.engage(order)
         except RefusedError as error:
-            if not fresh or session.clock.monotonic() >= until:
-                raise _refused(order, error) from error
+            if not observed.ungoverned or session.clock.monotonic() >= until:
+                raise _refused(order, error, observed) from error
         except UnavailableError:
             # A lost answer may hide a success; the name is the same, so asking again is safe.
             if session.clock.monotonic() >= until:
@@ -130,14 +131,16 @@ async def _engage(session: Session, order: Order, *, fresh: bool) -> Json:
         await session.clock.sleep(0.05)
 
 
-def _refused(order: Order, error: RefusedError) -> Problem:
+def _refused(order: Order, error: RefusedError, observed: Observed) -> Problem:
+    what = f"create {order.resource.kind} {order.name}"
     place = f" -n {order.namespace}" if order.namespace else ""
-    cure = (
-        f"nothing was locked and nothing was touched. See: kubectl auth can-i create "
-        f"{order.resource.plural}.{order.resource.group}{place}; without a lock, with the rights "
-        f"that you have: {PROGRAM} break-glass --bare{place}"
-    )
-    return Problem(f"create {order.resource.kind} {order.name}", str(error), cure, ExitCode.REFUSED)
+    why = f"{said(error)}. Nothing was locked and nothing was touched"
+    check = f"kubectl auth can-i create {order.resource.plural}.{order.resource.group}{place}"
+    bare = f"or stop with the rights that you have: {PROGRAM} break-glass --bare{place}"
+    cure = f"see whether you may: {check}; {bare}"
+    if order.namespace in observed.assumed:
+        cure = f"is it governed? If not: {PROGRAM} govern {order.namespace}; {cure}"
+    return Problem(what, why, cure, ExitCode.REFUSED)
 
 
 async def _execute(
@@ -161,5 +164,3 @@ async def _execute(
         if other is not None:
             raise
         outcome.problems += [str(each) for each in (known.exceptions if known else ())]
-
-

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# THE WAY BACK from a break-glass stop with killswitch's policies installed. Two people run it, not the
+# one who stopped. The API server counts; the second run releases.
+#
+# Careful: this stop has scaled nothing. Start killswitch's operator BEFORE the second approval: it records
+# the replica counts, brings the workloads to rest and restores them in stages. Without an operator every
+# workload starts by itself, all at once, at the second approval.
+NS="__NAMESPACE__"
+REASON="${REASON:-reviewed, safe to run again}"
+ME="$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')" || exit 1
+failed=0
+for STOP in $(kubectl get shutdowns.killswitch.dev -n "$NS" -l killswitch.dev/engaged=true -o name); do
+  case "$STOP" in */break-glass-*) ;; *) continue ;; esac
+  kubectl patch "$STOP" -n "$NS" --type=merge \
+    -p "{\"spec\":{\"approvals\":{\"$ME\":{\"reason\":\"$REASON\"}}}}" || failed=1
+done
+kubectl get shutdowns.killswitch.dev -n "$NS"
+exit "$failed"

@@ -1,0 +1,395 @@
+"""The surface of the command line: names, options, help. Each body hands over to its module.
+
+Imports stay light here, since `--help`, `--version` and completion read this file alone: the
+client libraries, pydantic and rich come in only when a command runs.
+
+Exit codes: 0 done and, for a stop, verified · 1 not possible · 2 wrong usage · 3 refused by the
+API server · 4 not verified by the deadline · 5 API server unreachable.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from killswitch import __version__
+from killswitch.cli import operate, scope
+from killswitch.cli.connect import Session, run
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.options import (
+    Access,
+    AllNamespaces,
+    Context,
+    Format,
+    Kubeconfig,
+    Labels,
+    Namespace,
+    Nodes,
+    Output,
+    Reason,
+    ShutdownName,
+    WholeNamespace,
+    Workloads,
+)
+from killswitch.cli.problems import PROGRAM, Problem
+from killswitch.cli.screen import Screen
+from killswitch.core import durations
+
+_HELP = """Stop AI model servers, keep them stopped, and bring them back by consent.
+
+Exit codes: 0 done (a stop: verified), 1 not possible, 2 wrong usage, 3 refused by the API server,
+4 not verified by the deadline, 5 API server unreachable."""
+
+# Plain help and plain tracebacks: rich would cost more than all the rest of the start.
+_STYLE = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+app = typer.Typer(name="killswitch", help=_HELP, **_STYLE)  # type: ignore[arg-type]
+bypass = typer.Typer(help="Suspend a policy for a while; it always ends.", **_STYLE)  # type: ignore[arg-type]
+app.add_typer(bypass, name="bypass")
+
+
+def main() -> None:
+    """Entry point of `killswitch` and `kubectl-killswitch`."""
+    app()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"killswitch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print it.")
+    ] = False,
+) -> None:
+    """Options without a command."""
+
+
+@app.command()
+def stop(
+    *,
+    reason: Reason,
+    workload: Workloads = None,
+    whole: WholeNamespace = False,
+    labels: Labels = None,
+    node: Nodes = None,
+    approvals: Annotated[
+        int,
+        typer.Option(
+            min=1, max=5, metavar="NUMBER", help="People who must approve before it is released."
+        ),
+    ] = 2,
+    deadline: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Not verified by then: what is left is named, exit code 4."
+        ),
+    ] = "1m",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Stop and hold: lock, delete the pods, scale to 0, verify. Asks nothing more."""
+    screen = Screen(output, progress=not dry_run)
+    with usage(screen):
+        _duration("--deadline", deadline)
+        _given(reason)
+        chosen = scope.read(workload, labels, node, whole=whole)
+
+    async def work(session: Session) -> ExitCode:
+        if dry_run:
+            from killswitch.cli import plan as planning
+
+            return await planning.for_scope(session, screen, chosen)
+        from killswitch.cli import stop as stopping
+
+        request = stopping.Request(chosen, reason, approvals, deadline)
+        return await stopping.stop(session, screen, request)
+
+    run(Access(kubeconfig, context, namespace), screen, f"stop {chosen}", work)
+
+
+@app.command()
+def plan(
+    *,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What this KillSwitchPolicy would stop.")
+    ] = None,
+    cluster_policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What this ClusterKillSwitchPolicy would stop."),
+    ] = None,
+    workload: Workloads = None,
+    whole: WholeNamespace = False,
+    labels: Labels = None,
+    node: Nodes = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what would be stopped, what not and why. Changes nothing."""
+    screen = Screen(output)
+    flags = bool(workload or whole or labels or node)
+    with usage(screen):
+        if [bool(policy), bool(cluster_policy), flags].count(True) != 1:
+            cure = "give one of --policy, --cluster-policy, or the flags of stop"
+            raise Problem("know what to plan", "one thing must be named", cure, ExitCode.USAGE)
+        chosen = scope.read(workload, labels, node, whole=whole) if flags else None
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import plan as planning
+
+        if chosen is not None:
+            return await planning.for_scope(session, screen, chosen)
+        name, cluster = policy or cluster_policy or "", policy is None
+        return await planning.for_policy(session, screen, name, cluster=cluster)
+
+    run(Access(kubeconfig, context, namespace), screen, "show the plan", work)
+
+
+@app.command()
+def status(
+    *,
+    everywhere: AllNamespaces = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show policies (armed or why not), signals and what is held."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import status as overview
+
+        return await overview.status(session, screen, everywhere=everywhere)
+
+    run(Access(kubeconfig, context, namespace), screen, "show the status", work)
+
+
+@app.command()
+def why(
+    *,
+    what: Annotated[str, typer.Argument(help="Shutdown, policy/NAME or deployment/NAME.")],
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell why something was stopped, by whom, on which evidence, and what is next."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import why as story
+
+        return await story.why(session, screen, what)
+
+    run(Access(kubeconfig, context, namespace), screen, f"tell why {what}", work)
+
+
+@app.command()
+def approve(
+    *,
+    shutdown: ShutdownName,
+    reason: Reason,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Consent to release. The API server counts; the requester cannot."""
+    screen = Screen(output)
+    with usage(screen):
+        _given(reason)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import consent
+
+        return await consent.approve(session, screen, shutdown, reason)
+
+    run(Access(kubeconfig, context, namespace), screen, f"approve {shutdown}", work)
+
+
+@app.command(hidden=True)
+def release(*, shutdown: ShutdownName = "NAME", namespace: Namespace = None) -> None:
+    """Point to `approve`: nobody releases alone."""
+    place = f" -n {namespace}" if namespace else ""
+    Screen().problem(
+        Problem(
+            f"release {shutdown} in one act",
+            "it is released when enough people have approved; the API server counts",
+            f"{PROGRAM} approve {shutdown}{place} --reason …",
+        )
+    )
+    raise typer.Exit(int(ExitCode.USAGE))
+
+
+@app.command()
+def restore(
+    *,
+    shutdown: ShutdownName,
+    reason: Reason,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Also what changed while it was held.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it until it is complete.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long --wait waits.")] = "15m",
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Order that what was stopped comes back, in stages. Only after release."""
+    screen = Screen(output, progress=wait)
+    with usage(screen):
+        _duration("--timeout", timeout)
+        _given(reason)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import consent
+
+        code = await consent.restore(session, screen, shutdown, reason, accept_drift=accept_drift)
+        if wait and code is ExitCode.OK:
+            return await consent.wait(session, screen, shutdown, longest=timeout)
+        return code
+
+    run(Access(kubeconfig, context, namespace), screen, f"restore {shutdown}", work)
+
+
+@app.command()
+def govern(
+    *,
+    namespace: Annotated[str, typer.Argument(help="Namespace where the lock shall apply.")],
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Let the lock apply in a namespace. Stops nothing."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import governance
+
+        return await governance.govern(session, screen, namespace)
+
+    run(Access(kubeconfig, context), screen, f"govern namespace {namespace}", work)
+
+
+@bypass.command("add")
+def bypass_add(
+    *,
+    policy: Annotated[str, typer.Argument(help="KillSwitchPolicy to suspend.")],
+    reason: Reason,
+    length: Annotated[str, typer.Option("--for", metavar="TIME", help="How long, e.g. 30m or 2h.")],
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Suspend a policy: it decides and reports, but does not act."""
+    screen = Screen(output)
+    with usage(screen):
+        _duration("--for", length)
+        _given(reason)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import governance
+
+        return await governance.bypass(session, screen, policy, reason, length)
+
+    run(Access(kubeconfig, context, namespace), screen, f"bypass policy {policy}", work)
+
+
+@bypass.command("list")
+def bypass_list(
+    *,
+    everywhere: AllNamespaces = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show who suspends what until when."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import governance
+
+        return await governance.bypasses(session, screen, everywhere=everywhere)
+
+    run(Access(kubeconfig, context, namespace), screen, "list bypasses", work)
+
+
+@bypass.command("end")
+def bypass_end(
+    *,
+    name: Annotated[str, typer.Argument(help="Name of the Bypass.")],
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Let the policy count again at once."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import governance
+
+        return await governance.end(session, screen, name)
+
+    run(Access(kubeconfig, context, namespace), screen, f"end bypass {name}", work)
+
+
+@app.command("break-glass")
+def break_glass(
+    *,
+    bare: Annotated[
+        bool,
+        typer.Option("--bare/--installed", help="Nothing of ours in the cluster, or its policies."),
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="The way back instead.")] = False,
+    namespace: Namespace = None,
+) -> None:
+    """Print a script of plain kubectl that stops a namespace without us. Connects to nothing."""
+    from killswitch.cli import glass
+
+    with usage(Screen()):
+        script = glass.text(glass.choose(bare=bare, undo=undo), namespace)
+    typer.echo(script, nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of this program."""
+    typer.echo(f"killswitch {__version__}")
+
+
+app.command()(operate.reactor)
+
+
+@contextlib.contextmanager
+def usage(screen: Screen) -> Iterator[None]:
+    """Tell a problem found before anything was asked of the API server, and exit."""
+    try:
+        yield
+    except Problem as problem:
+        screen.problem(problem)
+        raise typer.Exit(int(problem.code)) from problem
+
+
+def _duration(option: str, text: str) -> None:
+    try:
+        durations.seconds(text)
+    except ValueError as error:
+        raise Problem(f"read {option}", str(error), "write e.g. 90s", ExitCode.USAGE) from error
+
+
+def _given(reason: str) -> None:
+    if not reason.strip():
+        raise Problem("act without a reason", "it is empty", "say why in words", ExitCode.USAGE)

@@ -1,0 +1,299 @@
+"""`why`: the story of a Shutdown, of a policy's standing, or of a workload that does not start.
+
+Told from stored facts in the order in which they happened; what is not known is said to be so.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from killswitch.api.common import ENGAGED_LABEL, SHUTDOWN_LABEL
+from killswitch.cli import board, find, observe
+from killswitch.cli import status as overview
+from killswitch.cli.connect import Session
+from killswitch.cli.consent import missing
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.problems import PROGRAM
+from killswitch.cli.references import argument, parse, shown
+from killswitch.cli.screen import Cell, Screen, Span, Tone
+from killswitch.core import conditions, durations, plans, times
+from killswitch.core.conditions import ShutdownCondition
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.inventory import Pod
+from killswitch.core.kinds import (
+    CLUSTER_POLICIES,
+    CLUSTER_SHUTDOWNS,
+    DEPLOYMENTS,
+    EVENTS,
+    POLICIES,
+    RECORDS,
+    SHUTDOWNS,
+    STATEFULSETS,
+    Resource,
+)
+from killswitch.ports import Json
+from killswitch.reactor.view import engaged
+
+_STAGES = ("decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped")
+_OPERATOR_NAMESPACE = "killswitch-system"
+_FIGHTERS = 5
+
+
+async def why(session: Session, screen: Screen, text: str) -> ExitCode:
+    """Tell the story of whatever is named."""
+    kinds = (SHUTDOWNS, CLUSTER_SHUTDOWNS, POLICIES, CLUSTER_POLICIES, DEPLOYMENTS, STATEFULSETS)
+    reference = parse(text, allowed=kinds)
+    resource, name = reference.resource, reference.name
+    if resource is None or resource in {SHUTDOWNS, CLUSTER_SHUTDOWNS}:
+        return await _shutdown(session, screen, text)
+    if resource in {POLICIES, CLUSTER_POLICIES}:
+        return await _policy(session, screen, resource, name)
+    return await _workload(session, screen, resource, name)
+
+
+async def _shutdown(session: Session, screen: Screen, text: str) -> ExitCode:
+    resource, body = await find.shutdown(session, text)
+    name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
+    evidence, events, now = await asyncio.gather(
+        _evidence(session, resource, body), _denied(session, name, namespace), _live(session, body)
+    )
+    judged = board.shutdown(body)
+    remark = f": {judged.why}" if judged.why else ""
+    screen.line(Span(shown(resource, name, namespace), Tone.STRONG), "  ", judged.cell, remark)
+    _decision(screen, body, evidence)
+    _stages(screen, body)
+    _leftovers(screen, body)
+    if now is not None:
+        screen.line(f"Now: {_pods_now(now)}")
+    _people(screen, body)
+    for each in events:
+        screen.line("Denied by the lock: ", each)
+    screen.line(f"Next: {_next(resource, body)}")
+    answer = overview.shutdown_value(body, judged)
+    stages = (body.get("status") or {}).get("stages") or {}
+    pods = None if now is None else [f"{pod.namespace}/{pod.name}" for pod in now]
+    more = {"evidence": evidence, "stages": stages, "denied": events, "podsNow": pods}
+    screen.answer({**answer, **more}, text)
+    return ExitCode.OK
+
+
+async def _policy(session: Session, screen: Screen, resource: Resource, name: str) -> ExitCode:
+    namespace = session.namespace if resource.namespaced else ""
+    body = await session.cluster.get(resource, name, namespace)
+    stored = await overview.gather(session, namespace)
+    now = session.clock.now()
+    judged = board.policy(body, overview.bypass(body, stored, now))
+    remark = f": {judged.why}" if judged.why else ""
+    screen.line(Span(shown(resource, name, namespace), Tone.STRONG), "  ", judged.cell, remark)
+    rows: list[Sequence[Cell]] = [
+        (each["type"], each["status"], each["reason"], each["message"])
+        for each in board.observed(body)
+    ]
+    screen.table(("CONDITION", "STATUS", "REASON", "IN WORDS"), rows)
+    screen.table(("SIGNAL", "VERDICT", "VALUE", "SINCE", "IN WORDS"), overview.signals(body, now))
+    mine = [each for each in stored.of(SHUTDOWNS, CLUSTER_SHUTDOWNS) if _made_by(each, body)]
+    for each in mine:
+        screen.line(
+            f"Fired: {_named(each)}  ", board.shutdown(each).cell, f": {each['spec']['reason']}"
+        )
+    target = f"{name} -n {namespace}" if namespace else name
+    flag = "--policy" if resource.namespaced else "--cluster-policy"
+    screen.line(f"Next: what it would stop now: {PROGRAM} plan {flag} {target}")
+    answer = overview.policy_value(body, judged)
+    screen.answer({**answer, "shutdowns": [_named(each) for each in mine]}, name)
+    return ExitCode.OK
+
+
+async def _workload(session: Session, screen: Screen, resource: Resource, name: str) -> ExitCode:
+    body = await session.cluster.get(resource, name, session.namespace)
+    holders = await _holders(session, body)
+    screen.line(
+        Span(f"{resource.kind} {session.namespace}/{name}", Tone.STRONG), f"  {_counts(body)}"
+    )
+    for each in holders:
+        given = board.approvals(each)
+        screen.line(
+            "Held by ",
+            Span(_named(each), Tone.STRONG),
+            f", approvals {given}: {each['spec']['reason']}",
+        )
+    if holders:
+        kind = SHUTDOWNS if holders[0]["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+        screen.line(f"Next: {_next(kind, holders[0])}")
+    else:
+        screen.line("No engaged Shutdown holds it: killswitch does not keep it from running.")
+    screen.answer({"holders": [_named(each) for each in holders]}, [_named(e) for e in holders])
+    return ExitCode.OK
+
+
+async def _holders(session: Session, workload: Json) -> list[Json]:
+    """Engaged Shutdowns whose rule covers the workload or a pod that it would make."""
+    labels = f"{ENGAGED_LABEL}=true"
+    seen = await observe.namespaces(session.cluster, [session.namespace])
+    stored = list((await session.cluster.list(SHUTDOWNS, session.namespace, labels=labels)).items)
+    with contextlib.suppress(KillSwitchError):  # cluster-wide stops are not everybody's to see
+        stored += (await session.cluster.list(CLUSTER_SHUTDOWNS, labels=labels)).items
+    uid = workload["metadata"]["uid"]
+    template = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
+    pod = Pod(session.namespace, "", "", "", uid, template)
+    found = []
+    for each in stored:
+        place = each["metadata"].get("namespace", "")
+        plan = plans.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
+        named = any(target.uid == uid for stop in plan.stops for target in stop.targets)
+        if engaged(each) and (named or any(plans.holds_pod(stop, pod) for stop in plan.stops)):
+            found.append(each)
+    return found
+
+
+async def _evidence(session: Session, resource: Resource, body: Json) -> Json | None:
+    """The evidence record, or None: a person's stop, or not readable."""
+    if "evidenceDigest" not in body["spec"]:
+        return None
+    namespace = body["metadata"].get("namespace") or _OPERATOR_NAMESPACE
+    labels = f"{SHUTDOWN_LABEL}={body['metadata']['name']}"
+    try:
+        records = (await session.cluster.list(RECORDS, namespace, labels=labels)).items
+    except KillSwitchError:
+        return None
+    own = (each["spec"] for each in records if each["spec"].get("shutdownKind") == resource.kind)
+    found = (each["evidence"] for each in own if each.get("evidence"))
+    return next(found, None)
+
+
+async def _live(session: Session, body: Json) -> list[Pod] | None:
+    """Pods of what is held that run at this moment; None where that cannot be looked at."""
+    spec = body["spec"]
+    places = [body["metadata"].get("namespace"), *(spec.get("namespaces") or ())]
+    chosen = [place for place in places if place]
+    if not chosen:
+        return None
+    try:
+        seen = await observe.namespaces(session.cluster, chosen)
+    except KillSwitchError:
+        return None
+    if seen.unseen:
+        return None
+    plan = plans.for_shutdown(body["kind"], chosen[0], spec, seen.inventory)
+    return [pod for stop in plan.stops for pod in stop.pods if not pod.mirror]
+
+
+async def _denied(session: Session, name: str, namespace: str) -> list[str]:
+    """Who ran against the lock, as far as their controllers wrote Warning events about it."""
+    if not namespace:
+        return []
+    try:
+        events = (await session.cluster.list(EVENTS, namespace, fields="type=Warning")).items
+    except KillSwitchError:
+        return []
+    marks = (f"Shutdown {namespace}/{name} ", f"Shutdown {namespace}/{name}(")
+    found: dict[str, int] = {}
+    for event in events:
+        if any(mark in event.get("message", "") for mark in marks):
+            what = event["involvedObject"]
+            source = (event.get("source") or {}).get("component") or event.get("reportingComponent")
+            key = f"{source or 'unknown'} for {what['kind']} {what['name']}"
+            found[key] = found.get(key, 0) + int(event.get("count") or 1)
+    most = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_FIGHTERS]
+    return [f"{who}, {count} times" for who, count in most]
+
+
+def _decision(screen: Screen, body: Json, evidence: Mapping[str, Any] | None) -> None:
+    spec, made = body["spec"], body["metadata"]["creationTimestamp"]
+    policy = spec.get("policy")
+    if policy is None:
+        screen.line(f"Decided by {spec['requestedBy']} at {made}: {spec['reason']}")
+        return
+    name = f"{policy['kind']} {policy['name']} generation {policy['generation']}"
+    screen.line(f"Decided by {name}, firing {policy['episode']}, at {made}: {spec['reason']}")
+    if evidence is None:
+        screen.line(Span("Evidence", Tone.WARN), ": the record is not there or not readable by you")
+        return
+    screen.line(
+        f"Evidence: {evidence['quorum']}; decided at {evidence['decidedAt']} by {evidence['decidedBy']}"
+    )
+    rows: list[Sequence[Cell]] = [
+        (
+            each["name"],
+            each["verdict"],
+            each.get("value") or "-",
+            each.get("threshold") or "-",
+            "yes" if each["counted"] else "no",
+            each.get("message", ""),
+        )
+        for each in evidence.get("signals") or ()
+    ]
+    screen.table(("SIGNAL", "VERDICT", "VALUE", "TRIPS", "COUNTED", "IN WORDS"), rows)
+
+
+def _pods_now(pods: Sequence[Pod]) -> str:
+    if not pods:
+        return "no pod of it runs"
+    named = ", ".join(f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods[:5])
+    more = f" and {len(pods) - 5} more" if len(pods) > 5 else ""
+    return f"{len(pods)} of its pods exist: {named}{more}"
+
+
+def _stages(screen: Screen, body: Json) -> None:
+    stages = (body.get("status") or {}).get("stages") or {}
+    reached = [(name, times.seconds(stages[name])) for name in _STAGES if stages.get(name)]
+    if not reached:
+        screen.line("Stages: not reported yet (the lock holds from the creation on)")
+        return
+    start = reached[0][1]
+    steps = (f"{name} +{durations.text(max(0.0, at - start))}" for name, at in reached[1:])
+    screen.line(f"Stages: {reached[0][0]} {stages[reached[0][0]]}, {', '.join(steps)}")
+
+
+def _leftovers(screen: Screen, body: Json) -> None:
+    seen = body.get("status") or {}
+    verified = conditions.find(board.observed(body), ShutdownCondition.VERIFIED)
+    if verified is not None:
+        took = f", {seen['elapsed']}" if seen.get("elapsed") else ""
+        screen.line(f"Verified: {verified['status']}: {verified['message']}{took}")
+    for each in seen.get("leftovers") or ():
+        screen.line(
+            f"  left: pod {each['namespace']}/{each['pod']} on {each.get('node') or 'no node'}"
+        )
+
+
+def _people(screen: Screen, body: Json) -> None:
+    given = body["spec"].get("approvals") or {}
+    for who, approval in sorted(given.items()):
+        screen.line(f"Approved by {who}: {approval['reason']}")
+    lacking = missing(body)
+    if lacking:
+        screen.line(
+            f"Approvals: {board.approvals(body)}, {lacking} more needed, not {body['spec']['requestedBy']}'s"
+        )
+    order = body["spec"].get("restore")
+    if order:
+        screen.line(f"Restore ordered by {order['by']}: {order['reason']}")
+
+
+def _next(resource: Resource, body: Json) -> str:
+    target = argument(resource, body["metadata"]["name"], body["metadata"].get("namespace", ""))
+    if conditions.holds(board.observed(body), ShutdownCondition.RESTORED):
+        return f"nothing; it may be deleted: kubectl delete {resource.plural}.{resource.group} {target}"
+    if engaged(body):
+        return f"let go: {PROGRAM} approve {target} --reason …"
+    if body["spec"].get("restore"):
+        return f"follow it: {PROGRAM} restore {target} --reason … --wait"
+    return f"bring it back: {PROGRAM} restore {target} --reason …"
+
+
+def _made_by(shutdown: Json, policy: Json) -> bool:
+    return bool((shutdown["spec"].get("policy") or {}).get("uid") == policy["metadata"]["uid"])
+
+
+def _named(shutdown: Json) -> str:
+    resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+    metadata = shutdown["metadata"]
+    return shown(resource, metadata["name"], metadata.get("namespace", ""))
+
+
+def _counts(workload: Json) -> str:
+    wanted = workload["spec"].get("replicas", 1)
+    ready = (workload.get("status") or {}).get("readyReplicas", 0)
+    return f"{ready} of {wanted} replicas ready"

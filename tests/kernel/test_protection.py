@@ -1,0 +1,257 @@
+"""What protects the lock itself: namespaces, CRDs, records, nodes, and the operator's accounts."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.kernel.fixtures import install
+from tests.kernel.objects import (
+    GROUP,
+    approval,
+    cluster_shutdown,
+    cluster_shutdowns,
+    deployment,
+    deployments,
+    pod,
+    pods,
+    shutdown,
+    shutdowns,
+)
+
+pytestmark = pytest.mark.cluster
+GOVERNED_OFF = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+OPERATOR = "killswitch-system"
+
+
+def namespaces(name: str) -> str:
+    """Path of a namespace."""
+    return f"/api/v1/namespaces/{name}"
+
+
+def test_a_namespace_with_something_engaged_stays(kernel: ControlPlane, governed: str) -> None:
+    """It can be neither deleted nor ungoverned, until people release; its neighbours can."""
+    api = kernel.api()
+    body = shutdown("stop", "admin", approvals=1)
+    assert api.create(shutdowns(governed), body).status == 201
+    for answer in (
+        api.delete(namespaces(governed)),
+        api.patch(namespaces(governed), GOVERNED_OFF),
+        api.patch(
+            namespaces(governed), {"metadata": {"labels": {"killswitch.dev/governed": "false"}}}
+        ),
+    ):
+        assert answer.status == 403
+        assert "Shutdown stop is engaged here" in answer.message
+    harmless = {"metadata": {"labels": {"colour": "blue"}}}
+    assert api.patch(namespaces(governed), harmless).status == 200
+    bob = kernel.api(kernel.user("bob"))
+    assert bob.patch(shutdowns(governed, "stop"), approval("bob")).status == 200
+    deadline = time.monotonic() + 5
+    while api.patch(namespaces(governed), GOVERNED_OFF).status != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_namespace_that_a_cluster_shutdown_names_stays(
+    kernel: ControlPlane, governed: str
+) -> None:
+    """Everything in it is held, and so is the namespace."""
+    api = kernel.api()
+    name = f"named-{governed}"
+    body = cluster_shutdown(name, "admin", namespaces={governed: ""})
+    assert api.create(cluster_shutdowns(), body).status == 201
+    deadline = time.monotonic() + 5
+    while (answer := api.create(pods(governed), pod("p"), dry_run=True)).status != 403:
+        assert time.monotonic() < deadline
+    assert f"held down by ClusterShutdown {name}" in answer.message
+    answer = api.delete(namespaces(governed))
+    assert (answer.status, f"ClusterShutdown {name}" in answer.message) == (403, True)
+    assert api.create(pods("default"), pod("p"), dry_run=True).status == 201
+
+
+def test_the_crds_cannot_be_deleted_past_the_lock(kernel: ControlPlane) -> None:
+    """Nor switched off; other groups' CRDs are not our business."""
+    api = kernel.api()
+    answer = api.delete(f"{CRDS}/shutdowns.killswitch.dev")
+    assert (answer.status, "hold engaged Shutdowns" in answer.message) == (403, True)
+    other = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Cluster",
+            "names": {"kind": "Thing", "plural": "things"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object"}},
+                }
+            ],
+        },
+    }
+    assert api.create(CRDS, other).status == 201
+    assert api.delete(f"{CRDS}/things.example.com").status == 200
+
+
+def test_records_are_written_once_and_deleted_only_with_the_verb(
+    kernel: ControlPlane, governed: str
+) -> None:
+    """What was known and what was there outlives the wish to be rid of it."""
+    path = f"{GROUP}/namespaces/{governed}/shutdownrecords"
+    body = {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "ShutdownRecord",
+        "metadata": {"name": "r"},
+        "spec": {
+            "shutdown": "s",
+            "shutdownUid": "u",
+            "targets": [{"kind": "Deployment", "name": "vllm", "uid": "u", "replicas": 3}],
+        },
+    }
+    assert kernel.api().create(path, body).status == 201
+    changed = {"spec": {"targets": [{"kind": "Deployment", "name": "vllm", "uid": "u"}]}}
+    answer = kernel.api().patch(f"{path}/r", changed)
+    assert (answer.status, "written once" in answer.message) == (422, True)
+    answer = kernel.api(kernel.user("mallory")).delete(f"{path}/r")
+    assert (answer.status, "needs the verb release" in answer.message) == (403, True)
+    assert kernel.api(kernel.user("bob")).delete(f"{path}/r").status == 200
+
+
+def test_a_held_node_stays_cordoned_until_release(kernel: ControlPlane) -> None:
+    """Uncordoning and taking off the label are refused; other nodes are free."""
+    node, free = kernel.add_gpu_nodes(2, prefix="held")
+    api = kernel.api()
+    body = cluster_shutdown("node-hold", "admin", approvals=1, nodes={node: ""})
+    assert api.create(cluster_shutdowns(), body).status == 201
+    cordon = {
+        "metadata": {"labels": {"killswitch.dev/governed": "true"}},
+        "spec": {"unschedulable": True},
+    }
+    path = f"/api/v1/nodes/{node}"
+    assert api.patch(path, cordon).status == 200
+    uncordon = {"spec": {"unschedulable": None}}
+    deadline = time.monotonic() + 5
+    while (answer := api.patch(path, uncordon, dry_run=True)).status != 403:
+        assert time.monotonic() < deadline
+    assert "held down by ClusterShutdown node-hold" in answer.message
+    assert api.patch(path, GOVERNED_OFF).status == 403
+    assert api.patch(path, {"metadata": {"labels": {"colour": "blue"}}}).status == 200
+    other = f"/api/v1/nodes/{free}"
+    assert api.patch(other, cordon).status == 200
+    assert api.patch(other, uncordon).status == 200
+    for role in ("test-releaser", "test-responder"):
+        kernel.kubectl(
+            "create", "clusterrolebinding", f"node-{role}", f"--clusterrole={role}", "--user=bob"
+        )
+    bob = kernel.api(kernel.user("bob"))
+    assert bob.patch(cluster_shutdowns("node-hold"), approval("bob")).status == 200
+    deadline = time.monotonic() + 5
+    while api.patch(path, uncordon).status != 200:
+        assert time.monotonic() < deadline
+    kernel.kubectl("delete", "clusterrolebinding", "node-test-releaser", "node-test-responder")
+
+
+@pytest.fixture(scope="module")
+def accounts(kernel: ControlPlane) -> Iterator[ControlPlane]:
+    """The operator's two accounts with more RBAC than they ever get: only admission bounds them."""
+    kernel.api().create("/api/v1/namespaces", {"metadata": {"name": OPERATOR}})
+    for name in ("killswitch-reactor", "killswitch-manager"):
+        kernel.service_account(OPERATOR, name)
+        kernel.kubectl(
+            "create", "clusterrolebinding", name, "--clusterrole=cluster-admin",
+            f"--serviceaccount={OPERATOR}:{name}",
+        )  # fmt: skip
+    yield kernel
+    kernel.kubectl("delete", "clusterrolebinding", "killswitch-reactor", "killswitch-manager")
+
+
+@pytest.mark.parametrize("account", ["killswitch-reactor", "killswitch-manager"])
+def test_the_operator_deletes_pods_and_scales_in_governed_namespaces_only(
+    accounts: ControlPlane, governed: str, account: str
+) -> None:
+    """One by one and as a collection; what is refused elsewhere passes here."""
+    admin, operator = (
+        accounts.api(),
+        accounts.api(accounts.service_account(OPERATOR, account)),
+    )
+    other = f"wild-{account}-{governed}"
+    admin.create("/api/v1/namespaces", {"metadata": {"name": other}})
+    for place in (governed, other):
+        body = pod("p")
+        body["spec"]["schedulerName"] = "nobody"
+        deadline = time.monotonic() + 10
+        while admin.create(pods(place), body).status != 201:  # its service account comes first
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        admin.create(deployments(place), deployment("d", 2))
+    lower = {"spec": {"replicas": 0}}
+    for answer in (
+        operator.delete(pods(other, "p")),
+        operator.delete(pods(other)),
+        operator.patch(f"{deployments(other, 'd')}/scale", lower),
+    ):
+        assert answer.status == 403, answer
+        assert "the operator acts in governed namespaces only" in answer.message
+    assert operator.delete(pods(governed, "p")).status == 200
+    assert operator.patch(f"{deployments(governed, 'd')}/scale", lower).status == 200
+
+
+def test_the_reactor_only_lowers_and_the_manager_may_raise(
+    accounts: ControlPlane, governed: str
+) -> None:
+    """A dry-run raise is how the reactor proves the lock, so that passes."""
+    accounts.api().create(deployments(governed), deployment("d", 1))
+    path, more = f"{deployments(governed, 'd')}/scale", {"spec": {"replicas": 2}}
+    reactor = accounts.api(accounts.service_account(OPERATOR, "killswitch-reactor"))
+    answer = reactor.patch(path, more)
+    assert (answer.status, "the reactor only lowers" in answer.message) == (403, True)
+    assert reactor.patch(path, more, dry_run=True).status == 200
+    manager = accounts.api(accounts.service_account(OPERATOR, "killswitch-manager"))
+    assert manager.patch(path, more).status == 200
+
+
+def test_the_operator_cannot_release_even_as_cluster_admin(
+    accounts: ControlPlane, governed: str
+) -> None:
+    """Approvers are people: no right makes a service account one."""
+    body = shutdown("stop", "admin", approvals=1)
+    accounts.api().create(shutdowns(governed), body)
+    for account in ("killswitch-reactor", "killswitch-manager"):
+        operator = accounts.api(accounts.service_account(OPERATOR, account))
+        name = f"system:serviceaccount:{OPERATOR}:{account}"
+        answer = operator.patch(shutdowns(governed, "stop"), approval(name))
+        assert (answer.status, "approvers are people" in answer.message) == (403, True)
+
+
+def test_a_restart_of_the_api_server_keeps_the_lock_and_leaves_the_rest_alone() -> None:
+    """Engaged before, denying after; namespaces that are not governed never notice."""
+    with ControlPlane(kwok=False, scheduler=False) as own:
+        install(own)
+        api = own.api()
+        for name, labels in {"held": {"killswitch.dev/governed": "true"}, "wild": {}}.items():
+            body = {"metadata": {"name": name, "labels": labels}}
+            assert api.create("/api/v1/namespaces", body).status == 201
+        everything = shutdown("stop", "admin", scope={"wholeNamespace": True})
+        assert api.create(shutdowns("held"), everything).status == 201
+        for place in ("held", "wild"):  # service accounts must be there before pods can be
+            path = f"/api/v1/namespaces/{place}/serviceaccounts/default"
+            deadline = time.monotonic() + 10
+            while api.get(path).status != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        own.restart_api_server()
+        assert api.create(pods("wild"), pod("p"), dry_run=True).status == 201
+        answer = api.create(pods("held"), pod("p"), dry_run=True)
+        assert answer.status == 403
+        deadline = time.monotonic() + 60
+        while "held down by" not in answer.message:
+            # Until the CRD is found again everything that matches is denied: never allowed.
+            assert answer.status == 403
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            answer = api.create(pods("held"), pod("p"), dry_run=True)

@@ -1,0 +1,160 @@
+"""Bad policies are refused at apply, with the field and the cure, by the API server itself."""
+
+from typing import Any
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import GROUP, Json, policies, policy
+
+pytestmark = pytest.mark.cluster
+
+
+def signal(**changes: Any) -> Json:
+    """A good signal with changes; None removes a field."""
+    base: Json = {
+        "name": "load",
+        "prometheus": {"query": "up", "above": "1"},
+        "onNoData": "Hold",
+        **changes,
+    }
+    return {key: value for key, value in base.items() if value is not None}
+
+
+def with_signal(**changes: Any) -> Json:
+    """A policy with one signal."""
+    return policy("p", signals=[signal(**changes)])
+
+
+def with_target(**target: Any) -> Json:
+    """A policy with one target."""
+    return policy("p", targets=[{"kind": "Deployment", **target}])
+
+
+BAD = {
+    "threshold abc": (
+        with_signal(prometheus={"query": "up", "above": "abc"}),
+        'spec.signals[0].prometheus.above: Invalid value: "abc"',
+    ),
+    "threshold NaN": (
+        with_signal(prometheus={"query": "up", "above": "NaN"}),
+        'spec.signals[0].prometheus.above: Invalid value: "NaN"',
+    ),
+    "no threshold": (
+        with_signal(prometheus={"query": "up"}),
+        "give exactly one of above and below",
+    ),
+    "two thresholds": (
+        with_signal(prometheus={"query": "up", "above": "1", "below": "0"}),
+        "give exactly one of above and below",
+    ),
+    "no onNoData": (with_signal(onNoData=None), "spec.signals[0].onNoData: Required value"),
+    "no source": (with_signal(prometheus=None), "give the signal a source: prometheus"),
+    "quorum above the signals": (
+        policy("p", quorum=2),
+        "quorum is more than the number of signals",
+    ),
+    "no signal": (policy("p", signals=[]), "spec.signals"),
+    "no target": (policy("p", targets=[]), "spec.targets"),
+    "an empty selector": (with_target(selector={"matchLabels": {}}), "matchLabels"),
+    "name and selector": (
+        with_target(name="a", selector={"matchLabels": {"a": "b"}}),
+        "give a target either a name or a selector",
+    ),
+    "neither name nor selector": (with_target(), "give a target either a name or a selector"),
+    "an unknown kind": (
+        policy("p", targets=[{"kind": "Pod", "name": "x"}]),
+        "spec.targets[0].kind: Unsupported value",
+    ),
+    "a wrong duration": (with_signal(maxAge="soon"), "spec.signals[0].maxAge"),
+    "cordon in a namespaced policy": (
+        policy("p", action={"type": "Cordon"}),
+        "a KillSwitchPolicy stops workloads",
+    ),
+    "no owner": (policy("p", owner=None), "spec.owner"),
+    "a name too long for its Shutdowns": (
+        {**policy("p"), "metadata": {"name": "p" * 53}},
+        "at most 52 characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_policy_is_refused_naming_the_field(
+    kernel: ControlPlane, governed: str, case: str
+) -> None:
+    """By schema or CEL, before anything is stored."""
+    body, message = BAD[case]
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 422
+    assert message in answer.message
+
+
+def test_a_good_policy_is_accepted_with_its_defaults(kernel: ControlPlane, governed: str) -> None:
+    """DryRun unless Enforce is written: nothing acts by omission."""
+    answer = kernel.api().create(policies(governed), policy("p"))
+    assert answer.status == 201
+    assert answer.body["spec"]["mode"] == "DryRun"
+    assert answer.body["spec"]["release"] == {"requiredApprovals": 2}
+
+
+@pytest.mark.parametrize("field", ["targetz", "namespace"])
+def test_an_unknown_field_is_refused_by_kubectl(
+    kernel: ControlPlane, governed: str, field: str
+) -> None:
+    """Kubectl validates strictly by default: a typo or a foreign namespace is not dropped."""
+    body = policy("p")
+    if field == "namespace":
+        body["spec"]["targets"][0]["namespace"] = "elsewhere"
+    else:
+        body["spec"][field] = []
+    import json
+
+    result = kernel.kubectl("apply", "-n", governed, "-f", "-", stdin=json.dumps(body), check=False)
+    assert result.returncode != 0
+    assert "unknown field" in result.stderr
+    assert field in result.stderr
+
+
+BAD_CLUSTER = {
+    "nodes with Stop": (
+        {"targets": [{"kind": "Node", "name": "n"}]},
+        "Node targets go with action.type Cordon",
+    ),
+    "workloads without namespaces": (
+        {"targets": [{"kind": "Deployment", "name": "n"}]},
+        "workload and Namespace targets name their namespaces",
+    ),
+    "a protected namespace": (
+        {"targets": [{"kind": "Namespace", "namespaces": ["kube-system"]}]},
+        "protected namespace",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CLUSTER)
+def test_a_bad_cluster_policy_is_refused(kernel: ControlPlane, case: str) -> None:
+    """The same for policies over namespaces and nodes."""
+    spec, message = BAD_CLUSTER[case]
+    body = policy("p", **spec)
+    body["kind"] = "ClusterKillSwitchPolicy"
+    answer = kernel.api().create(f"{GROUP}/clusterkillswitchpolicies", body)
+    assert answer.status in {403, 422}
+    assert message in answer.message
+
+
+def test_good_cluster_policies_are_accepted(kernel: ControlPlane) -> None:
+    """Nodes to cordon, whole namespaces, workloads in named namespaces."""
+    for number, (targets, action) in enumerate(
+        [
+            ([{"kind": "Node", "selector": {"matchLabels": {"a": "b"}}}], "Cordon"),
+            ([{"kind": "Namespace", "namespaces": ["one", "two"]}], "Stop"),
+            ([{"kind": "Deployment", "namespaces": ["one"], "name": "x"}], "Stop"),
+        ]
+    ):
+        body = policy(f"good-{number}", targets=targets, action={"type": action})
+        body["kind"] = "ClusterKillSwitchPolicy"
+        path = f"{GROUP}/clusterkillswitchpolicies"
+        answer = kernel.api().create(path, body)
+        assert answer.status == 201, answer.message
+        assert kernel.api().delete(f"{path}/good-{number}").status == 200
