@@ -57,7 +57,7 @@ def _observe(setting: Setting, prometheus_url: str, *, seconds: float) -> tuple[
         "KUBECONFIG": str(setting.control_plane.admin.kubeconfig),
         "KILLSWITCH_PROMETHEUS_URL": prometheus_url,
     }
-    command = [sys.executable, "-m", "killswitch.cli.main", "reactor"]
+    command = [sys.executable, "-m", "killswitch", "reactor"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             time.sleep(8)  # listing, first polls, first status writes

@@ -31,7 +31,7 @@ async def run_reactor(settings: Settings) -> None:
     async with open_cluster(settings) as cluster:
         identity = Identity(
             username=await cluster.whoami(),
-            replica=socket.gethostname(),
+            replica=replica_name(),
             namespace=settings.namespace,
             boundaries=Boundaries(settings.protected, GOVERNED_LABEL),
         )
@@ -47,6 +47,16 @@ async def run_reactor(settings: Settings) -> None:
             await until_signalled(reactor.run(), _keep_warm(cluster, clock))
         finally:
             source.close()
+
+
+async def run_manager(settings: Settings) -> None:
+    """The manager, until SIGTERM or SIGINT."""
+    from killswitch.adapters.promql import PromqlChecker
+    from killswitch.manager.run import Manager
+
+    async with open_cluster(settings) as cluster:
+        manager = Manager(cluster, SystemClock(), PromqlChecker(), settings)
+        await until_signalled(manager.run())
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
+from threading import RLock
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class Api:
-    """One user's keep-alive connection to an API server."""
+    """One user's keep-alive connection to an API server; threads take turns."""
 
     def __init__(self, server: str, ca_file: Path, token: str) -> None:
         """Connects at the first call."""
@@ -38,6 +39,7 @@ class Api:
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._token = token
         self._connection: HTTPSConnection | None = None
+        self._turn = RLock()
 
     def get(self, path: str, **query: str) -> Answer:
         """GET an object or a list."""
@@ -76,24 +78,32 @@ class Api:
         target = f"{path}?{urlencode(query)}" if query else path
         data = None if body is None else json.dumps(body)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content}
-        for attempt in range(2):
-            fresh = self._connection is None
+        with self._turn:
+            reused = self._connection is not None
             try:
-                connection = self._open()
-                connection.request(method, target, data, headers)
-                response = connection.getresponse()
-                raw = response.read()
+                status, raw = self._exchange(method, target, data, headers)
+            except TimeoutError:  # it may have been carried out: once is enough
+                self.close()
+                raise
             except (HTTPException, OSError):
                 self.close()
-                if fresh or attempt:
+                if not reused:
                     raise
-                continue
-            return Answer(response.status, _decoded(raw))
-        raise AssertionError("unreachable")
+                status, raw = self._exchange(method, target, data, headers)
+        return Answer(status, _decoded(raw))
+
+    def _exchange(
+        self, method: str, target: str, data: str | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        connection = self._open()
+        connection.request(method, target, data, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        connection, self._connection = self._connection, None
+        with self._turn:
+            connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 

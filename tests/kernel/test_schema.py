@@ -116,7 +116,7 @@ def test_an_unknown_field_is_refused_by_kubectl(
     assert field in result.stderr
 
 
-BAD_CLUSTER = {
+BAD_CLUSTER: dict[str, tuple[Json, str]] = {
     "nodes with Stop": (
         {"targets": [{"kind": "Node", "name": "n"}]},
         "Node targets go with action.type Cordon",

@@ -20,7 +20,7 @@ async def test_a_tripped_policy_stops_its_target_and_holds_it(setting: Bench) ->
     async with reactor(setting):
         setting.dial.turn("runaway", 500)
         shutdown = await setting.stopped("runaway-1")
-        with pytest.raises(RefusedError, match="held down by Shutdown .*runaway-1"):
+        with pytest.raises(RefusedError, match=r"held down by Shutdown .*runaway-1"):
             await setting.cluster.patch(
                 DEPLOYMENTS, "vllm", {"spec": {"replicas": 3}}, setting.namespace
             )

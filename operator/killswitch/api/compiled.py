@@ -68,6 +68,9 @@ class CompiledPolicy:
 def compiled(policy: AnyPolicy) -> CompiledPolicy:
     """The policy in core terms; InvalidPolicyError where it cannot work."""
     spec, metadata = policy.spec, policy.metadata
+    if spec.quorum > len(spec.signals):
+        problem = f"{spec.quorum} is more than the {len(spec.signals)} signals"
+        raise InvalidPolicyError("spec.quorum", problem, "it could never be met; write a lower one")
     queries = [query for target in spec.targets for query in _queries(target, metadata.namespace)]
     return CompiledPolicy(
         kind=type(policy).__name__,
@@ -98,6 +101,10 @@ def _signal(signal: Signal) -> CompiledSignal:
     where = f"spec.signals[{signal.name}]"
     if source is None:
         raise InvalidPolicyError(where, "has no source", "add prometheus: {query: …}")
+    if (source.above is None) == (source.below is None):
+        raise InvalidPolicyError(
+            f"{where}.prometheus", "needs exactly one of above and below", "keep the one you mean"
+        )
     threshold = Threshold(
         above=_number(f"{where}.prometheus.above", source.above),
         below=_number(f"{where}.prometheus.below", source.below),

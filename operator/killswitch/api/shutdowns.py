@@ -207,6 +207,9 @@ class Stages(Model):
     scaled: Timestamp | None = Field(default=None, description="Every workload was scaled to 0.")
     proven: Timestamp | None = Field(default=None, description="A dry-run restart was denied.")
     stopped: Timestamp | None = Field(default=None, description="No pod left in an etcd list.")
+    canary_ready: Timestamp | None = Field(
+        default=None, description="Every canary of the restore was ready: the soak began."
+    )
 
 
 class ShutdownStatus(Model):

@@ -20,12 +20,15 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.options import (
     Access,
     AllNamespaces,
+    Approvals,
     Context,
+    Deadline,
     Format,
     Kubeconfig,
     Labels,
     Namespace,
     Nodes,
+    OfCluster,
     Output,
     Reason,
     ShutdownName,
@@ -76,18 +79,8 @@ def stop(
     whole: WholeNamespace = False,
     labels: Labels = None,
     node: Nodes = None,
-    approvals: Annotated[
-        int,
-        typer.Option(
-            min=1, max=5, metavar="NUMBER", help="People who must approve before it is released."
-        ),
-    ] = 2,
-    deadline: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME", help="Not verified by then: what is left is named, exit code 4."
-        ),
-    ] = "1m",
+    approvals: Approvals = 2,
+    deadline: Deadline = "1m",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     namespace: Namespace = None,
     context: Context = None,
@@ -177,6 +170,7 @@ def status(
 def why(
     *,
     what: Annotated[str, typer.Argument(help="Shutdown, policy/NAME or deployment/NAME.")],
+    cluster: OfCluster = False,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -188,7 +182,7 @@ def why(
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import why as story
 
-        return await story.why(session, screen, what)
+        return await story.why(session, screen, _named(what, cluster))
 
     run(Access(kubeconfig, context, namespace), screen, f"tell why {what}", work)
 
@@ -198,6 +192,7 @@ def approve(
     *,
     shutdown: ShutdownName,
     reason: Reason,
+    cluster: OfCluster = False,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -211,7 +206,7 @@ def approve(
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import consent
 
-        return await consent.approve(session, screen, shutdown, reason)
+        return await consent.approve(session, screen, _named(shutdown, cluster), reason)
 
     run(Access(kubeconfig, context, namespace), screen, f"approve {shutdown}", work)
 
@@ -235,6 +230,7 @@ def restore(
     *,
     shutdown: ShutdownName,
     reason: Reason,
+    cluster: OfCluster = False,
     accept_drift: Annotated[
         bool, typer.Option("--accept-drift", help="Also what changed while it was held.")
     ] = False,
@@ -254,9 +250,10 @@ def restore(
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import consent
 
-        code = await consent.restore(session, screen, shutdown, reason, accept_drift=accept_drift)
+        name = _named(shutdown, cluster)
+        code = await consent.restore(session, screen, name, reason, accept_drift=accept_drift)
         if wait and code is ExitCode.OK:
-            return await consent.wait(session, screen, shutdown, longest=timeout)
+            return await consent.wait(session, screen, name, longest=timeout)
         return code
 
     run(Access(kubeconfig, context, namespace), screen, f"restore {shutdown}", work)
@@ -371,6 +368,7 @@ def version() -> None:
 
 
 app.command()(operate.reactor)
+app.command()(operate.manager)
 
 
 @contextlib.contextmanager
@@ -393,3 +391,7 @@ def _duration(option: str, text: str) -> None:
 def _given(reason: str) -> None:
     if not reason.strip():
         raise Problem("act without a reason", "it is empty", "say why in words", ExitCode.USAGE)
+
+
+def _named(text: str, cluster: bool) -> str:
+    return f"cluster/{text}" if cluster and "/" not in text else text

@@ -12,3 +12,13 @@ def reactor() -> None:
     from killswitch.wiring import run_reactor
 
     asyncio.run(run_reactor(Settings()))
+
+
+def manager() -> None:
+    """Run the manager until it is told to stop."""
+    import asyncio
+
+    from killswitch.settings import Settings
+    from killswitch.wiring import run_manager
+
+    asyncio.run(run_manager(Settings()))

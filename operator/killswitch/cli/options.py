@@ -52,8 +52,9 @@ Reason = Annotated[
     typer.Option("--reason", "-r", metavar="TEXT", help="Why, in your words; kept for the record."),
 ]
 ShutdownName = Annotated[
-    str, typer.Argument(help="Name of the Shutdown; cluster/NAME for a ClusterShutdown.")
+    str, typer.Argument(help="Name of the Shutdown; with --cluster of the ClusterShutdown.")
 ]
+OfCluster = Annotated[bool, typer.Option("--cluster", help="NAME is a ClusterShutdown.")]
 Workloads = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,4 +73,14 @@ Labels = Annotated[
 Nodes = Annotated[
     list[str] | None,
     typer.Option("--node", metavar="NAME", help="Cordon and hold this node; repeatable."),
+]
+Approvals = Annotated[
+    int,
+    typer.Option(
+        min=1, max=5, metavar="NUMBER", help="People who must approve before it is released."
+    ),
+]
+Deadline = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="Not verified by then: what is left is named, exit code 4."),
 ]

@@ -56,5 +56,5 @@ def shown(resource: Resource, name: str, namespace: str) -> str:
 
 
 def argument(resource: Resource, name: str, namespace: str) -> str:
-    """How an object is named in the next command: `vllm-1 -n prod`, `cluster/gpu-1`."""
-    return f"{name} -n {namespace}" if resource.namespaced else f"cluster/{name}"
+    """How an object is named in the next command: `vllm-1 -n prod`, `gpu-1 --cluster`."""
+    return f"{name} -n {namespace}" if resource.namespaced else f"{name} --cluster"

@@ -18,9 +18,9 @@ def seconds(text: str) -> float:
 
 def text(value: float) -> str:
     """A short human form of a number of seconds: `4 ms`, `2.3 s`, `3 min 12 s`."""
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.1f} ms" if value < 0.01 else f"{value * 1000:.0f} ms"
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s"

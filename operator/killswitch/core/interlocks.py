@@ -83,7 +83,7 @@ def bounds(request: Request) -> Inhibition | None:
 
 def something(request: Request) -> Inhibition | None:
     """A fire that stops nothing would look like success."""
-    if request.plan.count:
+    if request.plan.count or request.plan.pods:  # a namespace may hold pods of other kinds only
         return None
     names = ", ".join(each.what for each in request.plan.refused[:5]) or "no target"
     return Inhibition(Cause.NOTHING_TO_STOP, f"nothing matches: {names}")

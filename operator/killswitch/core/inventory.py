@@ -111,7 +111,8 @@ class Inventory:
             case Child():
                 _drop(self._children, item.owner, uid)
             case Node():
-                self.nodes.pop(item.name, None)
+                if self.nodes.get(item.name) is item:  # not one that joined again by its name
+                    del self.nodes[item.name]
             case None:
                 pass
 

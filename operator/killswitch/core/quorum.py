@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from killswitch.core.readings import Reading, Verdict
+from killswitch.core.readings import Blindness, Reading, Verdict
 
 
 class Meaning(StrEnum):
@@ -36,7 +36,7 @@ class Vote:
 
     reading: Reading
     tripped: bool
-    """Effectively: Tripped, or Unknown where the policy says Fire."""
+    """Effectively: Tripped, or Unknown where the policy says Fire; never before a first answer."""
     counted: bool
     """Tripped for its whole hold-down."""
     due: float | None
@@ -114,6 +114,9 @@ def tally(
 
 
 def _tripped(rule: VotingRule, reading: Reading) -> bool:
+    if reading.reason is Blindness.NEVER_READ:
+        # Not a failure to see: a start or an edit would fire before the first answer.
+        return False
     if reading.verdict is Verdict.UNKNOWN:
         return rule.on_no_data is Meaning.FIRE
     return reading.verdict is Verdict.TRIPPED

@@ -98,7 +98,7 @@ def judge(
         return unknown(answer.reason, answer.detail)
     if not answer.values:
         return unknown(Blindness.ABSENT, "the query matched no series")
-    if answer.oldest_age is None or answer.oldest_age > max_age:
+    if answer.oldest_age is None or not answer.oldest_age <= max_age:  # NaN is not fresh
         age = "unknown" if answer.oldest_age is None else f"{answer.oldest_age:.1f} s"
         return unknown(Blindness.STALE, f"age of the oldest sample is {age}, allowed {max_age:g} s")
     numbers = tuple(value for value in answer.values if not math.isnan(value))

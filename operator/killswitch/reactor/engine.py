@@ -51,7 +51,7 @@ class Engine:
         self._checker = checker
         self._identity = identity
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
-        self._finisher = Finisher(cluster, clock, self._sequence)
+        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
         self._asked_by: dict[str, set[str]] = defaultdict(set)
         self._fires: set[asyncio.Task[None]] = set()
         self._started = False

@@ -27,8 +27,13 @@ _ROUND = 5.0
 class Finisher:
     """One task per engaged, unfinished Shutdown."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, sequence: StopSequence) -> None:
-        """`view` is set by the engine before the first call."""
+    def __init__(
+        self, cluster: Cluster, clock: Clock, sequence: StopSequence, replica: str
+    ) -> None:
+        """`replica` names this reactor in the fields that it writes."""
+        # Each replica applies its own fields: with one name for all, the second to write would
+        # take away what only the first knows, such as the moment of the decision.
+        self._manager = f"{FIELD_MANAGER}-{replica}"[:128]
         self._cluster = cluster
         self._clock = clock
         self._sequence = sequence
@@ -105,7 +110,7 @@ class Finisher:
                     body,
                     metadata.get("namespace", ""),
                     subresource="status",
-                    manager=FIELD_MANAGER,
+                    manager=self._manager,
                 ),
             )
         except (NotFoundError, RefusedError) as error:
@@ -144,10 +149,15 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
     return {
         "conditions": [conditions.merge(observed, each) for each in entries],
         # The first reactor's times are the true ones: a later helper only fills gaps.
-        "stages": {**stages, **before.get("stages", {})},
+        "stages": {**stages, **_known(before, stages)},
         "targets": max(outcome.targets, before.get("targets", 0)),
         "pods": max(outcome.pods, before.get("pods", 0)),
     }
+
+
+def _known(before: Json, stages: Json) -> Json:
+    """The times that are stored already, of the stages that this reactor reached too."""
+    return {name: at for name, at in before.get("stages", {}).items() if name in stages}
 
 
 def _stopped_message(outcome: Outcome, left: str, problems: str) -> str:

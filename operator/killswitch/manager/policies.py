@@ -1,0 +1,147 @@
+"""Accept or refuse a policy, govern its namespaces, and say whether it is armed and fired."""
+
+from collections.abc import Iterable
+
+from killswitch.api.acceptance import accept
+from killswitch.api.common import ENGAGED_LABEL
+from killswitch.api.compiled import CompiledPolicy
+from killswitch.api.policies import Mode
+from killswitch.core import conditions, projections
+from killswitch.core.conditions import PolicyCondition, Reason
+from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.manager import events
+from killswitch.manager.armed import Proof
+from killswitch.manager.govern import govern
+from killswitch.manager.rounds import Key
+from killswitch.manager.status import Judgement, StatusWriter
+from killswitch.ports import Clock, Cluster, Json, QueryChecker
+from killswitch.settings import Settings
+
+_AGAIN = 30.0
+"""Seconds until a refused policy is judged again: its cure may lie outside of it."""
+
+
+class Policies:
+    """The flow for both policy kinds."""
+
+    def __init__(
+        self, cluster: Cluster, clock: Clock, checker: QueryChecker, settings: Settings
+    ) -> None:
+        """`proof` is replaced by whoever tries the lock."""
+        self._cluster = cluster
+        self._clock = clock
+        self._checker = checker
+        self._settings = settings
+        self._writer = StatusWriter(cluster, clock)
+        self.proof: Proof | None = None
+
+    async def look(self, key: Key) -> float | None:
+        """Judge one policy; seconds until it should be judged again."""
+        try:
+            body = await self._cluster.get(key.resource, key.name, key.namespace)
+        except NotFoundError:
+            return None
+        ready = await self._ready(body)
+        await self._tell(key, body, ready)
+        judgements = [ready, self._armed(body, ready), await self._fired(body)]
+        generation = body["metadata"].get("generation", 0)
+        await self._writer.write(key.resource, body, judgements, observedGeneration=generation)
+        return None if ready[1] else _AGAIN
+
+    async def _ready(self, body: Json) -> Judgement:
+        try:
+            policy = accept(body, self._checker.check)
+            self._check_protected(policy)
+            await self._check_volumes(body, policy)
+            await self._govern(policy)
+        except InvalidPolicyError as error:
+            reason = Reason.DATA_LOSS if "Delete" in error.problem else Reason.INVALID
+            return (PolicyCondition.READY, False, reason, str(error))
+        except (NotFoundError, RefusedError) as error:
+            return (PolicyCondition.READY, False, Reason.UNGOVERNED, str(error))
+        message = "the policy can work as written"
+        return (PolicyCondition.READY, True, Reason.ACCEPTED, message)
+
+    def _check_protected(self, policy: CompiledPolicy) -> None:
+        for namespace in _places(policy):
+            if namespace in self._settings.protected:
+                raise InvalidPolicyError(
+                    "spec.targets", f"namespace {namespace} is protected", "name another namespace"
+                )
+
+    async def _check_volumes(self, body: Json, policy: CompiledPolicy) -> None:
+        """Refuse a StatefulSet that would lose its volumes, when the generation is new.
+
+        Once accepted, a policy is not disarmed by such a StatefulSet that appears later: else
+        making one would be a way of disarming. The reactor then holds it without scaling it.
+        """
+        observed = body.get("status", {}).get("conditions", ())
+        before = conditions.find(observed, PolicyCondition.READY)
+        generation = body["metadata"].get("generation", 0)
+        if before and before["status"] == "True" and before["observedGeneration"] == generation:
+            return
+        for namespace in _places(policy):
+            for item in (await self._cluster.list(STATEFULSETS, namespace)).items:
+                workload = projections.workload(item)
+                meant = any(
+                    query.kind in {workload.kind, "Namespace"}
+                    and query.namespace == namespace
+                    and query.matches(workload.name, workload.labels)
+                    for query in policy.queries
+                )
+                if meant and workload.deletes_volumes:
+                    raise InvalidPolicyError(
+                        "spec.targets",
+                        f"StatefulSet {namespace}/{workload.name} has"
+                        " persistentVolumeClaimRetentionPolicy.whenScaled: Delete,"
+                        " so scaling it to 0 would delete its volumes",
+                        "set whenScaled: Retain, or leave it out of the targets",
+                    )
+
+    async def _govern(self, policy: CompiledPolicy) -> None:
+        if self._settings.govern_automatically:
+            for namespace in _places(policy):
+                await govern(self._cluster, namespace)
+
+    def _armed(self, body: Json, ready: Judgement) -> Judgement:
+        mode = body["spec"].get("mode", Mode.DRY_RUN)
+        type_ = PolicyCondition.ARMED
+        if not ready[1]:
+            return (type_, False, Reason.NOT_READY, "the policy is not Ready")
+        if mode != Mode.ENFORCE:
+            reason = Reason.DISABLED if mode == Mode.DISABLED else Reason.DRY_RUN
+            return (type_, False, reason, f"mode is {mode}: it does not act")
+        if self.proof is None:
+            return (type_, None, Reason.LOCK_NOT_PROVEN, "the lock has not been tried yet")
+        reason = Reason.LOCK_PROVEN if self.proof.denied else Reason.LOCK_NOT_PROVEN
+        return (type_, self.proof.denied, reason, self.proof.message[:1000])
+
+    async def _fired(self, body: Json) -> Judgement:
+        found: list[str] = []
+        for resource in (SHUTDOWNS, CLUSTER_SHUTDOWNS):
+            namespace = body["metadata"].get("namespace", "")
+            if resource is CLUSTER_SHUTDOWNS and namespace:
+                continue
+            items = (
+                await self._cluster.list(resource, namespace, labels=f"{ENGAGED_LABEL}=true")
+            ).items
+            uid = body["metadata"]["uid"]
+            found += [
+                each["metadata"]["name"]
+                for each in items
+                if (each["spec"].get("policy") or {}).get("uid") == uid
+            ]
+        if not found:
+            return (PolicyCondition.FIRED, False, Reason.IDLE, "nothing is engaged")
+        message = f"engaged: {', '.join(sorted(set(found)))}"
+        return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
+
+    async def _tell(self, key: Key, body: Json, ready: Judgement) -> None:
+        if not ready[1]:
+            about = {**body, "kind": key.resource.kind, "apiVersion": key.resource.api_version}
+            await events.tell(self._cluster, self._clock, about, ready[2], ready[3], warning=True)
+
+
+def _places(policy: CompiledPolicy) -> Iterable[str]:
+    return dict.fromkeys(query.namespace for query in policy.queries if query.namespace)

@@ -1,0 +1,104 @@
+"""The manager process: kopf's events and a periodic list wake the flows; the lock is proven."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
+from killswitch.manager.armed import prove
+from killswitch.manager.operator import WATCHED, Operator
+from killswitch.manager.policies import Policies
+from killswitch.manager.rounds import Key, Rounds
+from killswitch.manager.shutdowns import Shutdowns
+from killswitch.ports import Clock, Cluster, QueryChecker
+from killswitch.settings import Settings
+
+_RELIST = 30.0
+_POLICY_KINDS = (POLICIES, CLUSTER_POLICIES)
+_LOG = structlog.get_logger(__name__)
+
+
+class Manager:
+    """Everything of the manager; `run` returns only when cancelled."""
+
+    def __init__(
+        self, cluster: Cluster, clock: Clock, checker: QueryChecker, settings: Settings
+    ) -> None:
+        """Nothing runs before `run`."""
+        self._cluster = cluster
+        self._clock = clock
+        self._settings = settings
+        self._policies = Policies(cluster, clock, checker, settings)
+        self._shutdowns = Shutdowns(cluster, clock, settings)
+        self._rounds = Rounds(clock, self._look)
+
+    async def run(self) -> None:
+        """Watch, list, prove and look until cancelled."""
+        loop = asyncio.get_running_loop()
+
+        def changed(resource: Resource, namespace: str, name: str) -> None:
+            with contextlib.suppress(RuntimeError):  # this loop has ended, kopf not yet
+                loop.call_soon_threadsafe(self._changed, Key(resource, namespace, name))
+
+        operator = Operator(changed)
+        operator.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._rounds.run())
+                group.create_task(self._prove())
+                group.create_task(self._relist())
+        finally:
+            await asyncio.to_thread(operator.stop)
+
+    def _changed(self, key: Key) -> None:
+        self._rounds.wake(key)
+        if key.resource not in _POLICY_KINDS:
+            # Its policy's `Fired` may have changed with it; which one is looked up there.
+            self._wake_policies_later(key)
+
+    def _wake_policies_later(self, key: Key) -> None:
+        name = key.name.rsplit("-", 1)[0].removesuffix("-more")
+        kinds = (POLICIES,) if key.resource == SHUTDOWNS else (CLUSTER_POLICIES,)
+        for resource in kinds:
+            self._rounds.wake(Key(resource, key.namespace, name))
+        if key.resource == SHUTDOWNS:  # a cluster policy engages in many namespaces
+            self._rounds.wake(Key(CLUSTER_POLICIES, "", name))
+
+    async def _look(self, key: Key) -> float | None:
+        if key.resource in _POLICY_KINDS:
+            return await self._policies.look(key)
+        return await self._shutdowns.look(key)
+
+    async def _prove(self) -> None:
+        """Try the lock again and again; when the outcome changes, every policy is told."""
+        username = ""
+        while True:
+            try:
+                username = username or await self._cluster.whoami()
+            except KillSwitchError:
+                await self._clock.sleep(1.0)
+                continue
+            proof = await prove(self._cluster, self._settings.canary_namespace, username)
+            if proof != self._policies.proof:
+                _LOG.info("lock tried", denied=proof.denied, message=proof.message)
+                self._policies.proof = proof
+                await self._wake_all(_POLICY_KINDS)
+            # Not proven: look again soon, a fresh installation compiles its policies first.
+            pause = self._settings.armed_interval if proof.denied else 1.0
+            await self._clock.sleep(pause)
+
+    async def _relist(self) -> None:
+        while True:
+            await self._wake_all(WATCHED)
+            await self._clock.sleep(_RELIST)
+
+    async def _wake_all(self, resources: tuple[Resource, ...]) -> None:
+        for resource in resources:
+            with contextlib.suppress(KillSwitchError):  # the next round lists again
+                for body in (await self._cluster.list(resource)).items:
+                    metadata = body["metadata"]
+                    self._rounds.wake(
+                        Key(resource, metadata.get("namespace", ""), metadata["name"])
+                    )

@@ -1,0 +1,141 @@
+"""A Shutdown's life after its lock: verified, released, restored."""
+
+from killswitch.api.common import ENGAGED_LABEL
+from killswitch.core import conditions, durations, times
+from killswitch.core.conditions import Reason, ShutdownCondition
+from killswitch.core.errors import NotFoundError
+from killswitch.manager import events
+from killswitch.manager.restore import Restorer, Step
+from killswitch.manager.rounds import Key
+from killswitch.manager.status import Judgement, StatusWriter
+from killswitch.manager.verification import left
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.settings import Settings
+
+_FAST, _SLOW = 0.2, 2.0
+
+
+class Shutdowns:
+    """The flow for Shutdowns and ClusterShutdowns."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, settings: Settings) -> None:
+        """Keeps no state."""
+        self._cluster = cluster
+        self._clock = clock
+        self._settings = settings
+        self._writer = StatusWriter(cluster, clock)
+        self._restorer = Restorer(cluster, clock, records_namespace=settings.namespace)
+
+    async def look(self, key: Key) -> float | None:
+        """Bring one Shutdown's status up to date; seconds until the next look."""
+        try:
+            shutdown = await self._cluster.get(key.resource, key.name, key.namespace)
+        except NotFoundError:
+            return None
+        if key.namespace == self._settings.canary_namespace:
+            return None
+        spec = shutdown["spec"]
+        given, needed = len(spec.get("approvals") or {}), spec["requiredApprovals"]
+        released = given >= needed
+        judgements = [_released(given, needed)]
+        fields: Json = {"approvals": f"{given}/{needed}"}
+        again = None
+        if not released and not self._verified(shutdown):
+            judgement, more, again = await self._verify(shutdown)
+            judgements.append(judgement)
+            fields |= more
+        if released:
+            await self._let_go(key, shutdown)
+            step = await self._restore(shutdown)
+            judgements.append((ShutdownCondition.RESTORED, step.done, step.reason, step.message))
+            again = step.again
+            if step.canary_ready:
+                fields["stages"] = {"canaryReady": step.canary_ready}
+        await self._write(key, shutdown, judgements, fields)
+        return again
+
+    def _verified(self, shutdown: Json) -> bool:
+        observed = shutdown.get("status", {}).get("conditions", ())
+        return conditions.holds(observed, ShutdownCondition.VERIFIED)
+
+    async def _verify(self, shutdown: Json) -> tuple[Judgement, Json, float | None]:
+        """Look for what is left; the condition, the fields, and when to look again."""
+        found = await left(self._cluster, shutdown)
+        began = _began(shutdown)
+        took = self._clock.now() - began
+        fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
+        type_ = ShutdownCondition.VERIFIED
+        if not found.count:
+            text = durations.text(max(took, 0.0))
+            message = f"no pod left, {text} after the decision"
+            if shutdown["spec"].get("nodes"):
+                message = f"every node is cordoned, {text} after the decision"
+            return (type_, True, Reason.NO_PODS, message), {**fields, "elapsed": text}, None
+        late = took > durations.seconds(shutdown["spec"]["deadline"])
+        reason = Reason.DEADLINE if late else Reason.STOPPING
+        return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
+
+    async def _let_go(self, key: Key, shutdown: Json) -> None:
+        """A released Shutdown locks nothing: take it off the lock's list of parameters."""
+        if (shutdown["metadata"].get("labels") or {}).get(ENGAGED_LABEL) == "true":
+            label = {"metadata": {"labels": {ENGAGED_LABEL: "false"}}}
+            await self._cluster.patch(key.resource, key.name, label, key.namespace)
+
+    async def _restore(self, shutdown: Json) -> Step:
+        observed = shutdown.get("status", {}).get("conditions", ())
+        done = conditions.find(observed, ShutdownCondition.RESTORED)
+        if done and done["status"] == "True":
+            return Step(
+                done=True, reason=Reason(done["reason"]), message=done["message"], again=None
+            )
+        if not shutdown["spec"].get("restore"):
+            message = "released: nothing starts until somebody asks: kubectl killswitch restore"
+            return Step(done=False, reason=Reason.NOT_REQUESTED, message=message, again=None)
+        return await self._restorer.look(shutdown)
+
+    async def _write(
+        self, key: Key, shutdown: Json, judgements: list[Judgement], fields: Json
+    ) -> None:
+        """Write, keeping what an earlier look wrote; tell people of what is new."""
+        before = shutdown.get("status", {})
+        observed = before.get("conditions", ())
+        kept = [
+            (each["type"], each["status"] == "True", each["reason"], each["message"])
+            for each in observed
+            if each["type"] in {ShutdownCondition.VERIFIED, ShutdownCondition.RESTORED}
+            and each["type"] not in {judgement[0] for judgement in judgements}
+        ]
+        for name in ("remaining", "elapsed", "leftovers"):
+            if name in before:
+                fields.setdefault(name, before[name])
+        ready = before.get("stages", {}).get("canaryReady")
+        if ready:
+            fields.setdefault("stages", {"canaryReady": ready})
+        generation = shutdown["metadata"].get("generation", 0)
+        await self._writer.write(
+            key.resource, shutdown, [*kept, *judgements], observedGeneration=generation, **fields
+        )
+        for type_, value, reason, message in judgements:
+            told = conditions.find(observed, type_)
+            if told is None or told["reason"] != reason:
+                await events.tell(
+                    self._cluster,
+                    self._clock,
+                    shutdown,
+                    str(reason),
+                    message,
+                    warning=not value and reason == Reason.DEADLINE,
+                )
+
+
+def _released(given: int, needed: int) -> Judgement:
+    type_ = ShutdownCondition.RELEASED
+    if given >= needed:
+        return (type_, True, Reason.APPROVED, f"{given} of {needed} approvals")
+    return (type_, False, Reason.AWAITING_APPROVALS, f"{given} of {needed} approvals")
+
+
+def _began(shutdown: Json) -> float:
+    """When the decision fell; for a person's stop, when the Shutdown was created."""
+    stages = shutdown.get("status", {}).get("stages", {})
+    return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])

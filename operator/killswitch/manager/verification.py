@@ -1,0 +1,60 @@
+"""An independent look at a stop: what the API server's etcd says is left, pod by pod.
+
+The reactor acts and says `Stopped`; this looks with its own list and its own clock, and says
+`Verified`, or names what is left and where.
+"""
+
+from dataclasses import dataclass
+
+from killswitch.core import plans, projections
+from killswitch.core.inventory import Inventory, Pod
+from killswitch.core.kinds import NODES, PODS
+from killswitch.ports import Cluster, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a stop has not stopped yet. Terminating pods count: their processes may run."""
+
+    pods: tuple[Pod, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many are left."""
+        return len(self.pods) + len(self.nodes)
+
+    def __str__(self) -> str:
+        """The first five by name and node."""
+        named = [f"pod {p.namespace}/{p.name} on {p.node or 'no node'}" for p in self.pods[:5]]
+        named += [f"node {name} is not cordoned" for name in self.nodes[:5]]
+        more = self.count - len(named)
+        return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+
+    def as_status(self) -> list[Json]:
+        """The first twenty pods in wire form."""
+        return [
+            {"namespace": pod.namespace, "pod": pod.name, "node": pod.node}
+            for pod in self.pods[:20]
+        ]
+
+
+async def left(cluster: Cluster, shutdown: Json) -> Left:
+    """What of this Shutdown or ClusterShutdown still runs or is still open."""
+    namespace = shutdown["metadata"].get("namespace", "")
+    plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], Inventory())
+    found: list[Pod] = []
+    for stop in plan.stops:
+        for body in (await cluster.list(PODS, stop.namespace)).items if stop.namespace else ():
+            pod = projections.pod(body)
+            if pod is not None and not pod.mirror and plans.holds_pod(stop, pod):
+                found.append(pod)
+    return Left(tuple(found), await _open_nodes(cluster, shutdown))
+
+
+async def _open_nodes(cluster: Cluster, shutdown: Json) -> tuple[str, ...]:
+    names = shutdown["spec"].get("nodes") or {}
+    if not names:
+        return ()
+    nodes = [projections.node(body) for body in (await cluster.list(NODES)).items]
+    return tuple(each.name for each in nodes if each.name in names and not each.unschedulable)

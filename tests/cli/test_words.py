@@ -1,0 +1,68 @@
+"""The small pure parts: names, references, ages, standings."""
+
+import pytest
+
+from killswitch.cli import board
+from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.problems import Problem, explained
+from killswitch.cli.references import parse
+from killswitch.cli.stop import name
+from killswitch.core import errors
+from killswitch.core.errors import KillSwitchError, UnavailableError
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("alice", "alice-20260102t030405-678"),
+        ("Alice.B@example.org", "alice-b-20260102t030405-678"),
+        ("system:serviceaccount:prod:op_1", "op-1-20260102t030405-678"),
+        ("oidc:" + "x" * 80, "x" * 30 + "-20260102t030405-678"),
+        ("€", "person-20260102t030405-678"),
+    ],
+)
+def test_shutdowns_of_people_are_named_after_them(user: str, expected: str) -> None:
+    """A label value, whatever the username looks like."""
+    assert name(user, 1767323045.678) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3660, "1h1m"), (90000, "1d1h")],
+)
+def test_ages_are_short(seconds: float, expected: str) -> None:
+    """As kubectl writes them."""
+    assert board.age("1970-01-01T00:00:00Z", seconds) == expected
+
+
+def test_what_kubectl_prints_can_be_pasted() -> None:
+    """`kubectl get -o name` gives the group along."""
+    found = parse("shutdown.killswitch.dev/x", allowed=(SHUTDOWNS, CLUSTER_SHUTDOWNS))
+    assert (found.resource, found.name) == (SHUTDOWNS, "x")
+
+
+def test_kinds_that_a_command_does_not_know_are_refused() -> None:
+    """With the kinds it does know."""
+    with pytest.raises(Problem, match="not a kind meant here") as caught:
+        parse("pod/x", allowed=(SHUTDOWNS,))
+    assert (caught.value.cure, caught.value.code) == ("write shutdown/NAME", ExitCode.USAGE)
+
+
+def test_every_error_has_words_and_a_next_command() -> None:
+    """No bare status code and no traceback for any error of the tree."""
+    found = [
+        errors.RefusedError("no", 401),
+        errors.RefusedError("no"),
+        errors.ConflictError("taken"),
+        errors.NotFoundError("gone"),
+        errors.NotFoundError("the server could not find the requested resource"),
+        errors.ExpiredError("old"),
+        errors.OverloadedError("busy", 2),
+        errors.UnavailableError("no answer"),
+        errors.InvalidPolicyError("spec.x", "bad", "write y"),
+        errors.TransitionError("bug"),
+    ]
+    assert {type(each) for each in found} == set(KillSwitchError.__subclasses__())
+    assert all(explained("act", each, "prod").cure for each in found)
+    assert explained("act", UnavailableError("x")).code is ExitCode.UNREACHABLE

@@ -1,0 +1,164 @@
+"""The chart as Helm renders it: rights, values, settings. No cluster is needed."""
+
+import pytest
+import yaml
+
+from killswitch.settings import Settings
+from tests.e2e.chart import CHART, GOLDEN, Helm, HelmError, Json, named, of_kind, rights
+from tests.e2e.conftest import SYSTEM
+
+FORBIDDEN_VERBS = {"*", "release", "restore", "bypass", "escalate", "bind", "impersonate"}
+
+
+def test_lint(offline: Helm) -> None:
+    """The chart passes Helm's own review."""
+    assert "0 chart(s) failed" in offline.run("lint", "--strict", str(CHART))
+
+
+def test_every_right_is_known(offline: Helm) -> None:
+    """The chart grants exactly the rights that were reviewed last."""
+    assert GOLDEN.read_text() == rights(offline.template()), (
+        "the chart's rights changed. If it is meant: python -m tests.e2e.chart > " + GOLDEN.name
+    )
+
+
+def test_processes_hold_no_right_over_their_own_limits(offline: Helm) -> None:
+    """Neither process has a wildcard, a Secret, or a verb by which people let go."""
+    objects = offline.template()
+    for process in ("killswitch-reactor", "killswitch-manager"):
+        rules = [
+            rule
+            for role in of_kind(objects, "ClusterRole", "Role")
+            if role["metadata"]["name"].startswith(process)
+            for rule in role["rules"]
+        ]
+        assert rules
+        for rule in rules:
+            assert not FORBIDDEN_VERBS & set(rule["verbs"])
+            assert not {"*", "secrets"} & {*rule["resources"], *rule["apiGroups"]}
+
+
+def test_nobody_is_bound_but_the_processes(offline: Helm) -> None:
+    """The chart gives no person any right: administrators decide who stops and who releases."""
+    bindings = of_kind(offline.template(), "ClusterRoleBinding", "RoleBinding")
+    subjects = {(s["kind"], s["name"]) for each in bindings for s in each["subjects"]}
+    expected = {
+        ("ServiceAccount", "killswitch-reactor"),
+        ("ServiceAccount", "killswitch-manager"),
+    }
+    assert expected == subjects
+
+
+@pytest.mark.parametrize(
+    ("values", "resource", "processes"),
+    [
+        ({"nodes": {"enabled": False}}, "nodes", ("killswitch-reactor", "killswitch-manager")),
+        ({"governAutomatically": False}, "namespaces", ("killswitch-manager",)),
+    ],
+)
+def test_rights_follow_the_values(
+    offline: Helm, values: Json, resource: str, processes: tuple[str, ...]
+) -> None:
+    """What is switched off needs no right, and gets none."""
+
+    def may_patch(objects: list[Json], process: str) -> bool:
+        rules = named(objects, "ClusterRole", process)["rules"]
+        return any(resource in r["resources"] and "patch" in r["verbs"] for r in rules)
+
+    for process in processes:
+        assert may_patch(offline.template(), process)
+        assert not may_patch(offline.template(values), process)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"reactorr": {}}, "reactorr"),
+        ({"reactor": {"replica": 3}}, "replica"),
+        ({"prometheus": {"url": "prometheus:9090"}}, "url"),
+        ({"nodes": {"enabled": "no"}}, "enabled"),
+        ({"pollInterval": 0}, "pollInterval"),
+        ({"protectedNamespaces": ["kube-public", "kube-node-lease"]}, "protectedNamespaces"),
+        ({"canary": {"namespace": "kube-system"}}, "canary.namespace"),
+        ({"canary": {"namespace": SYSTEM}}, "canary.namespace"),
+    ],
+)
+def test_wrong_values_are_refused(offline: Helm, values: Json, complaint: str) -> None:
+    """A value that is unknown or cannot work fails before anything is installed."""
+    with pytest.raises(HelmError, match=complaint):
+        offline.template(values)
+
+
+def test_release_namespace_takes_the_place_of_the_default(offline: Helm) -> None:
+    """Installed elsewhere, nothing names the default namespace any more."""
+    objects = offline.template(namespace="safety")
+    assert SYSTEM not in yaml.safe_dump_all(objects)
+    assert {"safety"} == {
+        subject["namespace"]
+        for each in of_kind(objects, "ClusterRoleBinding", "RoleBinding")
+        for subject in each["subjects"]
+    }
+
+
+def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every environment variable of the containers arrives in the setting that it is for."""
+    objects = offline.template(
+        {
+            "prometheus": {"url": "https://thanos.example:10902", "timeout": 1.5},
+            "pollInterval": 0.25,
+            "protectedNamespaces": ["kube-system", "kube-public", "kube-node-lease", "vault"],
+            "governAutomatically": False,
+            "canary": {"namespace": "proof", "armedInterval": 20},
+            "metrics": {"port": 9464},
+            "reactor": {"connections": 12},
+            "manager": {"leaseDuration": 30},
+        },
+        namespace="safety",
+    )
+    known = {f"KILLSWITCH_{name.upper()}" for name in Settings.model_fields}
+    for name in ("killswitch-reactor", "killswitch-manager"):
+        (container,) = named(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert known >= {entry["name"] for entry in container["env"]}
+        for entry in container["env"]:
+            monkeypatch.setenv(entry["name"], entry.get("value", "safety"))
+    expected = Settings(
+        namespace="safety",
+        protected_namespaces=("kube-system", "kube-public", "kube-node-lease", "vault"),
+        prometheus_url="https://thanos.example:10902",
+        prometheus_timeout=1.5,
+        poll_interval=0.25,
+        connections=12,
+        govern_automatically=False,
+        canary_namespace="proof",
+        armed_interval=20,
+        lease_duration=30,
+        metrics_port=9464,
+    )
+    assert expected == Settings()
+
+
+def test_default_values_are_the_default_settings(
+    offline: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unchanged chart configures what an unconfigured process does."""
+    objects = offline.template()
+    for deployment in of_kind(objects, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        for entry in container["env"]:
+            monkeypatch.setenv(entry["name"], entry.get("value", SYSTEM))
+    configured = Settings()
+    for name in list(Settings.model_fields):
+        monkeypatch.delenv(f"KILLSWITCH_{name.upper()}", raising=False)
+    assert Settings() == configured
+
+
+def test_image_by_digest(offline: Helm) -> None:
+    """A digest wins over the tag."""
+    digest = "sha256:" + "0" * 64
+    objects = offline.template({"image": {"tag": "v9", "digest": digest}})
+    images = {
+        container["image"]
+        for each in of_kind(objects, "Deployment")
+        for container in each["spec"]["template"]["spec"]["containers"]
+    }
+    assert {f"killswitch@{digest}"} == images

@@ -1,0 +1,50 @@
+"""The ready policies of policies/: accepted as they are, and written by their own rules."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from killswitch.adapters.promql import PromqlChecker
+from killswitch.api.acceptance import accept
+from killswitch.api.policies import Mode
+from tests.e2e.chart import POLICIES
+
+SHIPPED = sorted(POLICIES.glob("*.yaml"))
+every_policy = pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
+
+
+@every_policy
+def test_accepted(file: Path) -> None:
+    """Manager and reactor accept it, PromQL included, and it starts as a dry run."""
+    policy = accept(yaml.safe_load(file.read_text()), PromqlChecker().check)
+    assert policy.mode is Mode.DRY_RUN
+    assert policy.name == file.stem
+
+
+@every_policy
+def test_queries_measure(file: Path) -> None:
+    """No query compares or invents data: both make silence look like an answer."""
+    for signal in yaml.safe_load(file.read_text())["spec"]["signals"]:
+        query = signal["prometheus"]["query"]
+        assert not re.search(r"[<>=]", re.sub(r"\{[^}]*\}", "", query))
+        assert "vector(" not in query
+
+
+@every_policy
+def test_every_field_is_explained(file: Path) -> None:
+    """Above or beside each choice of a policy stands a comment that says why."""
+    lines = file.read_text().splitlines()
+    spec = lines[lines.index("spec:") + 1 :]
+    for number, line in enumerate(spec):
+        if re.match(r" {2}(mode|targets|action|limits|cooldown|release|quorum):", line):
+            assert any("#" in near for near in spec[max(0, number - 1) : number + 3]), line
+
+
+def test_all_are_in_the_readme() -> None:
+    """The table names every file, so that none is found by chance only."""
+    readme = (POLICIES / "README.md").read_text()
+    assert len(SHIPPED) == 3
+    for file in SHIPPED:
+        assert f"]({file.name})" in readme
