@@ -142,6 +142,8 @@ def manifests() -> list[Json]:
         *cluster_authors(),
         *bypasses(),
         *accounts(),
+        *account_labels("namespaces", "Namespace"),
+        *account_labels("nodes", "Node"),
     ]
 
 
@@ -583,6 +585,47 @@ def accounts() -> list[Json]:
                 f"request.userInfo.username != '{REACTOR}' || !has(request.subResource) || request.subResource != 'scale'"
                 f" || {raised} <= {before}",
                 "the reactor only lowers: people restore",
+            ),
+        ],
+    )
+
+
+def account_labels(resource: str, kind: str) -> list[Json]:
+    """The operator governs namespaces and cordons nodes; it changes nothing else of them.
+
+    Without this a stolen token could take Pod Security labels off a namespace, or taints off a
+    node. On a node the governed label comes and goes with the cordon; on a namespace it only
+    comes: ungoverning is people's.
+    """
+    ours = f"k == '{GOVERNED_LABEL}'"
+    added = f"({ours} && variables.new[k] == 'true')"
+    kept = "(k in variables.old && variables.old[k] == variables.new[k])"
+    removable = f" || {ours}" if kind == "Node" else ""
+    same_spec = "object.spec == oldObject.spec"
+    if kind == "Node":
+        taints = "has({of}.spec.taints) ? {of}.spec.taints.filter(t, t.key != 'node.kubernetes.io/unschedulable') : []"
+        same_spec = f"({taints.format(of='object')}) == ({taints.format(of='oldObject')})"
+    of = "{of}.metadata.annotations"
+    annotations = f"has({of}) ? {of} : {{{{}}}}"
+    return policy(
+        f"account-{resource}",
+        f"The operator's accounts change nothing of a {kind} but what they govern by.",
+        match={"resourceRules": [rule("", resource, "UPDATE", "*")]},
+        conditions=[("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']")],
+        variables=[
+            ("new", "has(object.metadata.labels) ? object.metadata.labels : {}"),
+            ("old", "has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}"),
+        ],
+        validations=[
+            (
+                f"variables.new.all(k, {added} || {kept})"
+                f" && variables.old.all(k, k in variables.new{removable})",
+                f"the operator sets no label of a {kind} but {GOVERNED_LABEL}",
+            ),
+            (
+                f"({annotations.format(of='object')}) == ({annotations.format(of='oldObject')})"
+                f" && {same_spec}",
+                f"the operator changes nothing of a {kind} but what it governs by",
             ),
         ],
     )

@@ -149,9 +149,19 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
 
 
 def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
-    """What a Shutdown with a `podLabels` scope holds: pods only, whoever owns them."""
+    """What a Shutdown with a `podLabels` scope holds: the pods, and the workloads above them.
+
+    The workloads come to rest too: otherwise their controllers would start the pods again at the
+    release, and a release starts nothing.
+    """
     pods = [pod for pod in inventory.pods_in(namespace) if _carries(pod.labels, labels)]
-    return Stop(namespace, pods=tuple(pods), pod_labels=labels)
+    owners = {pod.owner for pod in pods}
+    targets = [
+        workload
+        for workload in inventory.workloads(namespace)
+        if owners & set(owner_uids(workload, inventory))
+    ]
+    return Stop(namespace, tuple(targets), tuple(pods), pod_labels=labels)
 
 
 def whole_namespace(namespace: str, inventory: Inventory) -> Stop:

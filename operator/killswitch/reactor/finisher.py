@@ -20,6 +20,7 @@ from killswitch.reactor.stop import Outcome, StopSequence
 from killswitch.reactor.view import View, engaged
 
 FIELD_MANAGER = "killswitch-reactor"
+_PAUSE = 0.5
 _ROUND = 5.0
 """Seconds after which an unfinished stop is reported and tried from the top."""
 
@@ -73,7 +74,11 @@ class Finisher:
     async def _finish(self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome) -> None:
         while True:
             until = self._clock.monotonic() + _ROUND
-            await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
+            try:
+                await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
+            except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
+                outcome.note("; ".join(str(each) for each in errors.exceptions))
+                await self._clock.sleep(_PAUSE)
             if not await self._still_engaged(shutdown):
                 return
             await self._report(shutdown, outcome)

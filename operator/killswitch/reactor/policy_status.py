@@ -1,7 +1,8 @@
 """Write what the reactor knows about its policies: readings, demand, inhibition.
 
 Level-triggered and off the kill path: a policy is dirty when a verdict, the demand or the
-inhibition changed; a failed write leaves it dirty. Values alone do not cause writes.
+inhibition changed; a failed write leaves it dirty. Values alone do not cause writes, but each
+status is written once a minute: `observedAt` then shows that a reactor is alive and reading.
 """
 
 from killswitch.core import conditions, times
@@ -16,17 +17,22 @@ from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.reactor.watched import Watched
 
 _PAUSE = 0.25
+_HEARTBEAT = 60.0
 
 
 async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
     """Write dirty policies' status until cancelled."""
+    written: dict[str, float] = {}
     while True:
-        for uid in tuple(engine.dirty):
+        now = clock.monotonic()
+        quiet = {uid for uid in engine.watched if now - written.get(uid, now) > _HEARTBEAT}
+        for uid in engine.dirty | quiet:
             engine.dirty.discard(uid)
             watched = engine.watched.get(uid)
             stored = engine.view.policies.objects.get(uid)
             if watched is None or stored is None:
                 continue
+            written[uid] = now
             try:
                 await _write(watched, stored, cluster, clock.now())
             except NotFoundError:

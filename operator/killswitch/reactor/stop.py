@@ -119,36 +119,48 @@ class StopSequence:
 
         outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
-        for stop in stops:
-            await self._delete(stop.pods, outcome)
-        reached("deleted")
-        for stop in stops:
-            recorded = await self._record(shutdown, stop, outcome)
+        pods = [pod for stop in stops for pod in stop.pods]
+        if await self._delete(pods, outcome):
+            reached("deleted")
+        recorded = [await self._record(shutdown, stop, outcome) for stop in stops]
+        if None not in recorded:
             reached("recorded")
-            await self._rest(stop, recorded, outcome)
-        reached("scaled")
+        resting = [
+            await self._rest(stop, uids or set(), outcome)
+            for stop, uids in zip(stops, recorded, strict=True)
+        ]
+        if all(resting):
+            reached("scaled")
         if await self._prove(stops, outcome, until):
             reached("proven")
         if await self._sweep(stops, outcome, until):
             reached("stopped")
         return outcome
 
-    async def _delete(self, pods: Sequence[Pod], outcome: Outcome) -> None:
-        """Step 2: one second of grace for each pod, identified by uid so none else is hit."""
+    async def _delete(self, pods: Sequence[Pod], outcome: Outcome) -> bool:
+        """Step 2: one second of grace for each pod, identified by uid so none else is hit.
+
+        Whether every deletion was accepted, or had become needless.
+        """
+        accepted = True
 
         async def delete(pod: Pod) -> None:
             async def once() -> None:
                 await self._cluster.delete(PODS, pod.name, pod.namespace, grace=GRACE, uid=pod.uid)
 
+            nonlocal accepted
+            what = f"delete pod {pod.namespace}/{pod.name}"
             with contextlib.suppress(NotFoundError, ConflictError):  # gone, or another's by now
-                await self._or_problem(once, f"delete pod {pod.namespace}/{pod.name}", outcome)
+                accepted = await self._or_problem(once, what, outcome) and accepted
 
         await fan_out((pod for pod in pods if not pod.mirror), delete, width=_WIDTH)
+        return accepted
 
-    async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str]:
+    async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
         """Step 3a: uids of the targets whose former state is stored, here or by an earlier stop.
 
         What an earlier, unrestored stop recorded stays the truth: by now the workload is at 0.
+        None when it could not be stored.
         """
         namespace = stop.namespace or self._records_namespace
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
@@ -159,16 +171,16 @@ class StopSequence:
                 )
             except RefusedError as error:
                 outcome.note(f"the records could not be read: {error}")
-                return set()
+                return None
             missing = [item for item in items if item.uid not in recorded]
             try:
                 for body in orders.target_records(shutdown, missing, namespace, first=chunks):
                     await self._create_record(body, namespace)
             except ConflictError:
                 continue  # another replica wrote this chunk: look again
-            except RefusedError as error:
+            except (NotFoundError, RefusedError) as error:  # no such namespace, or no right
                 outcome.note(f"what was there could not be recorded: {error}")
-                return recorded
+                return None
             return recorded | {item.uid for item in missing}
 
     async def _create_record(self, body: Json, namespace: str) -> None:
@@ -200,14 +212,21 @@ class StopSequence:
             )
         }
 
-    async def _rest(self, stop: Stop, recorded: set[str], outcome: Outcome) -> None:
-        """Step 3b: bring what is recorded to its resting state, 0 replicas or cordoned."""
+    async def _rest(self, stop: Stop, recorded: set[str], outcome: Outcome) -> bool:
+        """Step 3b: bring targets to rest, 0 replicas or cordoned; whether all could be.
+
+        An unrecorded workload is not scaled: its count would be lost, and the lock holds it. An
+        unrecorded node is cordoned all the same: cordoning is the stop, and a restore that finds
+        no record leaves it to people.
+        """
+        accepted = True
 
         async def rest(item: Workload | Node) -> None:
+            nonlocal accepted
             act = self._cordon(item) if isinstance(item, Node) else self._to_zero(item)
             what = f"{item.kind if isinstance(item, Workload) else 'node'} {item.name}"
             with contextlib.suppress(NotFoundError):  # deleted meanwhile: nothing runs
-                await self._or_problem(act, f"bring {what} to rest", outcome)
+                accepted = await self._or_problem(act, f"rest {what}", outcome) and accepted
 
         def resting(item: Workload | Node) -> bool:
             if isinstance(item, Node):
@@ -217,8 +236,10 @@ class StopSequence:
             return item.replicas == 0 or item.deletes_volumes
 
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
-        todo = [item for item in items if item.uid in recorded and not resting(item)]
+        missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
+        todo = [item for item in items if item not in missing and not resting(item)]
         await fan_out(todo, rest, width=_WIDTH)
+        return accepted and not missing
 
     def _to_zero(self, workload: Workload) -> Callable[[], Any]:
         body = {"spec": {"replicas": 0}}
@@ -273,15 +294,17 @@ class StopSequence:
         pause = 0.05
         shortened: set[str] = set()
         while True:
-            outcome.left = await persistently(self._clock, lambda: self._left(stops))
+            try:
+                outcome.left = await persistently(self._clock, lambda: self._left(stops))
+            except RefusedError as error:
+                outcome.note(f"what is left could not be seen: {error}")
+                return False
             if not outcome.left:
                 return True
             # Terminating ones too, once: a second delete can only shorten a running grace.
             again = [p for p in outcome.left if not p.terminating or p.uid not in shortened]
             shortened |= {pod.uid for pod in again}
-            for stop in stops:
-                mine = [pod for pod in again if holds_pod(stop, pod)]
-                await self._delete(mine, outcome)
+            await self._delete(again, outcome)
             if self._clock.monotonic() >= until:
                 return False
             await self._clock.sleep(pause)
@@ -298,12 +321,17 @@ class StopSequence:
                     left.append(pod)
         return tuple(left)
 
-    async def _or_problem(self, act: Callable[[], Any], what: str, outcome: Outcome) -> None:
-        """Do it persistently; a refusal is noted, and the other steps go on: the lock holds."""
+    async def _or_problem(self, act: Callable[[], Any], what: str, outcome: Outcome) -> bool:
+        """Whether it was accepted; a refusal is noted, and the other steps go on: the lock holds.
+
+        NotFoundError and ConflictError pass through: what they mean differs by step.
+        """
         try:
             await persistently(self._clock, act)
         except RefusedError as error:
             outcome.note(f"could not {what}: {error}")
+            return False
+        return True
 
 
 def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
@@ -355,6 +383,8 @@ def _missing(order: Order, existing: Mapping[str, Any]) -> Json:
     if (held.get("scope") or {}).get("wholeNamespace"):
         return {}
     missing: Json = {}
+    if spec.get("scope") and spec["scope"] != held.get("scope"):
+        missing["scope"] = spec["scope"]
     for part in ("locks", "nodes", "namespaces"):
         lacking = {k: v for k, v in (spec.get(part) or {}).items() if k not in held.get(part, {})}
         if lacking:
