@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal, compiled
+from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode
+from killswitch.core.errors import InvalidPolicyError
+from killswitch.core.plans import TargetQuery
+from killswitch.core.quorum import Meaning, VotingRule
+from killswitch.core.readings import Threshold
+
+
+def signal(name: str = "rate", **more: Any) -> dict[str, Any]:
+    """A signal as people write it."""
+    source = {"query": "sum(x)", "above": "5", **more.pop("prometheus", {})}
+    return {"name": name, "prometheus": source, "onNoData": "Hold", **more}
+
+
+def policy(cluster: bool = False, **spec: Any) -> CompiledPolicy:
+    """A policy with this spec, compiled."""
+    metadata = {"name": "vllm", "uid": "u", "generation": 7}
+    base = {
+        "owner": "team",
+        "backup": "lead",
+        "targets": [{"kind": "Deployment", "name": "vllm"}],
+        "signals": [signal()],
+    }
+    if cluster:
+        return compiled(
+            ClusterKillSwitchPolicy.model_validate({"metadata": metadata, "spec": base | spec})
+        )
+    place = {**metadata, "namespace": "prod"}
+    return compiled(KillSwitchPolicy.model_validate({"metadata": place, "spec": base | spec}))
+
+
+def test_defaults_are_cautious() -> None:
+    """A policy that says little acts on nothing (DryRun) and needs no second signal."""
+    found = policy()
+    assert (
+        found.mode,
+        found.quorum,
+        found.max_targets,
+        found.max_percent,
+        found.cooldown,
+    ) == (Mode.DRY_RUN, 1, 10, 100, 600.0)
+    assert (
+        found.kind,
+        found.namespace,
+        found.name,
+        found.uid,
+        found.generation,
+    ) == ("KillSwitchPolicy", "prod", "vllm", "u", 7)
+    assert str(found) == "KillSwitchPolicy prod/vllm"
+
+
+def test_signals() -> None:
+    """Texts become numbers; the voting rule comes with its signal."""
+    found = policy(
+        signals=[
+            signal("high", maxAge="45s", onNoData="Fire", **{"for": "1m30s"}),
+            {"name": "low", "prometheus": {"query": "y", "below": "-1.5e2"}, "onNoData": "Alert"},
+        ],
+        quorum=2,
+    )
+    high = VotingRule("high", Meaning.FIRE, 90.0)
+    low = VotingRule("low", Meaning.ALERT, 0.0)
+    assert found.signals == (
+        CompiledSignal("high", "sum(x)", Threshold(above=5.0), 45.0, high),
+        CompiledSignal("low", "y", Threshold(below=-150.0), 60.0, low),
+    )
+    assert found.rules == (high, low)
+
+
+def test_targets_of_a_namespaced_policy_stay_in_its_namespace() -> None:
+    """By name and by labels."""
+    labels = {"app": "llm"}
+    found = policy(
+        targets=[
+            {"kind": "Deployment", "name": "vllm"},
+            {"kind": "StatefulSet", "selector": {"matchLabels": labels}},
+        ]
+    )
+    assert found.queries == (
+        TargetQuery("Deployment", "prod", "vllm"),
+        TargetQuery("StatefulSet", "prod", labels=labels),
+    )
+
+
+def test_targets_of_a_cluster_policy_are_spread_over_namespaces() -> None:
+    """One query for each namespace; nodes have none."""
+    found = policy(
+        cluster=True,
+        targets=[
+            {"kind": "Namespace", "namespaces": ["a", "b"]},
+            {"kind": "Deployment", "namespaces": ["c"], "name": "vllm"},
+            {"kind": "Node", "selector": {"matchLabels": {"gpu": "yes"}}},
+        ],
+    )
+    assert found.queries == (
+        TargetQuery("Namespace", "a"),
+        TargetQuery("Namespace", "b"),
+        TargetQuery("Deployment", "c", "vllm"),
+        TargetQuery("Node", "", labels={"gpu": "yes"}),
+    )
+    assert str(found) == "ClusterKillSwitchPolicy vllm"
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"signals": [{"name": "a", "onNoData": "Hold"}]}, "spec.signals[a]"),
+        ({"signals": [signal(prometheus={"below": "1"})]}, "spec.signals[rate].prometheus"),
+        ({"signals": [signal(prometheus={"above": None})]}, "spec.signals[rate].prometheus"),
+        ({"quorum": 2}, "spec.quorum"),
+    ],
+)
+def test_what_an_older_schema_let_through_is_refused(spec: dict[str, Any], field: str) -> None:
+    """Objects stored before a rule existed are refused by name instead of failing when judged."""
+    with pytest.raises(InvalidPolicyError) as caught:
+        policy(**spec)
+    assert field == caught.value.field
+    assert caught.value.cure
+
+
+def test_every_threshold_that_the_schema_accepts_is_finite() -> None:
+    """The largest number that fits the field is far below infinity."""
+    largest = "9" * 29 + "e99"
+    found = policy(signals=[signal(prometheus={"above": largest})])
+    assert found.signals[0].threshold == Threshold(above=float(largest))
