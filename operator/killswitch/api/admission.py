@@ -89,7 +89,8 @@ def policy(
         "annotations": {f"{GROUP}/description": description},
     }
     spec: Json = {"failurePolicy": "Fail"}
-    binding: Json = {"policyName": metadata["name"], "validationActions": ["Deny"]}
+    # Audit: where an audit log is kept, every attempt against the kernel stands in it.
+    binding: Json = {"policyName": metadata["name"], "validationActions": ["Deny", "Audit"]}
     if param:
         spec["paramKind"] = {"apiVersion": f"{GROUP}/{VERSION}", "kind": param}
         binding["paramRef"] = {"selector": _ENGAGED, "parameterNotFoundAction": "Allow"}
@@ -131,6 +132,7 @@ def manifests() -> list[Json]:
         *cluster_shutdowns(),
         *records(),
         *governing(),
+        *governed_label(),
         *namespaces("Shutdown", "namespaces", "true"),
         *namespaces(
             "ClusterShutdown",
@@ -201,11 +203,14 @@ _HELD = "variables.released || variables.new <= variables.old || !variables.cove
 
 
 def _held_by(kind: str, place: str) -> str:
-    """The message that people and controllers read; `held down by` is how a proof knows it."""
+    """The message that people and controllers read; `held down by` is how a proof knows it.
+
+    The API server drops a message with a line break and shows the expression instead.
+    """
     where = "params.metadata.namespace + '/' + " if place else ""
     option = " + ' -n ' + params.metadata.namespace" if place else " + ' --cluster'"
     return (
-        f"'held down by {kind} ' + {where}params.metadata.name + ' (' + params.spec.reason + ');"
+        f"'held down by {kind} ' + {where}params.metadata.name + ' (' + params.spec.reason.replace('\\n', ' ') + ');"
         f" people release it: kubectl killswitch approve ' + params.metadata.name{option}"
     )
 
@@ -278,6 +283,8 @@ _APPROVALS: list[Variable] = [
     ("old", "oldObject != null && has(oldObject.spec.approvals) ? oldObject.spec.approvals : {}"),
     ("approves", "variables.new != variables.old"),
     ("engaged", _has_label("object", ENGAGED_LABEL)),
+    ("labels", "has(object.metadata.labels) ? object.metadata.labels : {}"),
+    ("oldLabels", "has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}"),
     ("released", "oldObject != null && size(variables.old) >= oldObject.spec.requiredApprovals"),
     (
         "restores",
@@ -308,6 +315,11 @@ def _life(resource: str, namespace: str) -> list[Validation]:
         (
             f"{_UPDATE} || variables.engaged || variables.released",
             f"the label {ENGAGED_LABEL} stays until release",
+        ),
+        (
+            f"{_UPDATE} || variables.released || variables.oldLabels.all(k,"
+            " k in variables.labels && variables.labels[k] == variables.oldLabels[k])",
+            "labels of an engaged Shutdown may be added, not changed or taken off",
         ),
         (
             f"{_UPDATE} || variables.new.all(k, k in variables.old || k == variables.me)",
@@ -424,6 +436,27 @@ def governing() -> list[Json]:
     )
 
 
+def governed_label() -> list[Json]:
+    """The label that the lock is selected by changes on the object itself, where rules look.
+
+    `/status` and `/finalize` accept changed labels too. This policy has no parameters: kubelets
+    write `nodes/status`, and must not meet the blind seconds of one that has after a restart.
+    """
+    same = f"{_has_label('object', GOVERNED_LABEL)} == {_has_label('oldObject', GOVERNED_LABEL)}"
+    return policy(
+        "governed-label",
+        "The governed label cannot be changed through a subresource.",
+        match={
+            "objectSelector": _GOVERNED,
+            "resourceRules": [
+                rule("", "namespaces/status,namespaces/finalize", "UPDATE", "*"),
+                rule("", "nodes/status", "UPDATE", "Cluster"),
+            ],
+        },
+        validations=[(same, f"{GOVERNED_LABEL} cannot be changed through a subresource")],
+    )
+
+
 def namespaces(param: str, name: str, concerns: str) -> list[Json]:
     """While something is engaged in a namespace it stays governed and is not deleted.
 
@@ -449,24 +482,68 @@ def namespaces(param: str, name: str, concerns: str) -> list[Json]:
     )
 
 
+# What the lock reads, and what people approve.
+_LOCK_FIELDS = (
+    "approvals",
+    "locks",
+    "namespaces",
+    "nodes",
+    "reason",
+    "requestedBy",
+    "requiredApprovals",
+    "scope",
+)
+
+
 def definitions() -> list[Json]:
-    """Deleting a CRD would delete every Shutdown past all other rules."""
+    """Deleting a CRD would delete every Shutdown past all other rules; editing it is no better.
+
+    Fields that a schema does not name are dropped when an object is read, and absent ones get its
+    defaults: without `scope`, or with a default for `approvals`, every lock opens. So each version
+    keeps what the lock reads, and the rules that make it immutable; others may be added.
+    """
     ours = f"oldObject.spec.group == '{GROUP}'"
-    served = "object != null && object.spec.versions.exists(v, v.served)"
+    lock = f"{ours} && oldObject.spec.names.kind in ['Shutdown', 'ClusterShutdown']"
+    served = (
+        f"object.spec.versions.exists(v, v.name == '{VERSION}' && v.served && v.storage)"
+        " && object.spec.conversion == oldObject.spec.conversion"
+    )
+    after = "v.schema.openAPIV3Schema.properties['spec']"
+    before = (
+        f"oldObject.spec.versions.filter(v, v.name == '{VERSION}')[0]"
+        ".schema.openAPIV3Schema.properties['spec']"
+    )
+    fields = (
+        f"object.spec.versions.all(v, 'properties' in {after} && {_list(_LOCK_FIELDS)}.all(f,"
+        f" f in variables.before.properties ? (f in {after}.properties"
+        f" && {after}.properties[f] == variables.before.properties[f])"
+        f" : !(f in {after}.properties)))"
+    )
+    rules = (
+        f"object.spec.versions.all(v, 'x-kubernetes-validations' in {after}"
+        " && variables.before['x-kubernetes-validations'].all(r,"
+        f" {after}['x-kubernetes-validations'].exists(n, n.rule == r.rule)))"
+    )
     return policy(
         "definitions",
-        "The CRDs of killswitch cannot be deleted while this policy is installed.",
+        "The CRDs of killswitch, and in them what the lock depends on, stay while this policy does.",
         match={
             "resourceRules": [
                 rule("apiextensions.k8s.io", "customresourcedefinitions", "UPDATE,DELETE", "*")
             ]
         },
+        variables=[("before", before)],
         validations=[
             (
                 f"!({ours}) || (request.operation == 'UPDATE' && {served})",
                 "the CRDs of killswitch hold engaged Shutdowns: to remove them for good, first"
                 " release what is engaged, then delete the binding killswitch-definitions",
-            )
+            ),
+            (
+                f"!({lock}) || object == null || ({fields} && {rules})",
+                "the lock depends on these fields and rules of the CRD: to change them, first"
+                " release what is engaged, then delete the binding killswitch-definitions",
+            ),
         ],
     )
 
@@ -560,30 +637,30 @@ def accounts() -> list[Json]:
 
     Dry runs pass: raising a count as a dry run is how the reactor proves the lock.
     """
-    raised = "(has(object.spec.replicas) ? object.spec.replicas : 0)"
-    before = "(has(oldObject.spec.replicas) ? oldObject.spec.replicas : 0)"
     return policy(
         "accounts",
         "The operator deletes pods and scales in governed namespaces only; the reactor only lowers.",
         match={
             "resourceRules": [
                 rule("", "pods", "DELETE"),
-                rule("apps", "*/scale", "UPDATE"),
-                rule("apps", "deployments,statefulsets", "UPDATE"),
+                rule("", "pods/eviction", "CREATE"),
+                rule("*", "*/scale", "UPDATE"),
+                rule("apps", "deployments,statefulsets,replicasets", "UPDATE"),
             ]
         },
         conditions=[
             ("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']"),
             ("not-a-dry-run", "!has(request.dryRun) || !request.dryRun"),
         ],
+        variables=_RAISES,
         validations=[
             (
                 _has_label("namespaceObject", GOVERNED_LABEL),
                 "the operator acts in governed namespaces only",
             ),
             (
-                f"request.userInfo.username != '{REACTOR}' || !has(request.subResource) || request.subResource != 'scale'"
-                f" || {raised} <= {before}",
+                f"request.userInfo.username != '{REACTOR}' || request.resource.resource == 'pods'"
+                " || variables.new <= variables.old",
                 "the reactor only lowers: people restore",
             ),
         ],
