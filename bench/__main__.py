@@ -18,6 +18,7 @@ MODULES = {
     "admission": "bench.admission",
     "poll": "bench.signals",
     "reactor": "bench.reactor_rest",
+    "node": "bench.real_node",
 }
 """How the names of a module's figures begin, and the module."""
 

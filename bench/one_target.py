@@ -93,8 +93,8 @@ async def _ours(
     name = f"ours-{number}"
     await _deployment_with_pod(cluster, name)
     query = f"query_{number}"
-    policy = await cluster.create(POLICIES, _policy(name, query), _NAMESPACE)
-    uid = policy["metadata"]["uid"]
+    created = await cluster.create(POLICIES, policy(name, query), _NAMESPACE)
+    uid = created["metadata"]["uid"]
     await _until(lambda: uid in engine.watched and _planned(engine, uid))
     decided = time.time()
     engine.deliver(query, Answer((1.0,), 0.0))
@@ -210,7 +210,8 @@ def pod_spec() -> Json:
     }
 
 
-def _policy(name: str, query: str) -> Json:
+def policy(name: str, query: str) -> Json:
+    """A policy that stops the Deployment of its name when the query answers more than 0.5."""
     signal = {"name": "s", "prometheus": {"query": query, "above": "0.5"}, "onNoData": "Hold"}
     return {
         "apiVersion": POLICIES.api_version,
