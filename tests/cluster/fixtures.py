@@ -1,4 +1,4 @@
-"""Fixtures: a control plane for the session, a fresh namespace for a test, a Prometheus.
+"""Fixtures: a control plane for the session, a fresh namespace for a test, Prometheus, a real node.
 
 Registered by tests/conftest.py.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.node import RealNode
 from tests.cluster.prometheus import Exporter, Prometheus
 
 _NUMBERS = itertools.count(1)
@@ -55,3 +56,12 @@ def prometheus(
     finally:
         running.resume()
         running.stop(kill=True)
+
+
+@pytest.fixture(scope="session")
+def real_node(control_plane: ControlPlane) -> Iterator[RealNode]:
+    """A real kubelet with containerd beside the kwok nodes; skipped where there can be none."""
+    if reason := RealNode.unavailable():
+        pytest.skip(reason)
+    with RealNode(control_plane) as running:
+        yield running

@@ -10,7 +10,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import yaml
 
@@ -66,7 +67,7 @@ class Exporter:
             samples = list(self._samples.items())
         lines = []
         for (name, labels), (value, at) in samples:
-            inner = ",".join(f'{key}="{text}"' for key, text in labels)
+            inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
             stamp = "" if at is None else f" {round(at * 1000)}"
             lines.append(f"{name}{{{inner}}} {value}{stamp}")
         return "\n".join(lines) + "\n"
@@ -78,9 +79,13 @@ class Exporter:
         self._thread.join(5)
 
 
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
 @dataclass
 class Prometheus:
-    """One Prometheus that scrapes the given targets."""
+    """One Prometheus that scrapes the given targets; a context manager."""
 
     directory: Path
     targets: dict[str, dict[str, str]]
@@ -88,6 +93,20 @@ class Prometheus:
     scrape_interval: str = "100ms"
     _daemon: Daemon | None = None
     _port: int = field(default_factory=free_port)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self.stop(kill=True)
 
     @property
     def url(self) -> str:
@@ -166,10 +185,11 @@ class Prometheus:
         if self._daemon is not None:
             self._daemon.signal(signal.SIGCONT)
 
-    def query(self, query: str) -> list[dict[str, Any]]:
-        """The result vector of an instant query."""
+    def query(self, query: str, timeout: float = 5.0) -> list[dict[str, Any]]:
+        """The result vector of an instant query; TimeoutError when it does not answer."""
         text = urllib.parse.urlencode({"query": query})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{text}", timeout=5) as answer:
+        where = f"{self.url}/api/v1/query?{text}"
+        with urllib.request.urlopen(where, timeout=timeout) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
             return result
 

@@ -1,12 +1,16 @@
 """The reactor over a real API server, controller manager and kwok: decisions become stops."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from killswitch.adapters import credentials
+from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import evidence
 from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import BYPASSES, DEPLOYMENTS, POLICIES, RECORDS, SHUTDOWNS, STATEFULSETS
+from tests.cluster.control_plane import ControlPlane
 from tests.reactor.harness import Bench, deployment, eventually, reactor
 
 pytestmark = pytest.mark.cluster
@@ -257,3 +261,41 @@ async def test_a_demand_shorter_than_its_hold_down_does_not_fire(setting: Bench)
         setting.dial.turn("runaway", 500)
         await setting.stopped("runaway-1")
         assert running.engine.watched
+
+
+class _Reluctant(KubernetesApi):
+    """The product's client against an API server that refuses the first scalings."""
+
+    refusals = 2
+
+    async def patch(self, *args: Any, subresource: str = "", **more: Any) -> Any:
+        """Refused like any request that a policy with parameters meets after a restart."""
+        if subresource == "scale" and not more.get("dry_run") and self.refusals:
+            self.refusals -= 1
+            raise RefusedError("failed to find resource referenced by paramKind", 422)
+        return await super().patch(*args, subresource=subresource, **more)
+
+
+async def test_a_refused_scaling_is_tried_until_the_workload_rests(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """Stopped is said as soon as no pod is left, but release must find nothing that asks for pods."""
+    await setting.deployment("vllm", 2)
+    await setting.policy("runaway", targets=[VLLM])
+    loaded = credentials.load(kubeconfig=str(kernel.admin.kubeconfig))
+    async with _Reluctant(loaded) as api, reactor(Bench(api, setting.namespace, setting.dial)):
+        setting.dial.turn("runaway", 500)
+        early = await setting.stopped("runaway-1")
+        assert "scaled" not in early["status"]["stages"]
+        message = next(c for c in early["status"]["conditions"] if c["type"] == "Stopped")[
+            "message"
+        ]
+        assert "could not rest Deployment vllm" in message
+
+        async def rested() -> bool:
+            found = await setting.cluster.get(SHUTDOWNS, "runaway-1", setting.namespace)
+            return "scaled" in found["status"]["stages"]
+
+        await eventually(rested)
+    assert await setting.replicas("vllm") == 0
+    assert [target["replicas"] for target in await setting.recorded()] == [2]

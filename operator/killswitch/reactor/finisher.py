@@ -1,8 +1,10 @@
 """Finish every engaged Shutdown, whoever made it: this reactor, another one, or a person.
 
-Level-triggered: an engaged Shutdown without `Stopped=True` gets the sequence; one that has it is
-left alone. A reactor that starts in the middle of a stop therefore completes it, and a Shutdown
-made with kubectl alone is executed like any other.
+Level-triggered: an engaged Shutdown gets the sequence until no pod is left *and* every workload
+is at rest; then it is left alone. A reactor that starts in the middle of a stop therefore completes
+it, and a Shutdown made with kubectl alone is executed like any other. Rest matters though the lock
+holds: a workload that still asks for its pods would get them by the last approval, and release
+must start nothing.
 """
 
 import asyncio
@@ -20,7 +22,8 @@ from killswitch.reactor.stop import Outcome, StopSequence
 from killswitch.reactor.view import View, engaged
 
 FIELD_MANAGER = "killswitch-reactor"
-_PAUSE = 0.5
+_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+"""Seconds between two rounds that could not finish, doubled each time."""
 _ROUND = 5.0
 """Seconds after which an unfinished stop is reported and tried from the top."""
 
@@ -47,8 +50,7 @@ class Finisher:
 
     def consider(self, shutdown: Json, view: View) -> None:
         """Start finishing it unless that is done, running, or not wanted any more."""
-        observed = shutdown.get("status", {}).get("conditions", ())
-        if engaged(shutdown) and not conditions.holds(observed, ShutdownCondition.STOPPED):
+        if engaged(shutdown) and not finished(shutdown):
             plan = plans.for_shutdown(
                 shutdown["kind"],
                 shutdown["metadata"].get("namespace", ""),
@@ -72,18 +74,21 @@ class Finisher:
             task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
 
     async def _finish(self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome) -> None:
+        pause = _PAUSE
         while True:
             until = self._clock.monotonic() + _ROUND
+            outcome.problems.clear()  # told are those of this round: an earlier one may be over
             try:
                 await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
             except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
                 outcome.note("; ".join(str(each) for each in errors.exceptions))
-                await self._clock.sleep(_PAUSE)
             if not await self._still_engaged(shutdown):
                 return
             await self._report(shutdown, outcome)
-            if outcome.stopped:
+            if outcome.finished:
                 return
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _still_engaged(self, shutdown: Json) -> bool:
         """Whether people have not released it meanwhile: then nothing is deleted any more."""
@@ -122,6 +127,13 @@ class Finisher:
             outcome.note(f"could not report: {error}")
         except KillSwitchError as error:  # e.g. a conflict: the next round writes again
             outcome.note(str(error))
+
+
+def finished(shutdown: Json) -> bool:
+    """Whether some reactor saw no pod left and brought every workload to rest."""
+    before = shutdown.get("status", {})
+    stopped = conditions.holds(before.get("conditions", ()), ShutdownCondition.STOPPED)
+    return stopped and "scaled" in before.get("stages", {})
 
 
 def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:

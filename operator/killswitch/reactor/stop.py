@@ -63,6 +63,11 @@ class Outcome:
         """An etcd list showed no pod of the targets, after the lock was tried."""
         return "stopped" in self.stages
 
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do: stopped, and every target that may be scaled is at rest."""
+        return self.stopped and "scaled" in self.stages
+
 
 def _silent(_stage: str, _at: float) -> None:
     """Report to nobody."""

@@ -1,0 +1,191 @@
+"""The worst moments: the API server dies in the middle of a stop, a reactor is killed after the lock."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from killswitch.adapters import credentials
+from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.errors import KillSwitchError, RefusedError
+from killswitch.core.kinds import DEPLOYMENTS, PODS, SHUTDOWNS, Resource
+from killswitch.reactor.finisher import finished
+from tests.cluster.control_plane import QUICK, ControlPlane
+from tests.e2e.chart import until
+from tests.kernel.fixtures import install
+from tests.reactor.harness import Bench, Dial, bench, eventually, reactor
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+VLLM = {"kind": "Deployment", "name": "vllm"}
+PODS_BEFORE = 24
+
+
+@dataclass
+class Outage:
+    """Ends the API server in the midst of a stop, and starts it again."""
+
+    control_plane: ControlPlane
+    thread: ThreadPoolExecutor
+    """Lives as long as the control plane: a daemon ends with the thread that started it."""
+    at_delete: int
+    seen: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _restarting: asyncio.Task[None] | None = None
+
+    async def delete(self) -> None:
+        """A pod is about to be deleted."""
+        self.seen += 1
+        if self.seen == self.at_delete:
+            await self._in_thread(self.control_plane.stop_api_server)
+            self._restarting = asyncio.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        await asyncio.sleep(1)
+        await self._in_thread(self.control_plane.start_api_server)
+        self.over.set()
+
+    async def _in_thread(self, act: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self.thread, act)
+
+
+class InterruptedApi(KubernetesApi):
+    """The product's client, with an outage at one of its requests."""
+
+    outage: Outage
+
+    async def delete(self, resource: Resource, name: str, *args: Any, **more: Any) -> None:
+        """As ever, but the API server may be gone by then."""
+        if resource == PODS:
+            await self.outage.delete()
+        await super().delete(resource, name, *args, **more)
+
+
+@pytest.fixture(scope="module")
+def thread() -> Iterator[ThreadPoolExecutor]:
+    """One thread for whatever blocks."""
+    with ThreadPoolExecutor(1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own(thread: ThreadPoolExecutor) -> Iterator[ControlPlane]:
+    """A control plane that may be broken: nobody else's tests run on it."""
+    with ControlPlane(controller_manager_flags=QUICK) as running:
+        install(running)
+        running.add_gpu_nodes(2)
+        yield running
+
+
+@pytest.fixture
+async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
+    """A fresh governed namespace."""
+    name = f"fault-{time.monotonic_ns()}"
+    own.api().create("/api/v1/namespaces", {"metadata": {"name": name}})
+    label = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
+    # For up to half a minute after a restart the API server refuses whatever the kernel matches.
+    until(lambda: own.api().patch(f"/api/v1/namespaces/{name}", label).status == 200, "governed")
+    async with bench(own.admin.kubeconfig, name) as ready:
+        yield ready
+
+
+async def test_a_stop_survives_the_api_servers_restart(
+    own: ControlPlane, thread: ThreadPoolExecutor, scene: Bench
+) -> None:
+    """Killed after a few deletes, back a second later: the stop completes, and nothing came back."""
+    await scene.deployment("vllm", PODS_BEFORE)
+    before = {pod["metadata"]["uid"] for pod in await scene.pods()}
+    await scene.policy("runaway", targets=[VLLM])
+    outage = Outage(own, thread, at_delete=3)
+    async with InterruptedApi(credentials.load(kubeconfig=str(own.admin.kubeconfig))) as api:
+        api.outage = outage
+        dial = Dial()
+        async with reactor(Bench(api, scene.namespace, dial)):
+            dial.turn("runaway", 500)
+            async with asyncio.timeout(60):
+                await outage.over.wait()
+            seen = await _stopped_without_new_pods(scene, "runaway-1", before)
+    assert seen <= before
+    assert await scene.pods() == []
+    assert await scene.replicas("vllm") == 0
+    assert [target["replicas"] for target in await scene.recorded()] == [PODS_BEFORE]
+    with pytest.raises(RefusedError, match="held down by"):
+        await scene.cluster.patch(DEPLOYMENTS, "vllm", {"spec": {"replicas": 1}}, scene.namespace)
+
+
+async def test_a_reactor_killed_after_the_lock_leaves_a_lock_and_a_successor(
+    own: ControlPlane, scene: Bench, tmp_path: Path
+) -> None:
+    """SIGKILL as soon as the Shutdown is there: nothing comes back, the next process completes."""
+    await scene.deployment("vllm", PODS_BEFORE)
+    before = {pod["metadata"]["uid"] for pod in await scene.pods()}
+    # No Prometheus answers, and this policy says that not knowing is a reason to stop.
+    signal_ = {"name": "load", "prometheus": {"query": "up", "above": "1"}, "onNoData": "Fire"}
+    first = _reactor_process(own, "first", tmp_path)
+    try:
+        await scene.policy("runaway", targets=[VLLM], signals=[signal_])
+        await eventually(lambda: scene.cluster.get(SHUTDOWNS, "runaway-1", scene.namespace))
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    locked = await scene.cluster.get(SHUTDOWNS, "runaway-1", scene.namespace)
+    assert not any(
+        each["type"] == "Stopped" and each["status"] == "True"
+        for each in locked.get("status", {}).get("conditions", ())
+    ), "the stop was over before the reactor was killed: nothing is proven"
+    # The controller manager has all the time it likes, and no reactor is there to hinder it.
+    await asyncio.sleep(3)
+    assert {pod["metadata"]["uid"] for pod in await scene.pods()} <= before
+    second = _reactor_process(own, "second", tmp_path)
+    try:
+        seen = await _stopped_without_new_pods(scene, "runaway-1", before)
+    finally:
+        second.terminate()
+        second.wait(10)
+    assert seen <= before
+    assert await scene.pods() == []
+    assert await scene.replicas("vllm") == 0
+    assert [target["replicas"] for target in await scene.recorded()] == [PODS_BEFORE]
+    assert [each["metadata"]["name"] for each in await scene.shutdowns()] == ["runaway-1"]
+
+
+async def _stopped_without_new_pods(scene: Bench, name: str, before: set[str]) -> set[str]:
+    """Every pod uid seen until the Shutdown says Stopped and its workload is at rest."""
+    seen = set(before)
+
+    async def stopped() -> bool:
+        try:
+            seen.update(pod["metadata"]["uid"] for pod in await scene.pods())
+            found = await scene.cluster.get(SHUTDOWNS, name, scene.namespace)
+        except KillSwitchError:  # still coming up
+            return False
+        return finished(found)
+
+    await eventually(stopped, within=90)
+    return seen
+
+
+def _reactor_process(own: ControlPlane, replica: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """`killswitch reactor` as the chart runs it, with a Prometheus that nobody plays."""
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(own.admin.kubeconfig),
+        "KILLSWITCH_PROMETHEUS_URL": "http://127.0.0.1:9",
+        "KILLSWITCH_POLL_INTERVAL": "0.1",
+        "HOSTNAME": replica,
+    }
+    with (folder / f"{replica}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "killswitch", "reactor"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
