@@ -1,5 +1,7 @@
 """`stop` on the real API server: pods gone, staying gone, and honest words where they are not."""
 
+import functools
+import signal
 import subprocess
 import time
 
@@ -235,10 +237,12 @@ def test_ctrl_c_says_that_the_lock_stays(stage: Stage) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={"KUBECONFIG": str(user.kubeconfig)},
+        # A shell that runs the tests in its background has them ignore Ctrl-C, and their children.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     eventually(lambda: stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"])
     time.sleep(1)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, "has accepted by now stays" in said) == (130, True)
     for pod in pods:

@@ -2,7 +2,7 @@
 
 Each runs in its own process group with its log in a file, is stopped by that group's id, and is
 killed by the kernel (PR_SET_PDEATHSIG) when whoever started it dies, even by SIGKILL. To the
-kernel that is a *thread*: start daemons from one that lives as long as they shall.
+kernel that is a *thread*, so one that lives as long as this process starts all of them.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _GIVEN: set[int] = set()
+_LAUNCHER = ThreadPoolExecutor(1, "launcher")
 
 
 class DaemonError(Exception):
@@ -77,6 +79,9 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; readiness is another matter."""
+        _LAUNCHER.submit(self._launch).result()
+
+    def _launch(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 list(self.command),

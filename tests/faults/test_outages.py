@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,6 @@ class Outage:
     """Ends the API server in the midst of a stop, and starts it again."""
 
     control_plane: ControlPlane
-    thread: ThreadPoolExecutor
-    """Lives as long as the control plane: a daemon ends with the thread that started it."""
     at_delete: int
     seen: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,16 +42,13 @@ class Outage:
         """A pod is about to be deleted."""
         self.seen += 1
         if self.seen == self.at_delete:
-            await self._in_thread(self.control_plane.stop_api_server)
+            await asyncio.to_thread(self.control_plane.stop_api_server)
             self._restarting = asyncio.create_task(self._restart())
 
     async def _restart(self) -> None:
         await asyncio.sleep(1)
-        await self._in_thread(self.control_plane.start_api_server)
+        await asyncio.to_thread(self.control_plane.start_api_server)
         self.over.set()
-
-    async def _in_thread(self, act: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self.thread, act)
 
 
 class InterruptedApi(KubernetesApi):
@@ -70,14 +64,7 @@ class InterruptedApi(KubernetesApi):
 
 
 @pytest.fixture(scope="module")
-def thread() -> Iterator[ThreadPoolExecutor]:
-    """One thread for whatever blocks."""
-    with ThreadPoolExecutor(1) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def own(thread: ThreadPoolExecutor) -> Iterator[ControlPlane]:
+def own() -> Iterator[ControlPlane]:
     """A control plane that may be broken: nobody else's tests run on it."""
     with ControlPlane(controller_manager_flags=QUICK) as running:
         install(running)
@@ -97,14 +84,12 @@ async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
         yield ready
 
 
-async def test_a_stop_survives_the_api_servers_restart(
-    own: ControlPlane, thread: ThreadPoolExecutor, scene: Bench
-) -> None:
+async def test_a_stop_survives_the_api_servers_restart(own: ControlPlane, scene: Bench) -> None:
     """Killed after a few deletes, back a second later: the stop completes, and nothing came back."""
     await scene.deployment("vllm", PODS_BEFORE)
     before = {pod["metadata"]["uid"] for pod in await scene.pods()}
     await scene.policy("runaway", targets=[VLLM])
-    outage = Outage(own, thread, at_delete=3)
+    outage = Outage(own, at_delete=3)
     async with InterruptedApi(credentials.load(kubeconfig=str(own.admin.kubeconfig))) as api:
         api.outage = outage
         dial = Dial()

@@ -29,6 +29,7 @@ from killswitch.core.readings import Answer, NoAnswer, Reading
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import testimony
+from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.finisher import Finisher
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
@@ -76,6 +77,11 @@ class Engine:
         for shutdown in list(self.view.shutdowns.objects.values()):
             self._finisher.consider(shutdown, self.view)
         self._evaluate_all(list(self.watched))
+
+    async def close(self) -> None:
+        """Do nothing more; what was under way is cut off where it stands."""
+        await cancel([*self._fires])
+        await self._finisher.close()
 
     def deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         """A source answered: judge every signal that asks this query."""

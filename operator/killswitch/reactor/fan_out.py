@@ -1,10 +1,18 @@
-"""Many independent requests with few in flight, the first one going out at once."""
+"""Tasks: many independent requests with few in flight, and an end to whatever is under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+async def cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Return when each of these has ended, by cancellation or by itself."""
+    under_way = list(tasks)
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def fan_out(items: Iterable[T], act: Callable[[T], Awaitable[None]], *, width: int) -> None:

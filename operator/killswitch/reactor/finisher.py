@@ -17,6 +17,7 @@ from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.core.plans import Stop
 from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import Outcome, StopSequence
 from killswitch.reactor.view import View, engaged
@@ -72,6 +73,10 @@ class Finisher:
             task = asyncio.create_task(self._finish(shutdown, stops, outcome))
             self._tasks[uid] = task
             task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
+
+    async def close(self) -> None:
+        """Cut off what is being finished; another replica, or the next start, takes it up."""
+        await cancel([*self._tasks.values()])
 
     async def _finish(self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome) -> None:
         pause = _PAUSE

@@ -69,6 +69,8 @@ class Reactor:
                 await self._tick()
         finally:
             self._poller.stop()
+            # Whatever this replica had under way, another one finds in the API server.
+            await self.engine.close()
 
     async def _tick(self) -> None:
         while True:

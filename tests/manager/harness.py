@@ -1,0 +1,130 @@
+"""A manager in this process over the real API server, and people who act."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import warnings
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.promql import PromqlChecker
+from killswitch.core.kinds import DEPLOYMENTS, POLICIES, SHUTDOWNS
+from killswitch.manager.run import Manager
+from killswitch.ports import Json
+from killswitch.settings import Settings
+from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import approval, shutdowns
+from tests.reactor.harness import Bench, eventually
+
+
+@dataclass
+class Scene:
+    """One namespace, the product's client, and the people around it."""
+
+    kernel: ControlPlane
+    bench: Bench
+
+    @property
+    def namespace(self) -> str:
+        """The governed namespace of this test."""
+        return self.bench.namespace
+
+    @contextlib.asynccontextmanager
+    async def manager(self, **settings: Any) -> AsyncIterator[None]:
+        """A running manager; cancelled at the end like a killed process."""
+        chosen = Settings(armed_interval=1.0, **settings)
+        running = Manager(self.bench.cluster, SystemClock(), PromqlChecker(), chosen)
+        before = os.environ.get("KUBECONFIG")
+        os.environ["KUBECONFIG"] = str(self.kernel.admin.kubeconfig)  # kopf logs in by itself
+        task = asyncio.create_task(running.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with warnings.catch_warnings():
+                # kopf ends its loop before its TLS connections have said goodbye.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            if before is None:
+                del os.environ["KUBECONFIG"]
+            else:
+                os.environ["KUBECONFIG"] = before
+
+    def approve(self, name: str, *people: str) -> None:
+        """These people approve."""
+        for person in people:
+            api = self.kernel.api(self.kernel.user(person))
+            answer = api.patch(shutdowns(self.namespace, name), approval(person))
+            assert answer.status == 200, answer.message
+
+    def order_restore(self, name: str, person: str = "bob", **more: Any) -> None:
+        """This person asks for the restore."""
+        order = {"by": person, "reason": "fixed", **more}
+        api = self.kernel.api(self.kernel.user(person))
+        answer = api.patch(shutdowns(self.namespace, name), {"spec": {"restore": order}})
+        assert answer.status == 200, answer.message
+
+    async def condition(self, name: str, type_: str, status: str, reason: str = "") -> str:
+        """The message of a Shutdown's condition, once it stands so."""
+        found = await self.bench.with_condition(SHUTDOWNS, name, type_, status, reason)
+        return _message(found, type_)
+
+    async def policy_condition(self, name: str, type_: str, status: str, reason: str = "") -> str:
+        """The message of a policy's condition, once it stands so."""
+        found = await self.bench.with_condition(POLICIES, name, type_, status, reason)
+        return _message(found, type_)
+
+    async def stopped(self, name: str = "stop", **spec: Any) -> None:
+        """A Shutdown of Deployment vllm by admin whose sequence has been run."""
+        from killswitch.core import plans
+        from killswitch.core.inventory import Inventory
+        from killswitch.reactor.stop import StopSequence
+        from tests.kernel.objects import shutdown
+
+        cluster = self.bench.cluster
+        body = shutdown(name, "admin", **spec)
+        created = await cluster.create(SHUTDOWNS, body, self.namespace)
+        inventory = Inventory()
+        await fill(inventory, self.bench)
+        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], inventory)
+        sequence = StopSequence(cluster, SystemClock(), records_namespace="killswitch-system")
+        clock = SystemClock()
+        await sequence.execute(created, plan.stops, until=clock.monotonic() + 5)
+
+    async def replicas(self, name: str, count: int) -> None:
+        """Return when the Deployment asks for this many."""
+
+        async def look() -> bool:
+            return await self.bench.replicas(name) == count
+
+        await eventually(look)
+
+    async def edit(self, name: str, body: Json) -> None:
+        """Merge-patch a Deployment."""
+        await self.bench.cluster.patch(DEPLOYMENTS, name, body, self.namespace)
+
+
+async def fill(inventory: Any, setting: Bench) -> None:
+    """Put what the namespace holds into an inventory."""
+    from killswitch.core import projections
+    from killswitch.core.kinds import PODS, REPLICASETS, STATEFULSETS
+
+    for resource, project in (
+        (DEPLOYMENTS, projections.workload),
+        (STATEFULSETS, projections.workload),
+        (REPLICASETS, projections.child),
+        (PODS, projections.pod),
+    ):
+        for body in (await setting.cluster.list(resource, setting.namespace)).items:
+            item = project(body)
+            if item is not None:
+                inventory.put(item)
+
+
+def _message(body: Json, type_: str) -> str:
+    found = next(c for c in body["status"]["conditions"] if c["type"] == type_)
+    return str(found["message"])

@@ -1,0 +1,351 @@
+"""The manager over a real API server: accepted, armed, verified, released, restored."""
+
+import asyncio
+
+import pytest
+
+from killswitch.core.kinds import DEPLOYMENTS, NAMESPACES, NODES, PODS, SHUTDOWNS, STATEFULSETS
+from killswitch.ports import Json
+from tests.kernel.objects import policy
+from tests.manager.harness import Scene
+from tests.reactor.harness import deployment, eventually
+
+pytestmark = pytest.mark.cluster
+VLLM = {"kind": "Deployment", "name": "vllm"}
+
+
+async def test_a_good_policy_is_ready_and_armed_and_governs_its_namespace(scene: Scene) -> None:
+    """Kopf brings it within moments; the lock is proven before Armed is said."""
+    label = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
+    async with scene.manager():
+        await scene.bench.policy("good", targets=[VLLM])
+        await scene.policy_condition("good", "Ready", "True")
+        message = await scene.policy_condition("good", "Armed", "True", "LockProven")
+        await scene.policy_condition("good", "Fired", "False", "NoShutdown")
+    assert message == "a dry-run restart was denied"
+    found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
+    assert found["metadata"]["labels"]["killswitch.dev/governed"] == "true"
+
+
+async def test_with_governing_turned_off_an_ungoverned_namespace_is_left_so(scene: Scene) -> None:
+    """People govern it, then."""
+    label = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
+    async with scene.manager(govern_automatically=False):
+        await scene.bench.policy("good", targets=[VLLM])
+        await scene.policy_condition("good", "Ready", "True")
+    found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
+    assert "killswitch.dev/governed" not in found["metadata"]["labels"]
+
+
+BAD = {
+    "malformed PromQL": ("sum(rate(x[1m])", "spec.signals[load].prometheus.query: "),
+    "a comparison in the query": ("x > 5", "spec.signals[load].prometheus.query: "),
+    "no data turned into a value": ("sum(x) or vector(0)", "spec.signals[load].prometheus.query: "),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_a_policy_that_cannot_work_is_not_ready_and_not_armed(
+    scene: Scene, case: str
+) -> None:
+    """What the API server cannot see is said in a condition, with field and cure."""
+    query, field = BAD[case]
+    signal = {"name": "load", "prometheus": {"query": query, "above": "1"}, "onNoData": "Hold"}
+    async with scene.manager():
+        await scene.bench.policy("bad", targets=[VLLM], signals=[signal])
+        message = await scene.policy_condition("bad", "Ready", "False", "Invalid")
+        await scene.policy_condition("bad", "Armed", "False", "NotReady")
+    assert message.startswith(field)
+    assert "; " in message
+
+
+async def test_a_policy_that_would_delete_volumes_is_not_ready(scene: Scene) -> None:
+    """whenScaled: Delete is refused with the StatefulSet's name and what to set instead."""
+    body = deployment("db", 1)
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    body["kind"] = "StatefulSet"
+    body["spec"] |= {
+        "serviceName": "db",
+        "volumeClaimTemplates": [claim],
+        "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"},
+    }
+    await scene.bench.cluster.create(STATEFULSETS, body, scene.namespace)
+    async with scene.manager():
+        await scene.bench.policy("db", targets=[{"kind": "StatefulSet", "name": "db"}])
+        message = await scene.policy_condition("db", "Ready", "False", "WouldDeleteVolumes")
+    assert f"StatefulSet {scene.namespace}/db" in message
+    assert "set whenScaled: Retain" in message
+
+
+async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:
+    """It must look unlike an armed one."""
+    async with scene.manager():
+        await scene.bench.policy("dry", targets=[VLLM], mode="DryRun")
+        await scene.policy_condition("dry", "Armed", "False", "DryRun")
+
+
+async def test_a_stop_is_verified_by_an_independent_look(scene: Scene) -> None:
+    """No pod left, with the time it took and the approvals that are missing."""
+    await scene.bench.deployment("vllm", 2)
+    async with scene.manager():
+        await scene.stopped()
+        message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        await scene.condition("stop", "Released", "False", "AwaitingApprovals")
+    found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+    assert message.startswith("no pod left, ")
+    assert found["status"]["approvals"] == "0/2"
+    assert found["status"]["remaining"] == 0
+    assert found["status"]["elapsed"]
+
+
+async def test_what_is_left_at_the_deadline_is_named_with_its_node(scene: Scene) -> None:
+    """A pod that cannot go keeps Verified False, until it goes after all."""
+    await scene.bench.deployment("vllm", 1)
+    (pod,) = await scene.bench.pods()
+    name = pod["metadata"]["name"]
+    stuck = {"metadata": {"finalizers": ["test.example/stuck"]}}
+    await scene.bench.cluster.patch(PODS, name, stuck, scene.namespace)
+    placed = await eventually(lambda: _placed(scene, name))
+    async with scene.manager():
+        stopping = asyncio.create_task(scene.stopped(deadline="1s"))
+        message = await scene.condition("stop", "Verified", "False", "DeadlineExceeded")
+        found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+        free: Json = {"metadata": {"finalizers": None}}
+        await scene.bench.cluster.patch(PODS, name, free, scene.namespace)
+        await scene.condition("stop", "Verified", "True")
+        await stopping
+    assert message == f"left: pod {scene.namespace}/{name} on {placed}"
+    expected = [{"namespace": scene.namespace, "pod": name, "node": placed}]
+    assert found["status"]["leftovers"] == expected
+
+
+async def _placed(scene: Scene, name: str) -> str:
+    found = await scene.bench.cluster.get(PODS, name, scene.namespace)
+    return str(found["spec"].get("nodeName", ""))
+
+
+async def test_release_takes_the_label_off_and_starts_nothing(scene: Scene) -> None:
+    """It locks nothing any more, so it costs nothing any more."""
+    await scene.bench.deployment("vllm", 2)
+    async with scene.manager():
+        await scene.stopped()
+        scene.approve("stop", "bob", "carol")
+        await scene.condition("stop", "Released", "True", "Approved")
+        await scene.condition("stop", "Restored", "False", "NotRequested")
+        found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+    assert found["metadata"]["labels"]["killswitch.dev/engaged"] == "false"
+    assert await scene.bench.replicas("vllm") == 0
+
+
+@pytest.mark.parametrize("count", [5, 1, 0])
+async def test_restore_brings_back_exactly_what_was_recorded(scene: Scene, count: int) -> None:
+    """Canary first where there is room for one, and never more than was there."""
+    await scene.bench.deployment("vllm", count)
+    terms = {"canaryReplicas": 2, "soak": "1s"}
+    async with scene.manager():
+        await scene.stopped(restorePolicy=terms)
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        await scene.condition("stop", "Restored", "False", "Soaking")
+        assert await scene.bench.replicas("vllm") == min(2, count)
+        message = await scene.condition("stop", "Restored", "True", "Complete")
+    assert await scene.bench.replicas("vllm") == count
+    assert message == "1 workloads at their recorded count"
+
+
+async def test_a_manager_that_starts_in_the_middle_of_a_restore_goes_on(scene: Scene) -> None:
+    """The soak is not begun anew, and nothing is done twice."""
+    await scene.bench.deployment("vllm", 3)
+    terms = {"canaryReplicas": 1, "soak": "2s"}
+    async with scene.manager():
+        await scene.stopped(restorePolicy=terms)
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        await scene.condition("stop", "Restored", "False", "Soaking")
+    before = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+    async with scene.manager():
+        await scene.condition("stop", "Restored", "True", "Complete")
+    after = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+    assert await scene.bench.replicas("vllm") == 3
+    stages = "status", "stages", "canaryReady"
+    assert _dig(before, *stages) == _dig(after, *stages)
+
+
+def _dig(body: Json, *path: str) -> object:
+    found: object = body
+    for part in path:
+        assert isinstance(found, dict)
+        found = found[part]
+    return found
+
+
+async def test_a_changed_template_is_shown_and_needs_a_persons_word(scene: Scene) -> None:
+    """Nothing starts before somebody accepts the drift."""
+    await scene.bench.deployment("vllm", 2)
+    async with scene.manager():
+        await scene.stopped(restorePolicy={"canaryReplicas": 1, "soak": "0s"})
+        container = {"name": "server", "image": "models.invalid/another"}
+        await scene.edit("vllm", {"spec": {"template": {"spec": {"containers": [container]}}}})
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        message = await scene.condition("stop", "Restored", "False", "Drift")
+        assert await scene.bench.replicas("vllm") == 0
+        scene.order_restore("stop", acceptDrift=True)
+        await scene.condition("stop", "Restored", "True", "Complete")
+    assert message.startswith(f"Deployment {scene.namespace}/vllm has another pod template")
+    assert await scene.bench.replicas("vllm") == 2
+
+
+async def test_a_target_recreated_under_the_same_name_is_drift(scene: Scene) -> None:
+    """Another object is not what was there."""
+    await scene.bench.deployment("vllm", 1)
+    async with scene.manager():
+        await scene.stopped()
+        await scene.bench.cluster.delete(DEPLOYMENTS, "vllm", scene.namespace)
+        body = deployment("vllm", 0)
+        await scene.bench.cluster.create(DEPLOYMENTS, body, scene.namespace)
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        message = await scene.condition("stop", "Restored", "False", "Drift")
+    assert "was re-created" in message
+
+
+async def test_a_target_that_vanished_is_said_to_be_gone(scene: Scene) -> None:
+    """The others come back; a stated outcome, not an error."""
+    await scene.bench.deployment("vllm", 1)
+    await scene.bench.deployment("other", 1)
+    locks = {"deployments.apps/vllm": "", "deployments.apps/other": ""}
+    async with scene.manager():
+        await scene.stopped(locks=locks, restorePolicy={"canaryReplicas": 1, "soak": "0s"})
+        await scene.bench.cluster.delete(DEPLOYMENTS, "vllm", scene.namespace)
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        message = await scene.condition("stop", "Restored", "True", "Complete")
+    assert f"Deployment {scene.namespace}/vllm is gone" in message
+    assert await scene.bench.replicas("other") == 1
+
+
+async def test_what_a_person_scaled_meanwhile_is_left_alone(scene: Scene) -> None:
+    """After the release somebody chose another count: it is reported, not overwritten."""
+    await scene.bench.deployment("vllm", 3)
+    async with scene.manager():
+        await scene.stopped(restorePolicy={"canaryReplicas": 1, "soak": "0s"})
+        scene.approve("stop", "bob", "carol")
+        await scene.condition("stop", "Released", "True")
+        await scene.edit("vllm", {"spec": {"replicas": 4}})
+        scene.order_restore("stop")
+        message = await scene.condition("stop", "Restored", "True", "Complete")
+    assert await scene.bench.replicas("vllm") == 4
+    assert "stands at 4 by somebody else, recorded 3" in message
+
+
+async def test_a_second_hold_keeps_the_first_ones_restore_waiting(scene: Scene) -> None:
+    """Both must be released; then the recorded count comes back, not 0."""
+    await scene.bench.deployment("vllm", 2)
+    terms = {"canaryReplicas": 1, "soak": "0s"}
+    async with scene.manager():
+        await scene.stopped("stop", restorePolicy=terms)
+        await scene.stopped("second", restorePolicy=terms)
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        message = await scene.condition("stop", "Restored", "False", "HeldByAnotherShutdown")
+        assert "second" in message
+        scene.approve("second", "bob", "carol")
+        await scene.condition("stop", "Restored", "True", "Complete")
+        scene.order_restore("second")
+        other = await scene.condition("second", "Restored", "True", "Complete")
+    assert await scene.bench.replicas("vllm") == 2
+    assert "nothing was recorded here" in other
+
+
+async def test_a_policys_fired_condition_follows_its_shutdown(scene: Scene) -> None:
+    """True while engaged, False after release."""
+    async with scene.manager():
+        await scene.bench.deployment("vllm", 1)
+        created = await scene.bench.policy("runaway", targets=[VLLM])
+        reference = {
+            "kind": "KillSwitchPolicy",
+            "name": "runaway",
+            "uid": created["metadata"]["uid"],
+            "generation": 1,
+            "episode": 1,
+        }
+        await scene.stopped("runaway-1", policy=reference)
+        message = await scene.policy_condition("runaway", "Fired", "True")
+        assert message == "engaged: runaway-1"
+        scene.approve("runaway-1", "bob", "carol")
+        await scene.policy_condition("runaway", "Fired", "False")
+
+
+async def test_nodes_are_verified_by_their_cordon_and_opened_as_they_were(scene: Scene) -> None:
+    """The one that was cordoned before stays cordoned after the restore."""
+    from killswitch.core.kinds import CLUSTER_SHUTDOWNS
+    from tests.kernel.objects import cluster_shutdown
+
+    open_node, shut_node = scene.kernel.add_gpu_nodes(2, prefix=f"n-{scene.namespace}")
+    cluster = scene.bench.cluster
+    await cluster.patch(NODES, shut_node, {"spec": {"unschedulable": True}})
+    name = f"nodes-{scene.namespace}"
+    held = {open_node: "", shut_node: ""}
+    terms = {"canaryReplicas": 1, "soak": "0s"}
+    body = cluster_shutdown(name, "admin", approvals=1, nodes=held, restorePolicy=terms)
+    async with scene.manager():
+        created = await cluster.create(CLUSTER_SHUTDOWNS, body)
+        await _cordon(scene, created)
+        await eventually(lambda: _verified(scene, name))
+        for role in ("test-releaser", "test-responder"):
+            scene.kernel.kubectl(
+                "create",
+                "clusterrolebinding",
+                f"{name}-{role}",
+                f"--clusterrole={role}",
+                "--user=bob",
+            )
+        bob = scene.kernel.api(scene.kernel.user("bob"))
+        path = f"/apis/killswitch.dev/v1alpha1/clustershutdowns/{name}"
+        assert bob.patch(path, {"spec": {"approvals": {"bob": {"reason": "r"}}}}).status == 200
+        order = {"spec": {"restore": {"by": "bob", "reason": "fixed"}}}
+        assert bob.patch(path, order).status == 200
+
+        async def opened() -> bool:
+            found = await cluster.get(NODES, open_node)
+            return not found["spec"].get("unschedulable")
+
+        await eventually(opened)
+    shut = await cluster.get(NODES, shut_node)
+    assert shut["spec"]["unschedulable"] is True
+
+
+async def _cordon(scene: Scene, shutdown: Json) -> None:
+    from killswitch.adapters.clock import SystemClock
+    from killswitch.core import plans, projections
+    from killswitch.core.inventory import Inventory
+    from killswitch.reactor.stop import StopSequence
+
+    inventory = Inventory()
+    for body in (await scene.bench.cluster.list(NODES)).items:
+        inventory.put(projections.node(body))
+    plan = plans.for_shutdown("ClusterShutdown", "", shutdown["spec"], inventory)
+    clock = SystemClock()
+    sequence = StopSequence(scene.bench.cluster, clock, records_namespace="killswitch-system")
+    await sequence.execute(shutdown, plan.stops, until=clock.monotonic() + 5)
+
+
+async def _verified(scene: Scene, name: str) -> bool:
+    from killswitch.core import conditions
+    from killswitch.core.kinds import CLUSTER_SHUTDOWNS
+
+    found = await scene.bench.cluster.get(CLUSTER_SHUTDOWNS, name)
+    return conditions.holds(found.get("status", {}).get("conditions", ()), "Verified")
+
+
+def test_the_policy_builder_is_accepted_by_the_models() -> None:
+    """The bad ones above are bad for their reasons only."""
+    from killswitch.api.policies import KillSwitchPolicy
+
+    assert KillSwitchPolicy.model_validate(policy("p")).spec.quorum == 1
