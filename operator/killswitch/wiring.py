@@ -23,6 +23,7 @@ async def run_reactor(settings: Settings) -> None:
     """One reactor replica, until SIGTERM or SIGINT."""
     from killswitch.adapters.prometheus import PrometheusSource
     from killswitch.adapters.promql import PromqlChecker
+    from killswitch.reactor.persistence import persistently
     from killswitch.reactor.run import Reactor
     from killswitch.reactor.watched import Identity
 
@@ -30,7 +31,8 @@ async def run_reactor(settings: Settings) -> None:
     source = PrometheusSource(settings.prometheus_url, timeout=settings.prometheus_timeout)
     async with open_cluster(settings) as cluster:
         identity = Identity(
-            username=await cluster.whoami(),
+            # Started while the API server is away: wait for it, do not fall into a restart loop.
+            username=await persistently(clock, cluster.whoami),
             replica=replica_name(),
             namespace=settings.namespace,
             boundaries=Boundaries(settings.protected, GOVERNED_LABEL),

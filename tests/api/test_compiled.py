@@ -62,8 +62,8 @@ def test_signals() -> None:
         ],
         quorum=2,
     )
-    high = VotingRule("high", Meaning.FIRE, 90.0)
-    low = VotingRule("low", Meaning.ALERT, 0.0)
+    high = VotingRule("high", Meaning.FIRE, 90.0, 45.0)
+    low = VotingRule("low", Meaning.ALERT, 0.0, 60.0)
     assert found.signals == (
         CompiledSignal("high", "sum(x)", Threshold(above=5.0), 45.0, high),
         CompiledSignal("low", "y", Threshold(below=-150.0), 60.0, low),

@@ -40,7 +40,7 @@ FAILING: list[tuple[Interlock, dict[str, object], Inhibition]] = [
     (
         interlocks.cooldown,
         {"cooldown_ends": NOW + 90},
-        Inhibition(Cause.COOLDOWN, "released recently; fires again in 1 min 30 s"),
+        Inhibition(Cause.COOLDOWN, "released recently; may fire again from 2027-01-15T08:01:30Z"),
     ),
     (
         interlocks.bounds,

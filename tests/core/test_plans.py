@@ -125,7 +125,8 @@ def test_whole_namespace() -> None:
     plan = planned(held, TargetQuery("Namespace", "prod"))
     (stop,) = plan.stops
     assert (names(stop.targets), names(stop.pods)) == (["a", "s"], ["a-abc-0", "bare"])
-    assert (stop.whole_namespace, stop.locks, plan.eligible, plan.count) == (True, {}, 2, 2)
+    # The bare pod counts by itself: a namespace full of them must not pass under a cap.
+    assert (stop.whole_namespace, stop.locks, plan.eligible, plan.count) == (True, {}, 3, 3)
 
 
 def test_a_whole_namespace_swallows_its_workload_targets() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.core.quorum import Meaning, Tally, VotingRule, tally, tripped_since
+from killswitch.core.quorum import Meaning, Span, Tally, VotingRule, tally, tripped_since
 from killswitch.core.readings import Blindness, Reading, Verdict, never_read
 from tests.core.builders import NOW, reading
 
@@ -17,7 +17,7 @@ class Voting:
 
     def __init__(self, *rules: VotingRule, needed: int = 1) -> None:
         self.rules, self.needed = rules, needed
-        self.since: dict[str, float] = {}
+        self.since: dict[str, Span] = {}
 
     def at(self, seconds: float, *verdicts: Verdict) -> Tally:
         """The tally when these verdicts were read at that moment."""
@@ -32,9 +32,14 @@ class Voting:
         return tally(self.rules, readings, self.since, needed=self.needed, now=seconds)
 
 
-def rule(name: str = "a", meaning: Meaning = Meaning.HOLD, hold_down: float = 0.0) -> VotingRule:
+def rule(
+    name: str = "a",
+    meaning: Meaning = Meaning.HOLD,
+    hold_down: float = 0.0,
+    patience: float = 60.0,
+) -> VotingRule:
     """How one signal votes."""
-    return VotingRule(name, meaning, hold_down)
+    return VotingRule(name, meaning, hold_down, patience)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,18 @@ def test_one_lost_poll_does_not_restart_the_hold_down(meaning: Meaning) -> None:
     lost = voting.at(131, UNKNOWN)
     assert (lost.demanded, lost.pending) == (False, False)
     assert voting.at(132, TRIPPED).demanded
+
+
+@pytest.mark.parametrize("meaning", [Meaning.HOLD, Meaning.ALERT])
+def test_a_long_blindness_starts_the_hold_down_anew(meaning: Meaning) -> None:
+    """Nobody knows what the signal did meanwhile: one tripped sample after it is not `for` long."""
+    voting = Voting(rule(meaning=meaning, hold_down=30, patience=15))
+    voting.at(100, TRIPPED)
+    voting.at(115, UNKNOWN)
+    assert "a" in voting.since
+    voting.at(116, UNKNOWN)
+    assert voting.since == {}
+    assert voting.at(3700, TRIPPED).due == 3730
 
 
 def test_unknown_that_fires_observes_the_hold_down() -> None:

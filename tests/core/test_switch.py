@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from killswitch.core import decisions
 from killswitch.core.errors import TransitionError
 from killswitch.core.interlocks import Cause, Inhibition
-from killswitch.core.quorum import Meaning, VotingRule, tally, tripped_since
+from killswitch.core.quorum import Meaning, Span, VotingRule, tally, tripped_since
 from killswitch.core.readings import Verdict
 from killswitch.core.switch import TABLE, Effect, Event, State, Transition, diagram, move
 from tests.core.builders import reading
@@ -78,14 +78,14 @@ def test_diagram_shows_every_change() -> None:
 class Machine(RuleBasedStateMachine):
     """One policy with two signals, people and an API server, in any order of happenings."""
 
-    RULES = (VotingRule("a", Meaning.HOLD, 5.0), VotingRule("b", Meaning.FIRE, 0.0))
+    RULES = (VotingRule("a", Meaning.HOLD, 5.0, 60.0), VotingRule("b", Meaning.FIRE, 0.0, 60.0))
 
     @initialize(needed=st.sampled_from([1, 2]))
     def start(self, needed: int) -> None:
         """A reactor that has just started."""
         self.needed, self.now = needed, 0.0
         self.state, self.effect, self.before = State.DISARMED, Effect.NOTHING, State.DISARMED
-        self.since: dict[str, float] = {}
+        self.since: dict[str, Span] = {}
         self.readings = {each.signal: reading(each.signal, Verdict.CLEAR, 0) for each in self.RULES}
         self.enabled, self.locked, self.order_out = True, False, False
         self.inhibition: Inhibition | None = None
@@ -186,7 +186,7 @@ def test_only_a_release_leaves_latched(
     enabled: bool, verdict: Verdict, inhibition: Inhibition | None
 ) -> None:
     """While a Shutdown is engaged no signal, edit or bypass moves the switch."""
-    rules = (VotingRule("a", Meaning.FIRE, 0.0),)
+    rules = (VotingRule("a", Meaning.FIRE, 0.0, 60.0),)
     readings = {"a": reading("a", verdict, 0)}
     votes = tally(rules, readings, tripped_since(rules, readings, {}), needed=1, now=0)
     facts = decisions.Facts(enabled, engaged=True, tally=votes, inhibition=inhibition)

@@ -27,6 +27,8 @@ from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import Json
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
+from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import approval, shutdowns
 
 T = TypeVar("T")
 OPERATOR_NAMESPACE = "killswitch-system"
@@ -99,6 +101,25 @@ class Bench:
         """All target records of the namespace, flattened."""
         records = (await self.cluster.list(RECORDS, self.namespace)).items
         return [target for each in records for target in each["spec"].get("targets") or ()]
+
+    async def evidence(self) -> Json | None:
+        """The evidence that is stored in the namespace, once it is."""
+        records = (await self.cluster.list(RECORDS, self.namespace)).items
+        return next(
+            (each["spec"]["evidence"] for each in records if "evidence" in each["spec"]), None
+        )
+
+    async def edit_labels(self, name: str, labels: dict[str, str]) -> None:
+        """Add labels to a Deployment."""
+        body = {"metadata": {"labels": labels}}
+        await self.cluster.patch(DEPLOYMENTS, name, body, self.namespace)
+
+    def approve(self, kernel: ControlPlane, name: str, *people: str) -> None:
+        """These people approve."""
+        for person in people:
+            api = kernel.api(kernel.user(person))
+            answer = api.patch(shutdowns(self.namespace, name), approval(person))
+            assert answer.status == 200, answer.message
 
     async def stopped(self, name: str) -> Json:
         """The Shutdown once its sequence found no pod left."""

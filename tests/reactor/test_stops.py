@@ -9,7 +9,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import evidence
 from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import BYPASSES, DEPLOYMENTS, POLICIES, RECORDS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.kinds import BYPASSES, DEPLOYMENTS, POLICIES, SHUTDOWNS, STATEFULSETS
 from tests.cluster.control_plane import ControlPlane
 from tests.reactor.harness import Bench, deployment, eventually, reactor
 
@@ -59,10 +59,7 @@ async def test_the_evidence_record_has_the_digest_that_the_shutdown_carries(
     async with reactor(setting):
         setting.dial.turn("runaway", 500)
         shutdown = await setting.stopped("runaway-1")
-        record = await eventually(
-            lambda: setting.cluster.get(RECORDS, "runaway-1-evidence", setting.namespace)
-        )
-    stored = record["spec"]["evidence"]
+        stored = await eventually(setting.evidence)
     assert evidence.digest(stored) == shutdown["spec"]["evidenceDigest"]
     assert stored["signals"][0]["value"] == "500"
     assert stored["signals"][0]["threshold"] == "> 100"

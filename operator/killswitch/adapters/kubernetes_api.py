@@ -33,6 +33,8 @@ _JSON = "application/json"
 _PAGE = "500"
 _WATCH_SECONDS = 290
 """How long the server keeps a watch open: below the usual five minutes of load balancers."""
+_FAREWELL = 0.05
+"""Seconds for TLS to say goodbye (aiohttp: "Graceful Shutdown")."""
 _SILENCE = 70.0
 """Seconds without a byte (bookmarks come every minute) after which a watch counts as dead."""
 
@@ -66,9 +68,10 @@ class KubernetesApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the pool."""
+        """Close the pool; connections of cut-off requests too, which aiohttp does not wait for."""
         if self._session is not None:
             await self._session.close()
+            await asyncio.sleep(_FAREWELL)
 
     async def warm(self, count: int) -> int:
         """Open up to `count` connections by harmless requests; how many of them answered."""
@@ -99,6 +102,8 @@ class KubernetesApi:
         items: list[Json] = []
         while True:
             answer = await self._request("GET", resource.path(namespace), query=query)
+            if "metadata" not in answer:
+                raise UnavailableError("not a Kubernetes list")
             for item in answer.get("items") or ():
                 # Lists leave these out of their items; objects should look alike everywhere.
                 item.setdefault("apiVersion", resource.api_version)
@@ -124,12 +129,15 @@ class KubernetesApi:
         }
         timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_SILENCE)
         with _mapped():
-            async with self._open().request(
-                "GET",
-                self._url(resource.path(namespace), query),
-                headers=self._headers(),
-                timeout=timeout,
-            ) as response:
+            async with (
+                self._open().request(
+                    "GET",
+                    self._url(resource.path(namespace), query),
+                    headers=self._headers(),
+                    timeout=timeout,
+                ) as response,
+                _severed(response),
+            ):
                 if response.status != 200:
                     raise _failure(response.status, await response.read(), response.headers)
                 async for line in _lines(response.content):
@@ -218,12 +226,15 @@ class KubernetesApi:
                     headers=self._headers(content),
                     timeout=aiohttp.ClientTimeout(total=within, connect=5),
                 ) as response,
+                _severed(response),
             ):
                 raw = await response.read()
                 if response.status >= 300:
                     raise _failure(response.status, raw, response.headers)
-        answer = orjson.loads(raw) if raw[:1] == b"{" else {}
-        return answer if isinstance(answer, dict) else {}
+        try:
+            return orjson.loads(raw) if raw[:1] == b"{" else {}  # /readyz says `ok`
+        except ValueError as error:
+            raise UnavailableError(f"not an answer of a Kubernetes API: {error}") from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -258,6 +269,19 @@ def _mapped() -> Any:
         raise UnavailableError(f"no answer from the API server: {text}") from error
 
 
+@contextlib.asynccontextmanager
+async def _severed(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
+    """Cut the connection at once unless its answer was read to the end.
+
+    A watch that is over would otherwise linger in the goodbye of TLS.
+    """
+    try:
+        yield
+    finally:
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
+
+
 def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
     """The error that an HTTP status and a Status object amount to."""
     message = raw.decode("utf-8", "replace")[:2000]
@@ -282,11 +306,15 @@ def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
 
 
 def _change(line: bytes) -> Change:
-    event = orjson.loads(line)
-    if event["type"] == "ERROR":
-        status = event["object"]
+    try:
+        event = orjson.loads(line)
+        change = Change(event["type"], event["object"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnavailableError(f"not a watch of a Kubernetes API: {error!r}") from error
+    if change.type == "ERROR":
+        status = change.object
         raise _failure(int(status.get("code", 500)), orjson.dumps(status), {})
-    return Change(event["type"], event["object"])
+    return change
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -110,10 +110,9 @@ def _signal(signal: Signal) -> CompiledSignal:
         below=_number(f"{where}.prometheus.below", source.below),
     )
     meaning = Meaning(signal.on_no_data.value)
-    rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down))
-    return CompiledSignal(
-        signal.name, source.query, threshold, durations.seconds(signal.max_age), rule
-    )
+    max_age = durations.seconds(signal.max_age)
+    rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
+    return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
 
 
 def _number(field: str, text: str | None) -> float | None:

@@ -4,6 +4,7 @@ Used by the reactor when a policy fires and by the command line when a person st
 deterministic, so that two reactors that decide at once write one Shutdown.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from killswitch.api.common import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
-from killswitch.core.plans import Plan, Stop
+from killswitch.core.plans import Stop
 
 Json = dict[str, Any]
 CHUNK = 500
@@ -50,20 +51,31 @@ class Terms:
     soak: str = "30s"
 
 
-def episode_name(policy: str, episode: int) -> str:
+def episode_name(policy: str, number: int) -> str:
     """Name of the Shutdown of a policy's n-th firing."""
-    return f"{policy}-{episode}"
+    return f"{policy}-{number}"
 
 
-def next_episode(policy_uid: str, shutdowns: Sequence[Mapping[str, Any]]) -> int:
-    """One more than the highest episode of this policy among the stored Shutdowns."""
-    references = (each["spec"].get("policy") or {} for each in shutdowns)
-    numbers = (ref["episode"] for ref in references if ref.get("uid") == policy_uid)
-    return max(numbers, default=0) + 1
+def episode(stored: Sequence[tuple[int, bool]]) -> int:
+    """Which firing of its policy the next order belongs to.
+
+    `stored` has the episode of each of the policy's Shutdowns, and whether it locks. A fire that
+    was only half accepted, or whose policy matches more by now, goes on under its own number.
+    Otherwise, and where people have released a part of it, the number is a new one.
+    """
+    highest = max((number for number, _ in stored), default=0)
+    still_whole = highest > 0 and all(locks for number, locks in stored if number == highest)
+    return highest if still_whole else highest + 1
 
 
 def for_policy(
-    policy: CompiledPolicy, plan: Plan, *, episode: int, requested_by: str, reason: str, digest: str
+    policy: CompiledPolicy,
+    stops: Sequence[Stop],
+    *,
+    number: int,
+    requested_by: str,
+    reason: str,
+    digest: str,
 ) -> list[Order]:
     """The orders that a fire of the policy gives: all of one episode, one per Shutdown needed."""
     source = policy.source.spec
@@ -75,7 +87,7 @@ def for_policy(
         canary_replicas=source.restore.canary_replicas,
         soak=source.restore.soak,
     )
-    orders = for_stops(episode_name(policy.name, episode), plan.stops, terms)
+    orders = for_stops(episode_name(policy.name, number), stops, terms)
     for order in orders:
         order.body["metadata"]["labels"][POLICY_LABEL] = policy.name
         order.body["spec"]["evidenceDigest"] = digest
@@ -84,7 +96,7 @@ def for_policy(
             "name": policy.name,
             "uid": policy.uid,
             "generation": policy.generation,
-            "episode": episode,
+            "episode": number,
         }
     return orders
 
@@ -92,6 +104,7 @@ def for_policy(
 def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
     """One ClusterShutdown for all nodes, one for several whole namespaces, else a Shutdown each.
 
+    A namespace with more targets than one Shutdown has room for gets several, numbered by part.
     A single whole namespace is a Shutdown there: whoever may stop in it needs no right beyond it.
     """
     nodes = tuple(stop for stop in stops if stop.nodes)
@@ -109,11 +122,15 @@ def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
                 CLUSTER_SHUTDOWNS, name, "", held={"namespaces": places}, terms=terms, stops=whole
             )
         )
+    parts: Counter[str] = Counter()
     for stop in stops:
         if stop.nodes or (stop.whole_namespace and len(whole) > 1):
             continue
+        parts[stop.namespace] += 1
+        number = parts[stop.namespace]
+        own = name if number == 1 else f"{name}-part-{number}"
         orders.append(
-            _order(SHUTDOWNS, name, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
+            _order(SHUTDOWNS, own, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
         )
     return orders
 
@@ -188,7 +205,8 @@ def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: J
         "apiVersion": RECORDS.api_version,
         "kind": RECORDS.kind,
         "metadata": {
-            "name": f"{metadata['name']}-{scope}{suffix}",
+            # A name may come again after its Shutdown was deleted; a record must not be mistaken.
+            "name": f"{metadata['name']}-{scope}{metadata['uid'][:8]}-{suffix}",
             "namespace": namespace,
             "labels": {SHUTDOWN_LABEL: metadata["name"]},
         },

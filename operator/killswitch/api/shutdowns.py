@@ -19,6 +19,7 @@ from killswitch.api.common import (
     rules,
 )
 from killswitch.api.policies import Restore
+from killswitch.core.plans import MOST_LOCKS
 
 LockKey = Annotated[str, Field(min_length=1, max_length=317)]
 
@@ -155,7 +156,7 @@ class ShutdownSpec(ShutdownTerms):
     locks: dict[LockKey, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None,
         min_length=1,
-        max_length=4000,
+        max_length=MOST_LOCKS,
         description="What is held: `deployments.apps/name` or `uid/…` of an owner. A map, "
         "since looking up a key costs the same however many there are. The value is free text.",
     )

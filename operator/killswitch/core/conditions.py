@@ -53,6 +53,7 @@ class Reason(StrEnum):
     NO_PODS = "NoPodsLeft"
     STOPPING = "Stopping"
     DEADLINE = "DeadlineExceeded"
+    CAME_BACK = "CameBack"
     APPROVED = "Approved"
     AWAITING_APPROVALS = "AwaitingApprovals"
     NOT_REQUESTED = "NotRequested"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from killswitch.core import durations
+from killswitch.core import times
 from killswitch.core.plans import Plan
 
 
@@ -23,6 +23,7 @@ class Cause(StrEnum):
     TOO_MANY = "TooManyTargets"
     TOO_LARGE_A_SHARE = "TooLargeAShare"
     REFUSED = "EngagementRefused"  # not an interlock: the API server said no
+    DEFECT = "InternalError"  # nor this: killswitch itself failed to judge the policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def cooldown(request: Request) -> Inhibition | None:
     """A release is not undone by the next sample: people get the agreed time first."""
     if request.cooldown_ends is None or request.now >= request.cooldown_ends:
         return None
-    left = durations.text(request.cooldown_ends - request.now)
-    return Inhibition(Cause.COOLDOWN, f"released recently; fires again in {left}")
+    ends = times.text(round(request.cooldown_ends))
+    return Inhibition(Cause.COOLDOWN, f"released recently; may fire again from {ends[:19]}Z")
 
 
 def bounds(request: Request) -> Inhibition | None:

@@ -13,6 +13,9 @@ from typing import Any
 from killswitch.core.inventory import Inventory, Node, Pod, Workload
 from killswitch.core.kinds import REPLICASETS, WORKLOADS
 
+MOST_LOCKS = 4000
+"""Keys that one Shutdown may have: what the CRD's schema allows."""
+
 
 class Refusal(StrEnum):
     """Why something that matched is not part of the plan."""
@@ -57,6 +60,13 @@ class Stop:
     whole_namespace: bool = False
     pod_labels: Mapping[str, str] | None = None
     nodes: tuple[Node, ...] = ()
+    loose: frozenset[str] = frozenset()
+    """uids of those pods that belong to none of the targets: Jobs', bare ones, other kinds'."""
+
+    @property
+    def count(self) -> int:
+        """What would stop: workloads, nodes, and each pod that belongs to neither."""
+        return len(self.targets) + len(self.nodes) + len(self.loose)
 
     @property
     def gpus(self) -> int:
@@ -71,12 +81,13 @@ class Plan:
     stops: tuple[Stop, ...]
     refused: tuple[Refused, ...] = ()
     eligible: int = 0
-    """Workloads of these kinds in these namespaces, or nodes: what percentages refer to."""
+    """Workloads of these kinds in these namespaces (where whole namespaces would stop, also
+    pods without one), or nodes: what percentages refer to."""
 
     @property
     def count(self) -> int:
-        """Workloads and nodes that would stop."""
-        return sum(len(stop.targets) + len(stop.nodes) for stop in self.stops)
+        """Workloads, nodes and loose pods that would stop."""
+        return sum(stop.count for stop in self.stops)
 
     @property
     def percent(self) -> float:
@@ -123,15 +134,48 @@ def for_policy(
             continue
         here = [query for query in queries if query.namespace == namespace]
         kinds = None if any(q.kind == "Namespace" for q in here) else {q.kind for q in here}
-        eligible += sum(kinds is None or w.kind in kinds for w in inventory.workloads(namespace))
         if kinds is None:
             stops.append(whole_namespace(namespace, inventory))
+            eligible += stops[-1].count
             continue
+        eligible += sum(w.kind in kinds for w in inventory.workloads(namespace))
         targets, missing = _match(here, inventory)
         refused += missing
-        if targets:
-            stops.append(_stop(namespace, targets, inventory))
+        stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
     return Plan(tuple(stops), tuple(refused), eligible)
+
+
+def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Stop, ...]:
+    """The stops of the plan that none of these engaged Shutdowns holds wholly.
+
+    A holder is its kind, namespace and spec. A lock may be held by one Shutdown and its neighbour
+    by another: what counts is that each target has some holder.
+    """
+    locks: dict[str, set[str]] = {}
+    places: set[str] = set()
+    nodes: set[str] = set()
+    for kind, namespace, spec in holders:
+        if kind == "ClusterShutdown":
+            places |= set(spec.get("namespaces") or ())
+            nodes |= set(spec.get("nodes") or ())
+            continue
+        locks.setdefault(namespace, set()).update(spec.get("locks") or ())
+        if (spec.get("scope") or {}).get("wholeNamespace"):
+            places.add(namespace)
+
+    def held(stop: Stop) -> bool:
+        if stop.nodes:
+            return all(node.name in nodes for node in stop.nodes)
+        if stop.namespace in places:
+            return True
+        keys = locks.get(stop.namespace, set())
+        # By name and by uid: one that was re-created under its name is held by the name, but its
+        # pods' owner is another, so it is engaged anew.
+        return not stop.whole_namespace and all(
+            {lock_key(each), f"uid/{each.uid}"} <= keys for each in stop.targets
+        )
+
+    return tuple(stop for stop in plan.stops if not held(stop))
 
 
 def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) -> Stop:
@@ -161,14 +205,16 @@ def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) 
         for workload in inventory.workloads(namespace)
         if owners & set(owner_uids(workload, inventory))
     ]
-    return Stop(namespace, tuple(targets), tuple(pods), pod_labels=labels)
+    loose = _loose(pods, targets, inventory)
+    return Stop(namespace, tuple(targets), tuple(pods), pod_labels=labels, loose=loose)
 
 
 def whole_namespace(namespace: str, inventory: Inventory) -> Stop:
     """Everything in a namespace."""
     targets = tuple(inventory.workloads(namespace))
     pods = tuple(inventory.pods_in(namespace))
-    return Stop(namespace, targets, pods, whole_namespace=True)
+    loose = _loose(pods, targets, inventory)
+    return Stop(namespace, targets, pods, whole_namespace=True, loose=loose)
 
 
 def merge(first: Stop, second: Stop) -> Stop:
@@ -182,6 +228,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         {**first.locks, **second.locks},
         first.whole_namespace or second.whole_namespace,
         first.pod_labels or second.pod_labels,
+        loose=first.loose | second.loose,
     )
 
 
@@ -226,13 +273,43 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
     owners: list[str] = []
     for workload in chosen:
         label = f"{workload.kind}/{workload.name}"[:64]
-        locks[lock_key(workload)] = label
-        for child in inventory.children(workload.uid):
-            locks[f"{REPLICASETS.key}/{child.name}"] = label
-        uids = owner_uids(workload, inventory)
-        locks |= {f"uid/{uid}": label for uid in uids}
-        owners += uids
+        locks |= dict.fromkeys(_keys(workload, inventory), label)
+        owners += owner_uids(workload, inventory)
     return Stop(namespace, chosen, tuple(inventory.pods_of(owners)), locks)
+
+
+def _keys(workload: Workload, inventory: Inventory) -> list[str]:
+    """The keys that hold a workload: by name, by uid, and its ReplicaSets that have pods.
+
+    A ReplicaSet is held through its Deployment as long as it names it as its owner; its own key
+    matters once it is orphaned. The ten old ones that a Deployment keeps have nothing to hold.
+    """
+    live = (child for child in inventory.children(workload.uid) if inventory.pods_of([child.uid]))
+    own = [lock_key(workload), f"uid/{workload.uid}"]
+    return own + [
+        key for each in live for key in (f"{REPLICASETS.key}/{each.name}", f"uid/{each.uid}")
+    ]
+
+
+def _parts(targets: Sequence[Workload], inventory: Inventory) -> list[list[Workload]]:
+    """The targets in groups whose keys fit into one Shutdown each."""
+    parts: list[list[Workload]] = []
+    room = 0
+    for workload in targets:
+        needed = len(_keys(workload, inventory))
+        if needed > room:
+            parts.append([])
+            room = MOST_LOCKS
+        parts[-1].append(workload)
+        room -= needed
+    return parts
+
+
+def _loose(
+    pods: Iterable[Pod], targets: Iterable[Workload], inventory: Inventory
+) -> frozenset[str]:
+    owned = {uid for workload in targets for uid in owner_uids(workload, inventory)}
+    return frozenset(pod.uid for pod in pods if pod.owner not in owned)
 
 
 def _match(

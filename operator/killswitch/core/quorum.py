@@ -1,8 +1,9 @@
 """M of N voting with hold-down. Unknown never counts silently.
 
 A vote's hold-down runs from the first reading that was effectively tripped. Clear ends it; an
-Unknown under `Hold` or `Alert` neither counts nor ends it, so one lost poll does not restart the
-clock of a signal that was tripped before and is tripped after.
+Unknown under `Hold` or `Alert` neither counts nor ends it while the last tripped reading is no
+older than the signal's `maxAge`: one lost poll does not restart the clock of a signal that was
+tripped before and is tripped after, an hour of blindness does.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,17 @@ class VotingRule:
     on_no_data: Meaning
     hold_down: float
     """Seconds it must stay tripped before it counts."""
+    patience: float
+    """Seconds of Unknown after a tripped reading that do not end its hold-down: `maxAge`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """For how long a signal has been tripped, in seconds since the epoch."""
+
+    began: float
+    seen: float
+    """The last reading that said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +93,24 @@ class Tally:
 
 
 def tripped_since(
-    rules: Iterable[VotingRule], readings: Mapping[str, Reading], before: Mapping[str, float]
-) -> dict[str, float]:
-    """When each effectively tripped signal began to be so, given the same of the last moment."""
-    since: dict[str, float] = {}
+    rules: Iterable[VotingRule], readings: Mapping[str, Reading], before: Mapping[str, Span]
+) -> dict[str, Span]:
+    """Since when each effectively tripped signal is so, given the same of the last moment."""
+    since: dict[str, Span] = {}
     for rule in rules:
-        reading = readings[rule.signal]
+        reading, span = readings[rule.signal], before.get(rule.signal)
         if _tripped(rule, reading):
-            since[rule.signal] = before.get(rule.signal, reading.read_at)
-        elif reading.verdict is Verdict.UNKNOWN and rule.signal in before:
-            since[rule.signal] = before[rule.signal]
+            began = span.began if span is not None else reading.read_at
+            since[rule.signal] = Span(began, reading.read_at)
+        elif span is not None and _bridges(rule, reading, span):
+            since[rule.signal] = span
     return since
 
 
 def tally(
     rules: Iterable[VotingRule],
     readings: Mapping[str, Reading],
-    since: Mapping[str, float],
+    since: Mapping[str, Span],
     *,
     needed: int,
     now: float,
@@ -107,10 +120,15 @@ def tally(
     for rule in rules:
         reading = readings[rule.signal]
         tripped = _tripped(rule, reading)
-        end = since[rule.signal] + rule.hold_down if tripped else None
+        end = since[rule.signal].began + rule.hold_down if tripped else None
         counted = end is not None and now >= end
         votes.append(Vote(reading, tripped, counted, None if counted else end))
     return Tally(tuple(votes), needed)
+
+
+def _bridges(rule: VotingRule, reading: Reading, span: Span) -> bool:
+    """Whether this Unknown is short enough to leave the hold-down running."""
+    return reading.verdict is Verdict.UNKNOWN and reading.read_at - span.seen <= rule.patience
 
 
 def _tripped(rule: VotingRule, reading: Reading) -> bool:

@@ -7,7 +7,7 @@ release (an event that arrives as a fact about the Shutdown) leaves LATCHED: sig
 a policy that is edited or disabled and a restart do not.
 
 Each pair of state and event stands in `TABLE`; a pair that is missing is a bug and raises
-TransitionError. The diagram in docs/concepts.md is generated from the table by `diagram`.
+TransitionError. The diagram in docs/reference/switch.md is generated from the table by `diagram`.
 """
 
 from dataclasses import dataclass

@@ -1,18 +1,22 @@
 """Observe, decide, act: the reactor's heart, written to be read from top to bottom.
 
     a sample arrives     `deliver`            readings of every policy that asks this query
-    readings change      `_evaluate`          facts → event → switch → effect
-    effect ENGAGE        `_fire`              evidence, Shutdown(s), then the finisher
+    readings change      `_judge`             facts → event → switch → effect
+    effect ENGAGE        `_fire`              Shutdown(s), evidence, then the finisher
     a Shutdown appears   `shutdown_changed`   its policy is latched; the finisher completes it
 
 Everything runs in one event loop; nothing here waits between a sample and the request that
 engages. The engine keeps no truth of its own: readings are read again, states are derived from
-stored Shutdowns, stops are finished from what the API server stores.
+stored Shutdowns, stops are finished from what the API server stores. A fire that was accepted in
+one namespace and refused in another goes on, as long as its demand lasts, with what is not held.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+import structlog
 
 from killswitch.api import orders
 from killswitch.api.acceptance import accept
@@ -23,7 +27,7 @@ from killswitch.core import decisions, evidence, interlocks, plans, quorum, read
 from killswitch.core.errors import ConflictError, InvalidPolicyError, KillSwitchError
 from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.kinds import RECORDS
-from killswitch.core.plans import Plan
+from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Answer, NoAnswer, Reading
 from killswitch.core.switch import Effect, Event, State, move
@@ -38,6 +42,11 @@ from killswitch.reactor.watched import Identity, Watched
 
 _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
+_AGAIN = 1.0
+"""Seconds between two plans of a policy that is inhibited, or latched while its demand lasts."""
+_WAITING = frozenset({State.PENDING, State.INHIBITED, State.LATCHED})
+"""States that change by time alone."""
+_LOG = structlog.get_logger(__name__)
 
 
 class Engine:
@@ -54,9 +63,11 @@ class Engine:
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
         self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
         self._asked_by: dict[str, set[str]] = defaultdict(set)
-        self._fires: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[str] = set()
         self._started = False
         self.view = View(
+            now=clock.now,
             policies_changed=self.policy_changed,
             policies_removed=self.policy_removed,
             shutdowns_changed=self.shutdown_changed,
@@ -69,7 +80,7 @@ class Engine:
     @property
     def queries(self) -> set[str]:
         """Every query that some policy asks."""
-        return {query for query, askers in self._asked_by.items() if askers}
+        return set(self._asked_by)
 
     def start(self) -> None:
         """The view is complete: judge every policy, finish every stop."""
@@ -80,7 +91,7 @@ class Engine:
 
     async def close(self) -> None:
         """Do nothing more; what was under way is cut off where it stands."""
-        await cancel([*self._fires])
+        await cancel([*self._tasks])
         await self._finisher.close()
 
     def deliver(self, query: str, answer: Answer | NoAnswer) -> None:
@@ -105,9 +116,7 @@ class Engine:
         try:
             policy = accept(body, self._checker.check)
         except InvalidPolicyError:
-            # The manager says why on its status; an invalid policy is not half armed.
-            self.watched.pop(uid, None)
-            return
+            return  # the manager says why on its status; an invalid policy is not half armed
         watched = Watched(policy, _readings(policy, before, self._clock.now()))
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -118,9 +127,7 @@ class Engine:
 
     def policy_removed(self, body: Json) -> None:
         """A policy is gone. What it engaged stays: deleting a policy releases nothing."""
-        uid = body["metadata"]["uid"]
-        self._forget(uid)
-        self.watched.pop(uid, None)
+        self._forget(body["metadata"]["uid"])
 
     def shutdown_changed(self, body: Json) -> None:
         """A Shutdown appeared or changed: finish it, and tell its policy."""
@@ -134,8 +141,11 @@ class Engine:
 
     def due(self) -> None:
         """Judge again what changes by time alone: hold-downs, cooldowns, bypasses, retries."""
-        waiting = {State.PENDING, State.INHIBITED}
-        self._evaluate_all([uid for uid, each in self.watched.items() if each.state in waiting])
+        now = self._clock.now()
+        for uid in tuple(self._waiting):
+            watched = self.watched[uid]
+            if watched.state is State.PENDING or now >= watched.plan_at:
+                self._evaluate(watched)
 
     def _evaluate_all(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -143,29 +153,51 @@ class Engine:
                 self._evaluate(self.watched[uid])
 
     def _evaluate(self, watched: Watched) -> None:
-        """Facts → event → switch → effect, for one policy."""
+        """Judge one policy; a defect of ours is told on its status and spares all others."""
         if not self._started:
             return
+        try:
+            self._judge(watched)
+        except Exception as error:
+            _LOG.exception("a policy could not be judged", policy=str(watched.policy))
+            watched.inhibition = Inhibition(Cause.DEFECT, f"nothing was decided: {error!r}")
+            self.dirty.add(watched.policy.uid)
+
+    def _judge(self, watched: Watched) -> None:
+        """Facts → event → switch → effect, for one policy."""
         policy, now = watched.policy, self._clock.now()
         watched.since = quorum.tripped_since(policy.rules, watched.readings, watched.since)
         tally = quorum.tally(
             policy.rules, watched.readings, watched.since, needed=policy.quorum, now=now
         )
+        holders = [each for each in self.view.shutdowns_of(policy.uid) if engaged(each)]
         plan, inhibition = None, None
-        if tally.demanded:
+        if tally.demanded and holders and now < watched.plan_at:
+            inhibition = watched.inhibition
+        elif tally.demanded:
+            watched.plan_at = now + _AGAIN
             plan = plans.for_policy(policy.queries, self.view.inventory, self._identity.boundaries)
-            inhibition = watched.refusal(now) or interlocks.inhibition(
-                self._request(policy, plan, now)
-            )
+            inhibition = self._inhibition(watched, plan, holders, now)
         facts = decisions.Facts(
             enabled=policy.mode is not Mode.DISABLED,
-            engaged=any(engaged(each) for each in self.view.shutdowns_of(policy.uid)),
+            # Where something is still to be engaged and nothing speaks against it, this is a fire.
+            engaged=bool(holders)
+            and (plan is None or inhibition is not None or not _left(plan, holders)),
             tally=tally,
             inhibition=inhibition,
         )
         if watched.note(tally, inhibition):
             self.dirty.add(policy.uid)
         self._switch(watched, decisions.event(facts), plan, tally)
+
+    def _inhibition(
+        self, watched: Watched, plan: Plan, holders: Sequence[Json], now: float
+    ) -> Inhibition | None:
+        """Why this plan may not be engaged now; None also where all of it is held already."""
+        if holders and not _left(plan, holders):
+            return None
+        request = self._request(watched.policy, plan, now)
+        return watched.refusal(now) or interlocks.inhibition(request)
 
     def _request(self, policy: CompiledPolicy, plan: Plan, now: float) -> Request:
         """Everything the interlocks may look at."""
@@ -186,43 +218,76 @@ class Engine:
         before = watched.state
         transition = move(before, event)
         watched.state = transition.state
+        if watched.state in _WAITING:
+            self._waiting.add(watched.policy.uid)
+        else:
+            self._waiting.discard(watched.policy.uid)
         if watched.state is not before:
             self.dirty.add(watched.policy.uid)
+            _LOG.info("switch", policy=str(watched.policy), state=str(watched.state))
         if transition.effect is Effect.ENGAGE and plan is not None:
-            task = asyncio.create_task(self._fire(watched, plan, tally))
-            self._fires.add(task)
-            task.add_done_callback(self._fires.discard)
+            self._spawn(self._fire(watched, plan, tally))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _fire(self, watched: Watched, plan: Plan, tally: Tally) -> None:
-        """Engage every Shutdown of the plan, then have it finished."""
-        policy, decided = watched.policy, self._clock.now()
+        """Engage every Shutdown of the plan that is not held yet, then have it finished.
+
+        One that is refused holds up no other: it is tried again while the demand lasts.
+        """
+        policy = watched.policy
+        try:
+            problems = await self._engage_all(policy, plan, tally)
+        except Exception as error:
+            _LOG.exception("a fire failed", policy=str(policy))
+            problems = [repr(error)]
+        # The policy may have been edited meanwhile: its present form is told.
+        current = self.watched.get(policy.uid, watched)
+        if problems:
+            _LOG.warning("not engaged", policy=str(policy), problems=problems)
+            self._refused(current, "; ".join(problems))
+        else:
+            self._switch(current, Event.ENGAGED, None, tally)
+
+    async def _engage_all(self, policy: CompiledPolicy, plan: Plan, tally: Tally) -> list[str]:
+        """Why Shutdowns of this fire were not accepted; empty when all were."""
+        decided = self._clock.now()
         statement = testimony.statement(policy, tally, plan, self._identity.replica, decided)
+        stored = self.view.shutdowns_of(policy.uid)
         batch = orders.for_policy(
             policy,
-            plan,
-            episode=orders.next_episode(policy.uid, self.view.shutdowns_of(policy.uid)),
+            _left(plan, [each for each in stored if engaged(each)]),
+            number=orders.episode(
+                [(each["spec"]["policy"]["episode"], engaged(each)) for each in stored]
+            ),
             requested_by=self._identity.username,
             reason=testimony.reason(policy, tally),
             digest=evidence.digest(statement),
         )
-        try:
-            async with asyncio.TaskGroup() as group:
-                for order in batch:
-                    group.create_task(self._engage(order, statement, decided))
-        except* KillSwitchError as errors:
-            # The policy may have been edited meanwhile: its present form is told.
-            current = self.watched.get(policy.uid, watched)
-            self._refused(current, "; ".join(str(each) for each in errors.exceptions))
-        else:
-            self._switch(self.watched.get(policy.uid, watched), Event.ENGAGED, None, tally)
+        acts = (self._engage(order, statement, decided) for order in batch)
+        outcomes = await asyncio.gather(*acts, return_exceptions=True)
+        problems = []
+        for outcome in outcomes:
+            if isinstance(outcome, KillSwitchError):
+                problems.append(str(outcome))
+            elif outcome is not None:
+                raise outcome
+        return problems
 
     async def _engage(self, order: Order, statement: Json, decided: float) -> None:
         """One Shutdown: lock first; the stop itself goes on without being waited for."""
         self._finisher.announce(order, decided)
         shutdown = await persistently(self._clock, lambda: self._sequence.engage(order))
         self._finisher.start(shutdown, order.stops)
-        if shutdown["spec"].get("evidenceDigest") != order.body["spec"]["evidenceDigest"]:
-            return  # another replica engaged with its own evidence and stores that
+        if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
+            self._spawn(self._testify(order, shutdown, statement))
+        # Otherwise another replica engaged with its own evidence and stores that.
+
+    async def _testify(self, order: Order, shutdown: Json, statement: Json) -> None:
+        """Store the evidence; whether that succeeds changes nothing about the lock."""
         namespace = order.namespace or self._identity.namespace
         record = orders.evidence_record(shutdown, statement, namespace)
         try:
@@ -231,6 +296,10 @@ class Engine:
             )
         except ConflictError:
             return  # stored already
+        except KillSwitchError as error:
+            _LOG.error(
+                "evidence not stored", shutdown=order.name, error=str(error)
+            )  # expected, told whole
 
     def _refused(self, watched: Watched, message: str) -> None:
         """Nothing was locked: say so, and try again while the demand lasts."""
@@ -242,8 +311,21 @@ class Engine:
             watched.state = move(watched.state, Event.REFUSED).state
 
     def _forget(self, uid: str) -> None:
-        for askers in self._asked_by.values():
-            askers.discard(uid)
+        """Watch this policy no longer."""
+        self._waiting.discard(uid)
+        before = self.watched.pop(uid, None)
+        for query in {signal.query for signal in before.policy.signals} if before else ():
+            self._asked_by[query].discard(uid)
+            if not self._asked_by[query]:
+                del self._asked_by[query]
+
+
+def _left(plan: Plan, holders: Sequence[Json]) -> tuple[Stop, ...]:
+    """What of the plan these engaged Shutdowns do not hold."""
+    return plans.not_held(
+        plan,
+        ((each["kind"], each["metadata"].get("namespace", ""), each["spec"]) for each in holders),
+    )
 
 
 def _readings(policy: CompiledPolicy, before: Watched | None, now: float) -> dict[str, Reading]:

@@ -10,6 +10,8 @@ must start nothing.
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from killswitch.api.orders import Order
 from killswitch.core import conditions, plans, times
 from killswitch.core.conditions import Reason, ShutdownCondition
@@ -23,6 +25,7 @@ from killswitch.reactor.stop import Outcome, StopSequence
 from killswitch.reactor.view import View, engaged
 
 FIELD_MANAGER = "killswitch-reactor"
+_LOG = structlog.get_logger(__name__)
 _PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 """Seconds between two rounds that could not finish, doubled each time."""
 _ROUND = 5.0
@@ -87,6 +90,9 @@ class Finisher:
                 await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
             except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
                 outcome.note("; ".join(str(each) for each in errors.exceptions))
+            except* Exception as errors:  # a defect of ours must not leave a stop unfinished
+                _LOG.exception("a stop failed", shutdown=shutdown["metadata"]["name"])
+                outcome.note("; ".join(repr(each) for each in errors.exceptions))
             if not await self._still_engaged(shutdown):
                 return
             await self._report(shutdown, outcome)
@@ -96,7 +102,10 @@ class Finisher:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _still_engaged(self, shutdown: Json) -> bool:
-        """Whether people have not released it meanwhile: then nothing is deleted any more."""
+        """Whether people have not released it meanwhile: then nothing is deleted any more.
+
+        Where that cannot be read it may still be engaged: the sequence looks again by itself.
+        """
         metadata = shutdown["metadata"]
         resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
         try:
@@ -108,6 +117,8 @@ class Finisher:
             )
         except NotFoundError:
             return False
+        except KillSwitchError:
+            return True
         shutdown["status"] = current.get("status", {})
         return engaged(current)
 
@@ -135,10 +146,13 @@ class Finisher:
 
 
 def finished(shutdown: Json) -> bool:
-    """Whether some reactor saw no pod left and brought every workload to rest."""
+    """Whether some reactor saw no pod left, brought every workload to rest, and it stayed so."""
     before = shutdown.get("status", {})
-    stopped = conditions.holds(before.get("conditions", ()), ShutdownCondition.STOPPED)
-    return stopped and "scaled" in before.get("stages", {})
+    observed = before.get("conditions", ())
+    verified = conditions.find(observed, ShutdownCondition.VERIFIED)
+    came_back = verified is not None and verified["reason"] == Reason.CAME_BACK
+    stopped = conditions.holds(observed, ShutdownCondition.STOPPED)
+    return stopped and not came_back and "scaled" in before.get("stages", {})
 
 
 def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:

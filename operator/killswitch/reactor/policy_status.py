@@ -5,6 +5,8 @@ inhibition changed; a failed write leaves it dirty. Values alone do not cause wr
 status is written once a minute: `observedAt` then shows that a reactor is alive and reading.
 """
 
+import structlog
+
 from killswitch.core import conditions, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError
@@ -16,6 +18,7 @@ from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.reactor.watched import Watched
 
+_LOG = structlog.get_logger(__name__)
 _PAUSE = 0.25
 _HEARTBEAT = 60.0
 
@@ -40,6 +43,8 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
             except KillSwitchError:
                 engine.dirty.add(uid)
                 await clock.sleep(_PAUSE)
+            except Exception:  # one policy's oddity must not silence the others
+                _LOG.exception("a status cannot be written", policy=str(watched.policy))
         await clock.sleep(_PAUSE)
 
 

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, SignalSource
 
+_LOG = structlog.get_logger(__name__)
 Deliver = Callable[[str, Answer | NoAnswer], None]
 
 
@@ -33,7 +36,11 @@ class Poller:
     async def _poll(self, query: str) -> None:
         due = self._clock.monotonic()
         while True:
-            self._deliver(query, await self._source.measure(query))
+            try:
+                self._deliver(query, await self._source.measure(query))
+            except Exception:
+                # A defect of ours must not end the polling: silence would look like health.
+                _LOG.exception("a poll failed", query=query)
             # From due time to due time: a slow answer must not stretch the interval. Missed
             # rounds are skipped, not caught up.
             due = max(due + self._interval, self._clock.monotonic())

@@ -2,18 +2,24 @@
 
 After every list the reflector compares with what it knew and reports what has gone; a watch that
 ends, errs, expires (410) or falls silent leads to a new list or a new watch, after a jittered
-pause. Written for the kill path: it never raises and never stops by itself.
+pause that only a change or a minute of watching brings back to its shortest. Written for the kill
+path: it never raises and never stops by itself, and an object that nobody can read is logged and
+left out.
 """
 
 import asyncio
 import random
 from typing import Protocol
 
-from killswitch.core.errors import ExpiredError, KillSwitchError
+import structlog
+
+from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import Resource
 from killswitch.ports import Change, Clock, Cluster, Json
 
 _FIRST, _LONGEST = 0.05, 2.0
+_SOUND = 60.0
+_LOG = structlog.get_logger(__name__)
 
 
 class Sink(Protocol):
@@ -47,32 +53,33 @@ class Reflector:
 
     async def run(self) -> None:
         """Mirror until cancelled."""
-        pause = _FIRST
-        version = ""
+        pause, version = _FIRST, ""
         while True:
+            began = self._clock.monotonic()
             try:
                 version = version or await self._list()
-                pause = _FIRST
                 async for change in self._cluster.watch(
                     self._resource, version, fields=self._fields
                 ):
-                    version = self._take(change)
+                    version, pause = self._take(change), _FIRST
                 # The server closes a watch every few minutes: go on from where it ended.
-            except ExpiredError:
-                version = ""
             except KillSwitchError:
-                # After an error nothing says that the version is still good: list again.
+                # 410, or an error after which nothing says that the version is still good.
                 version = ""
-                # Replicas must not come back in step after an outage.
-                await self._clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-                pause = min(pause * 2, _LONGEST)
+            if self._clock.monotonic() - began > _SOUND:
+                pause = _FIRST
+                if version:
+                    continue
+            # Replicas must not come back in step after an outage.
+            await self._clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+            pause = min(pause * 2, _LONGEST)
 
     async def _list(self) -> str:
         page = await self._cluster.list(self._resource, fields=self._fields)
         seen = set()
         for number, body in enumerate(page.items):
             seen.add(body["metadata"]["uid"])
-            self._sink.put(body)
+            self._put(body)
             if number % 500 == 499:
                 await asyncio.sleep(0)  # a long list must not keep a decision waiting
         for uid in self._known - seen:
@@ -91,5 +98,13 @@ class Reflector:
             self._sink.remove(metadata["uid"])
         elif change.type in {"ADDED", "MODIFIED"}:
             self._known.add(metadata["uid"])
-            self._sink.put(change.object)
+            self._put(change.object)
         return str(metadata["resourceVersion"])
+
+    def _put(self, body: Json) -> None:
+        try:
+            self._sink.put(body)
+        except Exception:
+            metadata = body["metadata"]
+            name = f"{metadata.get('namespace', '')}/{metadata['name']}"
+            _LOG.exception("an object cannot be read", kind=self._resource.kind, name=name)

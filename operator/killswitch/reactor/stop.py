@@ -12,18 +12,21 @@ policy fires and for every engaged Shutdown it finds; the command line runs it w
 own token. It must not decide anything: what is stopped stands in the Shutdown.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 from killswitch.api import orders
-from killswitch.api.common import ENGAGED_LABEL, GOVERNED_LABEL
+from killswitch.api.common import GOVERNED_LABEL
 from killswitch.api.orders import Order
 from killswitch.core import conditions, projections
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import (
     ConflictError,
+    KillSwitchError,
     NotFoundError,
     RefusedError,
 )
@@ -33,14 +36,27 @@ from killswitch.core.plans import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.persistence import persistently
+from killswitch.reactor.view import engaged
 
 GRACE = 1
 """Seconds. Never 0: a forced delete says gone while the process may run on."""
 _WIDTH = 32
+_SUPPLEMENTS = 10
+_TRIAL = 1.0
+"""Seconds for which one round tries to prove the lock."""
 _DENIAL = "held down by"
 """How the lock's own message begins; any other refusal proves nothing about the lock."""
 
 Report = Callable[[str, float], None]
+
+
+class Trial(Enum):
+    """What a dry-run restart met."""
+
+    DENIED = auto()  # by the lock, in its own words
+    ALLOWED = auto()
+    UNCERTAIN = auto()  # refused, but not in the lock's words
+    IMPOSSIBLE = auto()  # there is nothing to restart, or no right to try
 
 
 @dataclass(slots=True)
@@ -52,6 +68,8 @@ class Outcome:
     pods: int = 0
     left: tuple[Pod, ...] = ()
     problems: list[str] = field(default_factory=list)
+    unprovable: bool = False
+    """Nothing there could be started as a trial, so the lock stays unproven."""
 
     def note(self, problem: str) -> None:
         """Keep a problem once."""
@@ -65,8 +83,12 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do: stopped, and every target that may be scaled is at rest."""
-        return self.stopped and "scaled" in self.stages
+        """Nothing is left to do: stopped, at rest, and proven where that can be."""
+        return (
+            self.stopped
+            and "scaled" in self.stages
+            and ("proven" in self.stages or self.unprovable)
+        )
 
 
 def _silent(_stage: str, _at: float) -> None:
@@ -85,26 +107,28 @@ class StopSequence:
     async def engage(self, order: Order) -> Json:
         """The engaged Shutdown, created now or by another replica a moment ago.
 
-        Where the existing one holds less, a supplement is created and returned instead.
-        RefusedError: nothing was locked and nothing may be touched. ConflictError: the name
-        belongs to a Shutdown that is released already; the caller's view is old.
+        Where that one holds less, or the name belongs to somebody else's Shutdown, a supplement
+        under the next free name is created and returned instead.
+        RefusedError: nothing was locked and nothing may be touched. ConflictError: this decision's
+        Shutdown is released already, so the caller's view is old; or no name was free.
         """
-        create = self._cluster.create
-        try:
-            return await create(order.resource, order.body, order.namespace)
-        except ConflictError:
-            existing = await self._cluster.get(order.resource, order.name, order.namespace)
-        if existing["metadata"].get("labels", {}).get(ENGAGED_LABEL) != "true":
-            raise ConflictError(f"{order.resource.kind} {order.name} exists and is released")
-        missing = _missing(order, existing)
-        if not missing:
-            return existing
-        body = {**order.body, "spec": {**order.body["spec"], **missing}}
-        body["metadata"] = {**order.body["metadata"], "name": f"{order.name}-more"}
-        try:
-            return await create(order.resource, body, order.namespace)
-        except ConflictError:
-            return await self._cluster.get(order.resource, f"{order.name}-more", order.namespace)
+        spec: Json = order.body["spec"]
+        for name in (order.name, *(f"{order.name}-more-{n}" for n in range(1, _SUPPLEMENTS))):
+            metadata = {**order.body["metadata"], "name": name}
+            body = {**order.body, "metadata": metadata, "spec": spec}
+            try:
+                return await self._cluster.create(order.resource, body, order.namespace)
+            except ConflictError:
+                existing = await self._cluster.get(order.resource, name, order.namespace)
+            if not _same_decision(spec, existing["spec"]):
+                continue
+            if not engaged(existing):
+                raise ConflictError(f"{order.resource.kind} {name} exists and is released")
+            missing = _missing(spec, existing["spec"])
+            if not missing:
+                return existing
+            spec = {**spec, **missing}
+        raise ConflictError(f"no name like {order.name} is free for this {order.resource.kind}")
 
     async def execute(
         self,
@@ -130,17 +154,47 @@ class StopSequence:
         recorded = [await self._record(shutdown, stop, outcome) for stop in stops]
         if None not in recorded:
             reached("recorded")
+        if not await self._holds(shutdown, outcome):
+            return outcome
         resting = [
             await self._rest(stop, uids or set(), outcome)
             for stop, uids in zip(stops, recorded, strict=True)
         ]
         if all(resting):
             reached("scaled")
-        if await self._prove(stops, outcome, until):
-            reached("proven")
-        if await self._sweep(stops, outcome, until):
-            reached("stopped")
+
+        async def prove() -> None:
+            if await self._prove(stops, outcome, min(until, self._clock.monotonic() + _TRIAL)):
+                reached("proven")
+
+        async def sweep() -> None:
+            if await self._sweep(shutdown, stops, outcome, until):
+                reached("stopped")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(prove())
+            group.create_task(sweep())
         return outcome
+
+    async def _holds(self, shutdown: Json, outcome: Outcome) -> bool:
+        """Whether it still locks, as etcd has it; not knowing is a no.
+
+        Without this, a reactor that was cut off for a while could delete and scale down what
+        people have released and restored meanwhile.
+        """
+        metadata = shutdown["metadata"]
+        resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+        try:
+            current = await self._cluster.get(
+                resource, metadata["name"], metadata.get("namespace", "")
+            )
+        except KillSwitchError as error:
+            outcome.note(f"whether it still holds is not known: {error}")
+            return False
+        if current["metadata"]["uid"] == metadata["uid"] and engaged(current):
+            return True
+        outcome.note("released meanwhile")
+        return False
 
     async def _delete(self, pods: Sequence[Pod], outcome: Outcome) -> bool:
         """Step 2: one second of grace for each pod, identified by uid so none else is hit.
@@ -230,8 +284,14 @@ class StopSequence:
             nonlocal accepted
             act = self._cordon(item) if isinstance(item, Node) else self._to_zero(item)
             what = f"{item.kind if isinstance(item, Workload) else 'node'} {item.name}"
-            with contextlib.suppress(NotFoundError):  # deleted meanwhile: nothing runs
-                accepted = await self._or_problem(act, f"rest {what}", outcome) and accepted
+            try:
+                await act()
+            except NotFoundError:
+                return  # deleted meanwhile: nothing runs
+            except KillSwitchError as error:
+                # Not repeated here: by the time the API server is back it may be released.
+                outcome.note(f"could not rest {what}: {error}")
+                accepted = False
 
         def resting(item: Workload | Node) -> bool:
             if isinstance(item, Node):
@@ -266,39 +326,47 @@ class StopSequence:
         is not proven, which the outcome says, and the sweep still looks for pods.
         """
         for stop in stops:
-            place = stop.namespace or "these nodes"
+            place, pause = stop.namespace or "these nodes", 0.005
             while True:
-                denied = await persistently(self._clock, lambda stop=stop: self._denied(stop))  # type: ignore[misc]
-                if denied:
+                trial, words = await persistently(self._clock, lambda stop=stop: self._try(stop))  # type: ignore[misc]
+                if trial is Trial.DENIED:
                     break
-                if denied is None:
-                    outcome.note(f"the lock could not be tried in {place}: nothing to restart")
+                if trial is Trial.IMPOSSIBLE:
+                    outcome.note(f"the lock could not be tried in {place}: {words}")
+                    outcome.unprovable = True
                     return False
                 if self._clock.monotonic() >= until:
-                    outcome.note(f"the lock does not deny a restart in {place}")
+                    outcome.note(f"the lock does not deny a restart in {place} {words}".rstrip())
                     return False
-                await self._clock.sleep(0.005)
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, 0.25)
         return True
 
-    async def _denied(self, stop: Stop) -> bool | None:
-        """Whether a dry-run restart is refused by the lock; None if none could be tried."""
+    async def _try(self, stop: Stop) -> tuple[Trial, str]:
+        """What a dry-run restart met, and in which words."""
+        words = "nothing to restart"
         for attempt in _restarts(self._cluster, stop):
             try:
                 await attempt()
             except (NotFoundError, ConflictError):
                 continue
             except RefusedError as error:
-                if _DENIAL in str(error):
-                    return True
-                continue  # refused for another reason, e.g. no right: try the next way
-            return False
-        return None
+                words = str(error)
+                if _DENIAL in words:
+                    return Trial.DENIED, words
+                if error.code == 422:  # its policies are not loaded yet: it may be seconds
+                    return Trial.UNCERTAIN, f"in the lock's words: {words}"
+                continue  # no right to do it: try the next way
+            return Trial.ALLOWED, ""
+        return Trial.IMPOSSIBLE, words
 
-    async def _sweep(self, stops: Sequence[Stop], outcome: Outcome, until: float) -> bool:
+    async def _sweep(
+        self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome, until: float
+    ) -> bool:
         """Step 4b: list from etcd, delete what slipped in, until none is left."""
         pause = 0.05
         shortened: set[str] = set()
-        while True:
+        while await self._holds(shutdown, outcome):
             try:
                 outcome.left = await persistently(self._clock, lambda: self._left(stops))
             except RefusedError as error:
@@ -314,6 +382,7 @@ class StopSequence:
                 return False
             await self._clock.sleep(pause)
             pause = min(pause * 1.5, 1.0)
+        return False
 
     async def _left(self, stops: Sequence[Stop]) -> tuple[Pod, ...]:
         left: list[Pod] = []
@@ -322,7 +391,7 @@ class StopSequence:
                 continue
             for body in (await self._cluster.list(PODS, stop.namespace)).items:
                 pod = projections.pod(body)
-                if pod is not None and not pod.mirror and holds_pod(stop, pod):
+                if pod is not None and holds_pod(stop, pod):
                     left.append(pod)
         return tuple(left)
 
@@ -382,9 +451,18 @@ def _probe_pod(stop: Stop) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _missing(order: Order, existing: Mapping[str, Any]) -> Json:
+def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:
+    """Whether an existing Shutdown is this order's own, under terms that are no weaker."""
+    mine, theirs = spec.get("policy") or {}, existing.get("policy") or {}
+    if mine.get("uid") != theirs.get("uid") or mine.get("episode") != theirs.get("episode"):
+        return False
+    if not mine and spec["requestedBy"] != existing["requestedBy"]:
+        return False
+    return bool(existing["requiredApprovals"] >= spec["requiredApprovals"])
+
+
+def _missing(spec: Json, held: Mapping[str, Any]) -> Json:
     """What the order holds and the existing Shutdown does not; empty when it is covered."""
-    spec, held = order.body["spec"], existing["spec"]
     if (held.get("scope") or {}).get("wholeNamespace"):
         return {}
     missing: Json = {}

@@ -1,5 +1,6 @@
 """The reactor's view of the cluster: small projections kept current by reflectors."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,16 @@ from killswitch.ports import Json
 Listener = Callable[[Json], None]
 
 
-def engaged(shutdown: Mapping[str, Any]) -> bool:
-    """Whether a Shutdown locks: labelled so, and not enough approvals. As the lock computes it."""
+def released(shutdown: Mapping[str, Any]) -> bool:
+    """Whether enough people have approved."""
     spec = shutdown["spec"]
+    return len(spec.get("approvals") or {}) >= int(spec["requiredApprovals"])
+
+
+def engaged(shutdown: Mapping[str, Any]) -> bool:
+    """Whether a Shutdown locks: labelled so, and not released. As the lock computes it."""
     labelled = (shutdown["metadata"].get("labels") or {}).get(ENGAGED_LABEL) == "true"
-    return labelled and len(spec.get("approvals") or {}) < spec["requiredApprovals"]
+    return labelled and not released(shutdown)
 
 
 @dataclass(slots=True)
@@ -91,39 +97,80 @@ class View:
     def __init__(
         self,
         *,
+        now: Callable[[], float],
         policies_changed: Listener,
         policies_removed: Listener,
         shutdowns_changed: Listener,
         shutdowns_removed: Listener,
     ) -> None:
-        """The listeners are called after the view holds the change."""
+        """The listeners are called after the view holds the change. `now` is wall time."""
+        self._now = now
+        self._tell_changed, self._tell_removed = shutdowns_changed, shutdowns_removed
+        self._of_policy: dict[str, dict[str, Json]] = defaultdict(dict)
+        self._seen_released: dict[str, float] = {}
         self.policies = ObjectSink(policies_changed, policies_removed)
-        self.shutdowns = ObjectSink(shutdowns_changed, shutdowns_removed)
+        self.shutdowns = ObjectSink(self._shutdown_changed, self._shutdown_removed)
         self.bypasses = ObjectSink(_nobody, _nobody)
         self.inventory = Inventory()
 
     def shutdowns_of(self, policy_uid: str) -> list[Json]:
         """Every stored Shutdown and ClusterShutdown of a policy, engaged or not."""
-        found = self.shutdowns.objects.values()
-        return [s for s in found if (s["spec"].get("policy") or {}).get("uid") == policy_uid]
+        return list(self._of_policy.get(policy_uid, {}).values())
 
     def released_at(self, policy_uid: str) -> float | None:
-        """When people last released a Shutdown of this policy, or None: never, as far as known."""
-        moments = []
-        for shutdown in self.shutdowns_of(policy_uid):
-            observed = shutdown.get("status", {}).get("conditions", ())
-            if conditions.holds(observed, ShutdownCondition.RELEASED):
-                found = conditions.find(observed, ShutdownCondition.RELEASED)
-                moments.append(times.seconds((found or {})["lastTransitionTime"]))
-        return max(moments, default=None)
+        """When people last released a Shutdown of this policy, or None: never, as far as known.
+
+        Counted from the approvals, as the lock does: until the manager has written the moment
+        down, and with no manager at all, it is when this reactor saw the last of them.
+        """
+        moments = [self._released_at(each) for each in self.shutdowns_of(policy_uid)]
+        return max((each for each in moments if each is not None), default=None)
+
+    def _released_at(self, shutdown: Json) -> float | None:
+        uid = shutdown["metadata"]["uid"]
+        if not released(shutdown):
+            return None
+        observed = shutdown.get("status", {}).get("conditions", ())
+        found = conditions.find(observed, ShutdownCondition.RELEASED)
+        if found is not None and found["status"] == "True":
+            return _moment(found["lastTransitionTime"])
+        return self._seen_released.setdefault(uid, self._now())
 
     def bypass(self, namespace: str, policy: str, now: float) -> str | None:
-        """Who suspends this policy until when and why; None when nobody does."""
+        """Who suspends this policy until when and why; None when nobody does.
+
+        One whose end cannot be read suspends nothing: looking away must be certain to end.
+        """
         for body in self.bypasses.objects.values():
             spec = body["spec"]
             here = body["metadata"]["namespace"] == namespace and spec["policy"] == policy
-            if here and times.seconds(spec["until"]) > now:
+            if here and (_moment(spec["until"]) or 0.0) > now:
                 return f"bypassed by {spec['requestedBy']} until {spec['until']}: {spec['reason']}"
+        return None
+
+    def _shutdown_changed(self, body: Json) -> None:
+        self._of_policy[_policy_of(body)][body["metadata"]["uid"]] = body
+        self._released_at(body)  # the moment at which it was first seen so counts
+        self._tell_changed(body)
+
+    def _shutdown_removed(self, body: Json) -> None:
+        uid, policy = body["metadata"]["uid"], _policy_of(body)
+        self._seen_released.pop(uid, None)
+        self._of_policy[policy].pop(uid, None)
+        if not self._of_policy[policy]:
+            del self._of_policy[policy]
+        self._tell_removed(body)
+
+
+def _policy_of(shutdown: Json) -> str:
+    """The uid of the policy that fired it; empty for a person's stop."""
+    return str((shutdown["spec"].get("policy") or {}).get("uid", ""))
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return times.seconds(text)
+    except ValueError:
         return None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
-from killswitch.core.quorum import Tally
+from killswitch.core.quorum import Span, Tally
 from killswitch.core.readings import Reading
 from killswitch.core.switch import State
 
@@ -26,12 +26,14 @@ class Watched:
 
     policy: CompiledPolicy
     readings: dict[str, Reading]
-    since: dict[str, float] = field(default_factory=dict)
+    since: dict[str, Span] = field(default_factory=dict)
     state: State = State.DISARMED
     inhibition: Inhibition | None = None
     tally: Tally | None = None
     refused: str = ""
     retry_at: float = 0.0
+    plan_at: float = 0.0
+    """Before this moment a policy that is latched needs no new plan."""
 
     def refusal(self, now: float) -> Inhibition | None:
         """The API server's last refusal, while it is too early to ask again."""
