@@ -81,9 +81,11 @@ class InstantClock:
         await asyncio.sleep(0)
 
 
-async def play(lists: Script, watches: Script) -> tuple[ScriptedCluster, Notes]:
+async def play(
+    lists: Script, watches: Script, notes: Notes | None = None
+) -> tuple[ScriptedCluster, Notes]:
     """Run a reflector through the script until it is silent."""
-    cluster, notes = ScriptedCluster(lists, watches), Notes()
+    cluster, notes = ScriptedCluster(lists, watches), notes or Notes()
     reflector = Reflector(cluster, InstantClock(), PODS, notes)  # type: ignore[arg-type]
     task = asyncio.create_task(reflector.run())
     async with asyncio.timeout(5):
@@ -140,3 +142,20 @@ async def test_a_list_that_fails_is_tried_again() -> None:
         [UnavailableError("refused"), UnavailableError("refused"), [pod("a")]], []
     )
     assert list(notes.held) == ["uid-a"]
+
+
+class _Picky(Notes):
+    """A sink that cannot read one of the objects."""
+
+    def put(self, body: Json) -> None:
+        """As ever, but for that one."""
+        if body["metadata"]["name"] == "poison":
+            raise KeyError("spec")
+        super().put(body)
+
+
+async def test_an_object_that_nobody_can_read_is_left_out_and_spares_the_others() -> None:
+    """In a list and in a watch; the reflector goes on."""
+    changes = [Change("ADDED", pod("poison", "101")), Change("ADDED", pod("b", "102"))]
+    _, notes = await play([[pod("poison"), pod("a")]], [changes], notes=_Picky())
+    assert list(notes.held) == ["uid-a", "uid-b"]

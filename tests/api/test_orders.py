@@ -1,0 +1,101 @@
+"""Orders: names, episodes, and how a large stop is cut into Shutdowns."""
+
+import pytest
+
+from killswitch.api import orders
+from killswitch.api.orders import Terms
+from killswitch.core import plans
+from killswitch.core.plans import MOST_LOCKS, Stop, TargetQuery
+from tests.core.builders import BOUNDARIES, deployment, inventory, node, pod, replica_set, workload
+
+TERMS = Terms(requested_by="alice", reason="r")
+
+
+@pytest.mark.parametrize(
+    ("stored", "number"),
+    [
+        ([], 1),
+        ([(1, False)], 2),
+        ([(1, False), (2, False)], 3),
+        ([(1, True)], 1),
+        ([(1, False), (2, True)], 2),
+        ([(2, True), (2, True)], 2),
+        ([(2, True), (2, False)], 3),
+    ],
+)
+def test_an_episode_goes_on_while_all_of_it_locks(
+    stored: list[tuple[int, bool]], number: int
+) -> None:
+    """A half accepted fire keeps its number; what people have released any of gets a new one."""
+    assert number == orders.episode(stored)
+
+
+def test_old_replicasets_take_no_room_in_the_lock() -> None:
+    """A Deployment keeps ten of them: only those with pods are held by their own keys."""
+    (owner, live, *pods) = deployment("vllm", pods=2)
+    old = [replica_set(owner, f"old{number}") for number in range(10)]  # type: ignore[arg-type]
+    held = inventory(owner, live, *pods, *old)
+    plan = plans.for_policy([TargetQuery("Deployment", "prod", "vllm")], held, BOUNDARIES)
+    (stop,) = plan.stops
+    assert sorted(stop.locks) == [
+        "deployments.apps/vllm",
+        "replicasets.apps/vllm-abc",
+        "uid/Deployment.prod.vllm",
+        "uid/ReplicaSet.prod.vllm-abc",
+    ]
+    assert len(stop.pods) == 2
+
+
+def test_more_targets_than_a_shutdown_has_room_for_are_several() -> None:
+    """Each within the schema's limit, together everything, under one episode's name."""
+    items = [each for number in range(1500) for each in deployment(f"d{number:04}")]
+    plan = plans.for_policy(
+        [TargetQuery("Deployment", "prod", labels={})], inventory(*items), BOUNDARIES
+    )
+    batch = orders.for_stops("runaway-1", plan.stops, TERMS)
+    assert [order.name for order in batch] == ["runaway-1", "runaway-1-part-2"]
+    keys = [set(order.body["spec"]["locks"]) for order in batch]
+    assert max(len(each) for each in keys) <= MOST_LOCKS
+    assert {f"deployments.apps/d{number:04}" for number in range(1500)} <= set().union(*keys)
+    assert plan.count == 1500
+
+
+def test_what_is_held_already_is_not_ordered_again() -> None:
+    """By name and uid together, by the namespace, or by a cluster's Shutdown."""
+    held = inventory(
+        *deployment("a"), *deployment("b", "dev"), node("n1"), governed=("prod", "dev")
+    )
+    queries = [TargetQuery("Deployment", place) for place in ("prod", "dev")]
+    plan = plans.for_policy(queries, held, BOUNDARIES)
+    (prod, dev) = plan.stops
+    keys = {"deployments.apps/a": "", "uid/Deployment.prod.a": ""}
+
+    def left(*holders: tuple[str, str, dict[str, object]]) -> list[str]:
+        return [stop.namespace for stop in plans.not_held(plan, holders)]
+
+    assert left() == [prod.namespace, dev.namespace]
+    assert left(("Shutdown", "prod", {"locks": keys})) == ["dev"]
+    assert left(("Shutdown", "prod", {"locks": {"deployments.apps/a": ""}})) == ["prod", "dev"]
+    assert left(("Shutdown", "dev", {"locks": keys})) == ["prod", "dev"]
+    assert left(("Shutdown", "dev", {"scope": {"wholeNamespace": True}})) == ["prod"]
+    assert left(("ClusterShutdown", "", {"namespaces": {"dev": "", "prod": ""}})) == []
+    nodes = plans.for_policy([TargetQuery("Node", name="n1")], held, BOUNDARIES)
+    assert plans.not_held(nodes, [("ClusterShutdown", "", {"nodes": {"n1": ""}})]) == ()
+    assert len(plans.not_held(nodes, [("ClusterShutdown", "", {"nodes": {"n2": ""}})])) == 1
+
+
+def test_a_whole_namespace_is_not_held_by_keys() -> None:
+    """What may be created there tomorrow has no key today."""
+    held = inventory(*deployment("a"))
+    plan = plans.for_policy([TargetQuery("Namespace", "prod")], held, BOUNDARIES)
+    keys = {"deployments.apps/a": "", "uid/Deployment.prod.a": ""}
+    assert len(plans.not_held(plan, [("Shutdown", "prod", {"locks": keys})])) == 1
+
+
+def test_pods_without_a_workload_count_by_themselves() -> None:
+    """A namespace with thousands of Job pods must not pass under a cap as one target."""
+    jobs = [pod(f"job-{number}", labels={"app": "x"}) for number in range(40)]
+    held = inventory(*deployment("a", pods=3), workload("s", kind="StatefulSet"), *jobs)
+    plan = plans.for_policy([TargetQuery("Namespace", "prod")], held, BOUNDARIES)
+    assert (plan.count, plan.eligible, plan.pods) == (42, 42, 43)
+    assert isinstance(plan.stops[0], Stop)
