@@ -21,7 +21,10 @@ def summary(plan: Plan) -> str:
     nodes = sum(len(stop.nodes) for stop in plan.stops)
     if nodes:
         return f"{_count(nodes, 'node')}"
-    workloads, pods = _count(plan.count, "workload"), _count(plan.pods, "pod")
+    workloads, pods = (
+        _count(sum(len(stop.targets) for stop in plan.stops), "workload"),
+        _count(plan.pods, "pod"),
+    )
     return f"{workloads} with {pods} and {_count(plan.gpus, 'GPU')}"
 
 
