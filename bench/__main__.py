@@ -10,6 +10,7 @@ import json
 import sys
 
 from bench.setting import Setting, machine
+from killswitch import telemetry
 from tests.cluster.control_plane import ControlPlane
 
 MODULES = {
@@ -28,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default="", help="only figures whose name contains this")
     only = parser.parse_args().only
+    telemetry.log_to_stderr()
     print(json.dumps({"machine": machine()}), flush=True)
     for prefix, name in MODULES.items():
         if only and only not in prefix and not only.startswith(prefix):

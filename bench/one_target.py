@@ -17,7 +17,7 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import times
-from killswitch.core.kinds import DEPLOYMENTS, NAMESPACES, PODS, POLICIES, SHUTDOWNS
+from killswitch.core.kinds import DEPLOYMENTS, PODS, POLICIES, SHUTDOWNS
 from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
 from killswitch.ports import Json
@@ -65,7 +65,6 @@ async def _measure(setting: Setting) -> list[Figure]:
             base_lock.append(lock)
             base_delete.append(delete)
         connection.close()
-        await cluster.delete(NAMESPACES, _NAMESPACE)
     return [
         at_most(
             "one_target_decision_to_locked_p50",

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable
 
+from killswitch import telemetry
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
@@ -27,6 +28,7 @@ async def run_reactor(settings: Settings) -> None:
     from killswitch.reactor.run import Reactor
     from killswitch.reactor.watched import Identity
 
+    telemetry.log_to_stderr()
     clock = SystemClock()
     source = PrometheusSource(settings.prometheus_url, timeout=settings.prometheus_timeout)
     async with open_cluster(settings) as cluster:
@@ -56,6 +58,7 @@ async def run_manager(settings: Settings) -> None:
     from killswitch.adapters.promql import PromqlChecker
     from killswitch.manager.run import Manager
 
+    telemetry.log_to_stderr()
     async with open_cluster(settings) as cluster:
         manager = Manager(cluster, SystemClock(), PromqlChecker(), settings)
         await until_signalled(manager.run())

@@ -224,7 +224,6 @@ class Engine:
             self._waiting.discard(watched.policy.uid)
         if watched.state is not before:
             self.dirty.add(watched.policy.uid)
-            _LOG.info("switch", policy=str(watched.policy), state=str(watched.state))
         if transition.effect is Effect.ENGAGE and plan is not None:
             self._spawn(self._fire(watched, plan, tally))
 
@@ -251,6 +250,7 @@ class Engine:
             self._refused(current, "; ".join(problems))
         else:
             self._switch(current, Event.ENGAGED, None, tally)
+            _LOG.info("fired", policy=str(policy), tally=str(tally), targets=plan.count)
 
     async def _engage_all(self, policy: CompiledPolicy, plan: Plan, tally: Tally) -> list[str]:
         """Why Shutdowns of this fire were not accepted; empty when all were."""

@@ -1,0 +1,24 @@
+"""What the processes say of themselves: one JSON object a line on standard error."""
+
+import logging
+import sys
+
+import structlog
+
+
+def log_to_stderr() -> None:
+    """From now on every log line of this process is JSON with time and level on standard error.
+
+    Standard output stays for answers. Called once by whoever starts a process.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
