@@ -237,6 +237,17 @@ def test_a_released_but_unrestored_one_is_deleted_only_with_the_verb(
     assert kernel.api(kernel.user("bob")).delete(shutdowns(engaged, "stop")).status == 200
 
 
+def test_a_collection_of_released_ones_is_deleted_only_with_the_verb(
+    kernel: ControlPlane, engaged: str
+) -> None:
+    """A request without a name is judged like one with it."""
+    release(kernel, engaged)
+    answer = kernel.api(kernel.user("mallory")).delete(shutdowns(engaged))
+    assert (answer.status, "not restored yet" in answer.message) == (403, True)
+    assert kernel.api(kernel.user("bob")).delete(shutdowns(engaged)).status == 200
+    assert kernel.api().get(shutdowns(engaged)).body["items"] == []
+
+
 def test_a_restored_one_is_deleted_by_whoever_may_delete(
     kernel: ControlPlane, engaged: str
 ) -> None:

@@ -301,7 +301,8 @@ _APPROVALS: list[Variable] = [
 
 def _life(resource: str, namespace: str) -> list[Validation]:
     """The rules of creation, approval, restore and deletion that both kinds share."""
-    of_this = f"{namespace}.name(request.name)"
+    # Deleting a collection has no `request.name`.
+    of_this = f"{namespace}.name(oldObject.metadata.name)"
     place = " + ' in ' + request.namespace" if namespace else ""
     return [
         (
