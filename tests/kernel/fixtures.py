@@ -14,7 +14,7 @@ metadata: {name: test-responder}
 rules:
 - apiGroups: [killswitch.dev]
   resources: ["*"]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, update, patch, delete, deletecollection]
 - apiGroups: [""]
   resources: [pods, namespaces]
   verbs: [get, list, watch, create, update, patch, delete, deletecollection]
