@@ -229,38 +229,120 @@ def test_records_are_written_once_and_deleted_only_with_the_verb(
     assert kernel.api(kernel.user("bob")).delete(f"{path}/r").status == 200
 
 
-def test_a_held_node_stays_cordoned_until_release(kernel: ControlPlane) -> None:
-    """Uncordoning and taking off the label are refused; other nodes are free."""
-    node, free = kernel.add_gpu_nodes(2, prefix="held")
+CORDON = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
+OUR_TAINT = {"key": "killswitch.dev/held", "value": "x", "effect": "NoExecute"}
+OTHER_TAINT = {"key": "example.com/gpu", "effect": "NoSchedule"}
+
+
+def nodes(name: str) -> str:
+    """Path of a node."""
+    return f"/api/v1/nodes/{name}"
+
+
+def _cordoned(*taints: dict[str, str]) -> dict[str, Any]:
+    return {**CORDON, "spec": {"unschedulable": True, "taints": list(taints)}}
+
+
+@pytest.fixture
+def held_node(kernel: ControlPlane) -> Iterator[str]:
+    """A node that a ClusterShutdown of its name holds: cordoned and tainted by us and others."""
+    (name,) = kernel.add_gpu_nodes(1, prefix=f"held-{time.monotonic_ns()}")
     api = kernel.api()
-    body = cluster_shutdown("node-hold", "admin", approvals=1, nodes={node: ""})
+    body = cluster_shutdown(name, "admin", approvals=1, nodes={name: ""})
     assert api.create(cluster_shutdowns(), body).status == 201
-    cordon = {
-        "metadata": {"labels": {"killswitch.dev/governed": "true"}},
-        "spec": {"unschedulable": True},
-    }
-    path = f"/api/v1/nodes/{node}"
-    assert api.patch(path, cordon).status == 200
-    uncordon = {"spec": {"unschedulable": None}}
-    deadline = time.monotonic() + 5
-    while (answer := api.patch(path, uncordon, dry_run=True)).status != 403:
-        assert time.monotonic() < deadline
-    assert "held down by ClusterShutdown node-hold" in answer.message
-    assert api.patch(path, GOVERNED_OFF).status == 403
-    assert api.patch(path, {"metadata": {"labels": {"colour": "blue"}}}).status == 200
-    other = f"/api/v1/nodes/{free}"
-    assert api.patch(other, cordon).status == 200
-    assert api.patch(other, uncordon).status == 200
     for role in ("test-releaser", "test-responder"):
         kernel.kubectl(
-            "create", "clusterrolebinding", f"node-{role}", f"--clusterrole={role}", "--user=bob"
+            "create", "clusterrolebinding", f"{name}-{role}", f"--clusterrole={role}", "--user=bob"
         )
-    bob = kernel.api(kernel.user("bob"))
-    assert bob.patch(cluster_shutdowns("node-hold"), approval("bob")).status == 200
+    assert api.patch(nodes(name), _cordoned(OUR_TAINT, OTHER_TAINT)).status == 200
+    uncordon = {"spec": {"unschedulable": None}}
     deadline = time.monotonic() + 5
-    while api.patch(path, uncordon).status != 200:
+    while api.patch(nodes(name), uncordon, dry_run=True).status != 403:
         assert time.monotonic() < deadline
-    kernel.kubectl("delete", "clusterrolebinding", "node-test-releaser", "node-test-responder")
+    yield name
+    bob = kernel.api(kernel.user("bob"))
+    bob.patch(cluster_shutdowns(name), approval("bob"))
+    off = {"metadata": {"labels": {"killswitch.dev/engaged": "false"}}}
+    assert bob.patch(cluster_shutdowns(name), off).status == 200
+    bindings = (f"{name}-{role}" for role in ("test-releaser", "test-responder"))
+    kernel.kubectl("delete", "clusterrolebinding", *bindings)
+
+
+OPENED: dict[str, dict[str, Any]] = {
+    "uncordoned": {"spec": {"unschedulable": None}},
+    "uncordoned by false": {"spec": {"unschedulable": False}},
+    "without the governed label": GOVERNED_OFF,
+    "without our taint": {"spec": {"taints": [OTHER_TAINT]}},
+    "with our taint made gentler": {
+        "spec": {"taints": [{**OUR_TAINT, "effect": "PreferNoSchedule"}]}
+    },
+    "without taints": {"spec": {"taints": None}},
+}
+
+
+@pytest.mark.parametrize("change", OPENED)
+def test_a_held_node_cannot_be(kernel: ControlPlane, held_node: str, change: str) -> None:
+    """Not by cluster-admin; the same passes after release."""
+    api = kernel.api()
+    answer = api.patch(nodes(held_node), OPENED[change])
+    assert answer.status == 403
+    assert f"held down by ClusterShutdown {held_node}" in answer.message
+    bob = kernel.api(kernel.user("bob"))
+    assert bob.patch(cluster_shutdowns(held_node), approval("bob")).status == 200
+    deadline = time.monotonic() + 5
+    while api.patch(nodes(held_node), OPENED[change]).status != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_held_node_may_be_changed_otherwise(kernel: ControlPlane, held_node: str) -> None:
+    """Other people's labels and taints, more of ours, and status are not the lock's business."""
+    api = kernel.api()
+    more = {**OUR_TAINT, "key": "killswitch.dev/more"}
+    for change in (
+        {"metadata": {"labels": {"colour": "blue"}}},
+        {"spec": {"taints": [OUR_TAINT]}},
+        {"spec": {"taints": [{**OUR_TAINT, "value": "y"}, more]}},
+    ):
+        assert api.patch(nodes(held_node), change).status == 200
+    assert api.patch(f"{nodes(held_node)}/status", {"status": {}}).status == 200
+
+
+def test_a_node_that_nobody_holds_is_free(kernel: ControlPlane, held_node: str) -> None:
+    """Cordoned, labelled and tainted alike, but not named by anything engaged."""
+    (free,) = kernel.add_gpu_nodes(1, prefix=f"free-{held_node}")
+    api = kernel.api()
+    assert api.patch(nodes(free), _cordoned(OUR_TAINT)).status == 200
+    assert api.patch(nodes(free), {"spec": {"taints": None, "unschedulable": None}}).status == 200
+    assert api.delete(nodes(free)).status == 200
+
+
+def test_a_held_node_is_not_deleted_until_release(kernel: ControlPlane, held_node: str) -> None:
+    """Its kubelet would register it again, uncordoned; as one of a collection neither."""
+    api = kernel.api()
+    by_name = f"/api/v1/nodes?fieldSelector=metadata.name%3D{held_node}"
+    for path in (nodes(held_node), by_name):
+        answer = api.delete(path)
+        assert answer.status == 403
+        assert f"held down by ClusterShutdown {held_node}" in answer.message
+    bob = kernel.api(kernel.user("bob"))
+    assert bob.patch(cluster_shutdowns(held_node), approval("bob")).status == 200
+    deadline = time.monotonic() + 5
+    while api.delete(nodes(held_node)).status != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_held_node_that_was_not_cordoned_yet_may_register_again(
+    kernel: ControlPlane,
+) -> None:
+    """The limit of the node lock: before the cordon sets the governed label nothing matches."""
+    (name,) = kernel.add_gpu_nodes(1, prefix=f"early-{time.monotonic_ns()}")
+    api = kernel.api()
+    body = cluster_shutdown(name, "admin", nodes={name: ""})
+    assert api.create(cluster_shutdowns(), body).status == 201
+    assert api.delete(nodes(name)).status == 200
+    assert kernel.add_gpu_nodes(1, prefix=name.removesuffix("-0")) == [name]
+    assert "unschedulable" not in api.get(nodes(name)).body["spec"]
+    assert api.patch(nodes(name), _cordoned()).status == 200
 
 
 @pytest.fixture(scope="module")

@@ -250,26 +250,43 @@ def cluster_lock() -> list[Json]:
 
 
 def node_lock() -> list[Json]:
-    """A held node stays cordoned.
+    """A held node stays cordoned, keeps taints of ours and is not deleted.
 
-    Only nodes with the governed label match, which the cordon itself sets: after a restart of the
-    API server a policy with parameters denies all it matches until the CRD is found.
+    Deleted, its kubelet would register it again uncordoned. So a cloud controller or autoscaler
+    that finds the machine gone is refused too, until people release: a stale object is the lesser
+    harm. The registration of a node cannot be guarded as well: only nodes with the governed label
+    match, which the cordon itself sets, since after a restart of the API server a policy with
+    parameters denies all it matches until the CRD is found, and no node could join the cluster.
     """
+    taints = (
+        f"has({{of}}.spec.taints) ? {{of}}.spec.taints.filter(t, t.key.startsWith('{GROUP}/')) : []"
+    )
+    # By key and effect: controllers may fill in `timeAdded`.
+    tainted = (
+        "variables.oldTaints.all(o, variables.taints.exists(t, t.key == o.key"
+        " && t.effect == o.effect))"
+    )
     held = (
-        "variables.released || !has(params.spec.nodes) || !(request.name in params.spec.nodes)"
-        " || (has(object.spec.unschedulable) && object.spec.unschedulable && "
-        f"{_has_label('object', GOVERNED_LABEL)})"
+        "variables.released || !has(params.spec.nodes)"
+        # Deleting a collection has no `request.name`.
+        " || !(oldObject.metadata.name in params.spec.nodes)"
         # The cordon itself: before it there is nothing to keep.
         f" || !{_has_label('oldObject', GOVERNED_LABEL)}"
+        f" || ({_has_label('object', GOVERNED_LABEL)}"
+        f" && has(object.spec.unschedulable) && object.spec.unschedulable && {tainted})"
     )
     return policy(
         "node-lock",
-        "An engaged ClusterShutdown keeps its nodes cordoned.",
+        "An engaged ClusterShutdown keeps its nodes cordoned and tainted, and there.",
         match={
             "objectSelector": _GOVERNED,
-            "resourceRules": [rule("", "nodes", "UPDATE", "Cluster")],
+            "resourceRules": [rule("", "nodes", "UPDATE,DELETE", "Cluster")],
         },
-        variables=[_RELEASED_PARAM],
+        variables=[
+            _RELEASED_PARAM,
+            ("taints", taints.format(of="object")),
+            ("oldTaints", taints.format(of="oldObject")),
+        ],
         validations=[(held, _held_by("ClusterShutdown", ""))],
         param="ClusterShutdown",
     )
@@ -383,7 +400,11 @@ def shutdowns() -> list[Json]:
 
 
 def cluster_shutdowns() -> list[Json]:
-    """The same for ClusterShutdowns."""
+    """The same for ClusterShutdowns.
+
+    Whether the namespaces are governed cannot be asked here: CEL sees no object but the one
+    requested. One that is not holds nothing, until it is; then it stays governed (`namespaces`).
+    """
     return policy(
         "clustershutdowns",
         "Creation, approvals, restore and deletion of ClusterShutdowns.",

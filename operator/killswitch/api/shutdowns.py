@@ -179,13 +179,16 @@ class ClusterShutdownSpec(ShutdownTerms):
         default=None,
         min_length=1,
         max_length=256,
-        description="Governed namespaces held as a whole, by name; the value is free text.",
+        description="Governed namespaces held as a whole, by name; the value is free text. "
+        "One that is not governed is accepted, since the API server cannot look, and is held "
+        "only from the moment it is.",
     )
     nodes: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None,
         min_length=1,
         max_length=4000,
-        description="Nodes held cordoned, by name; the value is free text.",
+        description="Nodes held cordoned, by name; the value is free text. While held they "
+        "keep their `killswitch.dev/` taints and are not deleted.",
     )
 
 
