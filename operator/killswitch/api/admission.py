@@ -635,7 +635,7 @@ def cluster_authors() -> list[Json]:
 
 
 def bypasses() -> list[Json]:
-    """Looking away is signed. That it ends in time cannot be checked here: CEL has no clock."""
+    """Looking away is signed, and ends: CEL has no clock, but a new object brings the server's."""
     return policy(
         "bypasses",
         "Who may suspend a policy.",
@@ -649,6 +649,11 @@ def bypasses() -> list[Json]:
             (
                 f"{_CREATE} || {_may('bypass', 'killswitchpolicies')}",
                 "variables.me + ' lacks the verb bypass on killswitchpolicies here'",
+            ),
+            (
+                f"{_CREATE} || timestamp(object.spec.until)"
+                " - timestamp(object.metadata.creationTimestamp) <= duration('720h')",
+                "a Bypass ends within 30 days: if it must last longer, people decide again then",
             ),
         ],
     )
