@@ -149,6 +149,73 @@ def manifests() -> list[Json]:
     ]
 
 
+# --- the same from files of the API server --------------------------------------------------------
+
+STATIC_SUFFIX = ".static.k8s.io"
+_UNGUARD = "take guards.yaml from the folder of every API server"
+
+
+def static_guards() -> list[Json]:
+    """The policies without parameters, as an API server reads them from its own files (KEP-5793).
+
+    There nobody can delete them through the API, and they hold before the first request. What
+    needs a parameter cannot be had this way: the lock itself stays an object of the API.
+    """
+    documents = manifests()
+    free = {each["metadata"]["name"] for each in documents if "matchConstraints" in each["spec"]}
+    free -= {each["metadata"]["name"] for each in documents if "paramKind" in each["spec"]}
+    return [_static(each) for each in documents if each["metadata"]["name"] in free]
+
+
+def static_kernel() -> list[Json]:
+    """The kernel's own policies and bindings stay as they are: only a file can say so.
+
+    A policy of the API is not asked about policies and bindings, so that nobody locks himself
+    out. To upgrade killswitch, take this file away and put it back.
+    """
+    names = tuple(dict.fromkeys(each["metadata"]["name"] for each in manifests()))
+    documents = policy(
+        "kernel",
+        "Policies and bindings of the kernel are neither changed nor deleted.",
+        match={
+            "resourceRules": [
+                rule(
+                    "admissionregistration.k8s.io",
+                    "validatingadmissionpolicies,validatingadmissionpolicybindings",
+                    "UPDATE,DELETE",
+                    "*",
+                )
+            ]
+        },
+        validations=[
+            (
+                f"!(oldObject.metadata.name in {_list(names)})"
+                " || (object != null && object.spec == oldObject.spec)",
+                "this holds what people stopped: to change or remove it, first take kernel.yaml"
+                " from the folder of every API server",
+            )
+        ],
+    )
+    return [_static(each) for each in documents]
+
+
+def _static(document: Json) -> Json:
+    metadata, spec = dict(document["metadata"]), dict(document["spec"])
+    metadata["name"] += STATIC_SUFFIX
+    if "policyName" in spec:
+        spec["policyName"] += STATIC_SUFFIX
+    else:
+        spec["validations"] = [_from_a_file(each) for each in spec["validations"]]
+    return {**document, "metadata": metadata, "spec": spec}
+
+
+def _from_a_file(validation: Json) -> Json:
+    """The same rule; where its message names the binding to delete, it names the file."""
+    said = validation.get("message", "")
+    found = said.replace("delete the binding killswitch-definitions", _UNGUARD)
+    return {**validation, "message": found} if said else validation
+
+
 # --- the lock ---------------------------------------------------------------------------------
 
 _LOCKED_RESOURCES = [
