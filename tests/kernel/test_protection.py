@@ -104,7 +104,20 @@ def test_the_crds_cannot_be_deleted_past_the_lock(kernel: ControlPlane) -> None:
     assert api.delete(f"{CRDS}/things.example.com").status == 200
 
 
-def _without_what_is_held(spec: Any) -> None:
+def _schema(crd: Any) -> Any:
+    return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def _spec(crd: Any) -> Any:
+    return _schema(crd)["properties"]["spec"]
+
+
+def _status(crd: Any) -> Any:
+    return _schema(crd)["properties"]["status"]
+
+
+def _without_what_is_held(crd: Any) -> None:
+    spec = _spec(crd)
     field = "scope" if "scope" in spec["properties"] else "namespaces"
     del spec["properties"][field]
     # A rule that speaks of a field that is gone would be refused by itself.
@@ -112,23 +125,84 @@ def _without_what_is_held(spec: Any) -> None:
     spec["x-kubernetes-validations"] = [r for r in rules if field not in r["rule"]]
 
 
-def _approved_by_default(spec: Any) -> None:
-    spec["properties"]["approvals"]["default"] = {"nobody": {"reason": "x"}}
+def _second_version(crd: Any) -> None:
+    crd["spec"]["versions"].append(
+        {
+            "name": "v1",
+            "served": True,
+            "storage": False,
+            "schema": {
+                "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+            },
+        }
+    )
 
 
-def _mutable(spec: Any) -> None:
-    spec["x-kubernetes-validations"] = spec["x-kubernetes-validations"][1:]
+def _stored_in_another_version(crd: Any) -> None:
+    first = crd["spec"]["versions"][0]
+    crd["spec"]["versions"].append(copy.deepcopy(first) | {"name": "v1"})
+    first["storage"] = False
 
 
-def _without_rules(spec: Any) -> None:
-    del spec["x-kubernetes-validations"]
-
-
-OPENINGS: dict[str, Callable[[Any], None]] = {
+RESTORED = {
+    "type": "Restored",
+    "status": "True",
+    "reason": "x",
+    "lastTransitionTime": "2026-11-24T15:00:00Z",
+}
+NEVER = {"rule": "false", "message": "never"}
+OPENINGS: dict[str, Callable[[Any], Any]] = {
+    # Locks open, or release is had for less.
     "what is held is pruned": _without_what_is_held,
-    "approvals by default": _approved_by_default,
-    "a rule less": _mutable,
-    "no rules": _without_rules,
+    "approvals by default": lambda crd: _spec(crd)["properties"]["approvals"].update(
+        default={"nobody": {"reason": "x"}}
+    ),
+    "a quorum by default": lambda crd: _spec(crd)["properties"]["requiredApprovals"].update(
+        default=1
+    ),
+    "restore by default": lambda crd: _spec(crd)["properties"]["restore"].update(
+        default={"by": "x", "reason": "x"}
+    ),
+    "a rule less": lambda crd: _spec(crd)["x-kubernetes-validations"].pop(0),
+    "no rules": lambda crd: _spec(crd).pop("x-kubernetes-validations"),
+    "spec may be null": lambda crd: _spec(crd).update(nullable=True),
+    "spec is not required": lambda crd: _schema(crd).pop("required"),
+    "nothing in spec is required": lambda crd: _spec(crd).pop("required"),
+    "unknown fields of spec are kept": lambda crd: _spec(crd).update(
+        {"x-kubernetes-preserve-unknown-fields": True}
+    ),
+    "unknown fields are kept": lambda crd: _schema(crd).update(
+        {"x-kubernetes-preserve-unknown-fields": True}
+    ),
+    "restored by default": lambda crd: _status(crd)["properties"]["conditions"].update(
+        default=[RESTORED]
+    ),
+    "the quorum as replicas": lambda crd: crd["spec"]["versions"][0]["subresources"].update(
+        scale={"specReplicasPath": ".spec.requiredApprovals", "statusReplicasPath": ".status.pods"}
+    ),
+    "status written with the object": lambda crd: crd["spec"]["versions"][0].pop("subresources"),
+    "a second version with another schema": _second_version,
+    # Nobody could stop any more.
+    "a rule that nothing meets": lambda crd: _spec(crd)["x-kubernetes-validations"].append(NEVER),
+    "a rule above that nothing meets": lambda crd: _schema(crd).update(
+        {"x-kubernetes-validations": [NEVER]}
+    ),
+    "a required field more": lambda crd: (
+        _spec(crd)["properties"].update(later={"type": "string"}),
+        _spec(crd)["required"].append("later"),
+    ),
+    "a new field with a default": lambda crd: _spec(crd)["properties"].update(
+        later={
+            "type": "string",
+            "maxLength": 9,
+            "default": "x",
+            "x-kubernetes-validations": [NEVER],
+        }
+    ),
+    "fewer fields at once": lambda crd: _spec(crd).update(maxProperties=1),
+    "names that nobody uses": lambda crd: _schema(crd)["properties"]["metadata"].update(
+        properties={"name": {"type": "string", "pattern": "^zzz"}}
+    ),
 }
 
 
@@ -137,28 +211,75 @@ OPENINGS: dict[str, Callable[[Any], None]] = {
 def test_a_crd_cannot_be_edited_past_the_lock(
     kernel: ControlPlane, plural: str, opening: str
 ) -> None:
-    """What a schema drops or fills in when a Shutdown is read would open every lock at once."""
+    """What a schema drops, fills in or refuses would open every lock at once, or allow no more."""
     api, path = kernel.api(), f"{CRDS}/{plural}.killswitch.dev"
     edited = copy.deepcopy(api.get(path).body)
-    spec = edited["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    OPENINGS[opening](spec)
+    OPENINGS[opening](edited)
     answer = api.update(path, edited, dry_run=True)
-    assert (answer.status, "the lock depends on these fields" in answer.message) == (403, True)
+    if answer.status == 422:  # what the API server itself refuses, since defaults break our rules
+        assert "is invalid" in answer.message
+    else:
+        assert (answer.status, "the lock depends on these" in answer.message) == (403, True)
 
 
-def test_a_crd_may_grow(kernel: ControlPlane) -> None:
-    """An upgrade adds fields, rules and columns, and applying the same again changes nothing."""
+REFUSED_BY_ITSELF: dict[str, Callable[[Any], Any]] = {
+    "unknown fields are kept as of old": lambda crd: crd["spec"].update(preserveUnknownFields=True),
+    "another kind": lambda crd: crd["spec"]["names"].update(kind="Shut", listKind="ShutList"),
+    "another plural": lambda crd: crd["spec"]["names"].update(plural="shuts"),
+    "another scope": lambda crd: crd["spec"].update(scope="Cluster"),
+    "stored in another version": _stored_in_another_version,
+}
+
+
+@pytest.mark.parametrize("edit", REFUSED_BY_ITSELF)
+def test_a_crd_keeps_its_name_scope_and_version(kernel: ControlPlane, edit: str) -> None:
+    """Most of it the API server sees to; this notices if a later one does not."""
     api, path = kernel.api(), f"{CRDS}/shutdowns.killswitch.dev"
     edited = copy.deepcopy(api.get(path).body)
-    version = edited["spec"]["versions"][0]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    REFUSED_BY_ITSELF[edit](edited)
+    assert api.update(path, edited, dry_run=True).status in {403, 422}
+
+
+@pytest.mark.parametrize("plural", ["bypasses", "shutdownrecords"])
+def test_records_and_bypasses_stay_immutable(kernel: ControlPlane, plural: str) -> None:
+    """Without the rule in their CRDs evidence could be rewritten and a bypass prolonged."""
+    api, path = kernel.api(), f"{CRDS}/{plural}.killswitch.dev"
+    edited = copy.deepcopy(api.get(path).body)
+    del _spec(edited)["x-kubernetes-validations"]
+    answer = api.update(path, edited, dry_run=True)
+    assert (answer.status, "fields and rules of spec" in answer.message) == (403, True)
+
+
+def test_nobody_but_the_api_server_writes_the_status_of_a_crd(kernel: ControlPlane) -> None:
+    """One that looks as if it were being deleted accepts no new Shutdown."""
+    api, path = kernel.api(), f"{CRDS}/shutdowns.killswitch.dev"
+    seen = api.get(path).body
+    ending = {"type": "Terminating", "status": "True", "reason": "x", "message": "x"}
+    conditions = [*seen["status"]["conditions"], ending]
+    answer = api.patch(f"{path}/status", {"status": {"conditions": conditions}})
+    assert (answer.status, "only the API server itself" in answer.message) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "plural", ["shutdowns", "clustershutdowns", "shutdownrecords", "bypasses", "killswitchpolicies"]
+)
+def test_a_crd_may_grow(kernel: ControlPlane, plural: str) -> None:
+    """An upgrade adds optional fields and columns and finds better words."""
+    api, path = kernel.api(), f"{CRDS}/{plural}.killswitch.dev"
+    edited = copy.deepcopy(api.get(path).body)
+    version, spec = edited["spec"]["versions"][0], _spec(edited)
     spec["properties"]["later"] = {"type": "string", "maxLength": 10}
-    spec["x-kubernetes-validations"].append({"rule": "true", "message": "nothing"})
+    next(iter(spec["properties"].values()))["description"] = "Better words."
     column = {"name": "Later", "type": "string", "jsonPath": ".spec.later"}
     version["additionalPrinterColumns"].append(column)
     answer = api.update(path, edited, dry_run=True)
     assert answer.status == 200, answer.message
+
+
+def test_the_crds_may_be_applied_again(kernel: ControlPlane) -> None:
+    """The same content changes nothing, and the API server goes on serving it."""
     kernel.kubectl("apply", "--server-side", "-f", "crds")
+    assert kernel.api().get(f"{GROUP}/shutdowns").status == 200
 
 
 def test_the_governed_label_cannot_be_taken_off_through_a_subresource(
