@@ -13,6 +13,7 @@ from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.kinds import NAMESPACES
 from killswitch.core.plans import Boundaries
 from killswitch.reactor.watched import Identity
+from tests.cluster import kernel
 from tests.cluster.control_plane import ControlPlane, User
 
 _RELEASER = """
@@ -39,7 +40,7 @@ class Setting:
 
     def prepare(self) -> None:
         """Install what the benchmarks need."""
-        self.control_plane.kubectl("apply", "--server-side", "-f", "crds")
+        kernel.apply(self.control_plane)
         self.control_plane.kubectl("apply", "-f", "-", stdin=_RELEASER)
         self.control_plane.add_gpu_nodes(4)
 

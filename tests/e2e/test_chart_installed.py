@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,7 @@ def test_author_cannot_disarm_and_bypasser_cannot_write(bare: ControlPlane) -> N
     assert _refused(_person(bare, "dave").patch(f"{path}/{name}", disarmed))
     assert _refused(_person(bare, "dave").delete(f"{path}/{name}"))
     assert _refused(_person(bare, "mallory").patch(f"{path}/{name}", disarmed))
-    terms = {"until": "2100-01-01T00:00:00Z", "reason": "a test", "policy": name}
+    terms = {"until": _tomorrow(), "reason": "a test", "policy": name}
     for person, refused in (("dave", True), ("mallory", False)):
         bypass = {
             "apiVersion": "killswitch.dev/v1alpha1",
@@ -315,6 +316,10 @@ def test_uninstalling_everything_on_purpose(bare: ControlPlane, helm: Helm) -> N
     names = [each["metadata"]["name"] for each in bare.api().get(CRDS).body["items"]]
     assert len([name for name in names if name.endswith(".killswitch.dev")]) == 6
     assert "STATUS: deployed" in helm.install(SYSTEM)
+
+
+def _tomorrow() -> str:
+    return (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _namespace(plane: ControlPlane, name: str, labels: Json) -> None:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kernel import apply
 
 # As the chart's roles: whoever stops may not release by that, and the other way round.
 ROLES = """
@@ -14,7 +15,7 @@ metadata: {name: test-responder}
 rules:
 - apiGroups: [killswitch.dev]
   resources: ["*"]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, update, patch, delete, deletecollection]
 - apiGroups: [""]
   resources: [pods, namespaces]
   verbs: [get, list, watch, create, update, patch, delete, deletecollection]
@@ -34,7 +35,7 @@ rules:
 
 def install(control_plane: ControlPlane) -> None:
     """Apply CRDs and admission policies; return when the lock really denies."""
-    control_plane.kubectl("apply", "--server-side", "-f", "crds")
+    apply(control_plane)
     control_plane.kubectl("apply", "-f", "-", stdin=ROLES)
     api = control_plane.api()
     api.create(
@@ -54,7 +55,7 @@ def install(control_plane: ControlPlane) -> None:
         },
     }
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         api.create(path, body)
         answer = api.create("/api/v1/namespaces/kernel-probe/pods", pod, dry_run=True)

@@ -21,6 +21,11 @@ def policies(namespace: str, name: str = "") -> str:
     return f"{GROUP}/namespaces/{namespace}/killswitchpolicies" + (f"/{name}" if name else "")
 
 
+def cluster_policies(name: str = "") -> str:
+    """Path of the cluster policies, or of one."""
+    return f"{GROUP}/clusterkillswitchpolicies" + (f"/{name}" if name else "")
+
+
 def deployments(namespace: str, name: str = "") -> str:
     """Path of the Deployments of a namespace, or of one."""
     return f"/apis/apps/v1/namespaces/{namespace}/deployments" + (f"/{name}" if name else "")
@@ -94,6 +99,12 @@ def policy(name: str, **spec: Any) -> Json:
         "metadata": {"name": name},
         "spec": {**terms, **spec},
     }
+
+
+def cluster_policy(name: str, **spec: Any) -> Json:
+    """A good cluster policy over one namespace, in DryRun, with what is to be different."""
+    held = {"targets": [{"kind": "Namespace", "namespaces": ["somewhere"]}]}
+    return {**policy(name, **{**held, **spec}), "kind": "ClusterKillSwitchPolicy"}
 
 
 def approval(name: str, reason: str = "looked at it") -> Json:

@@ -37,6 +37,15 @@ def eventually_denied(attempt: Callable[[], Answer]) -> Answer:
     return answer
 
 
+def eventually(attempt: Callable[[], Answer], status: int) -> Answer:
+    """The answer with this status, which follows within milliseconds."""
+    deadline = time.monotonic() + 10
+    while (answer := attempt()).status != status:
+        assert time.monotonic() < deadline, answer.message
+        time.sleep(0.02)
+    return answer
+
+
 @pytest.fixture
 def held(kernel: ControlPlane, governed: str) -> str:
     """A namespace where Deployment vllm stands at 0 and is held by Shutdown `stop`."""

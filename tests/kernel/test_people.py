@@ -3,13 +3,10 @@
 import pytest
 
 from tests.cluster.api import Answer
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import NODE, ControlPlane
 from tests.kernel.objects import (
-    GROUP,
     Json,
     approval,
-    cluster_shutdown,
-    cluster_shutdowns,
     policies,
     policy,
     shutdown,
@@ -17,6 +14,12 @@ from tests.kernel.objects import (
 )
 
 pytestmark = pytest.mark.cluster
+
+
+def with_threshold(above: str) -> Json:
+    """A signal that trips above this."""
+    source = {"query": "up", "above": above}
+    return {"name": f"load-{above}", "prometheus": source, "onNoData": "Hold"}
 
 
 def create(kernel: ControlPlane, namespace: str, body: Json, person: str = "alice") -> Answer:
@@ -153,6 +156,19 @@ def test_a_service_account_cannot_approve_even_with_the_verb(
     assert "approvers are people" in answer.message
 
 
+def test_a_node_cannot_approve_even_with_the_verb(kernel: ControlPlane, engaged: str) -> None:
+    """A stolen kubelet certificate releases nothing."""
+    for role in ("test-responder", "test-releaser"):
+        kernel.kubectl(
+            "create", "rolebinding", f"node-{role}", f"--clusterrole={role}",
+            f"--user={NODE}", f"--namespace={engaged}",
+        )  # fmt: skip
+    node = kernel.api(kernel.user(NODE))
+    assert node.get(shutdowns(engaged, "stop")).status == 200
+    answer = node.patch(shutdowns(engaged, "stop"), approval(NODE))
+    assert (answer.status, "approvers are people" in answer.message) == (403, True)
+
+
 def test_an_approval_can_be_neither_changed_nor_withdrawn(
     kernel: ControlPlane, engaged: str
 ) -> None:
@@ -220,6 +236,36 @@ def test_a_released_but_unrestored_one_is_deleted_only_with_the_verb(
     assert kernel.api(kernel.user("bob")).delete(shutdowns(engaged, "stop")).status == 200
 
 
+def test_a_collection_of_released_ones_is_deleted_only_with_the_verb(
+    kernel: ControlPlane, engaged: str
+) -> None:
+    """A request without a name is judged like one with it."""
+    release(kernel, engaged)
+    answer = kernel.api(kernel.user("mallory")).delete(shutdowns(engaged))
+    assert (answer.status, "not restored yet" in answer.message) == (403, True)
+    assert kernel.api(kernel.user("bob")).delete(shutdowns(engaged)).status == 200
+    assert kernel.api().get(shutdowns(engaged)).body["items"] == []
+
+
+def test_a_restored_one_is_deleted_by_whoever_may_delete(
+    kernel: ControlPlane, engaged: str
+) -> None:
+    """What it remembered is back: only RBAC's `delete` is left to ask for."""
+    release(kernel, engaged)
+    path = shutdowns(engaged, "stop")
+    condition = {
+        "type": "Restored",
+        "status": "False",
+        "reason": "Restoring",
+        "lastTransitionTime": "2026-11-24T15:00:00Z",
+    }
+    mallory = kernel.api(kernel.user("mallory"))
+    for status, deleted in {"False": 403, "True": 200}.items():
+        observed = {"status": {"conditions": [{**condition, "status": status}]}}
+        assert kernel.api().patch(f"{path}/status", observed).status == 200
+        assert mallory.delete(path).status == deleted
+
+
 def test_restore_comes_after_release_in_the_own_name_with_the_verb(
     kernel: ControlPlane, engaged: str
 ) -> None:
@@ -263,6 +309,32 @@ metadata: {{name: author-only, namespace: {namespace}}}
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: author-only}}
 subjects: [{{kind: User, name: dave}}]
 """
+EASED: dict[str, Json] = {
+    "a higher threshold": {"signals": [with_threshold("99")]},
+    "DryRun": {"mode": "DryRun"},
+    "Disabled": {"mode": "Disabled"},
+    "another target": {"targets": [{"kind": "Deployment", "name": "decoy"}]},
+    "a larger quorum": {"signals": [with_threshold("1"), with_threshold("2")], "quorum": 2},
+}
+
+
+@pytest.mark.parametrize("case", EASED)
+def test_loosening_a_policy_needs_the_right_to_stop_there(
+    kernel: ControlPlane, governed: str, case: str
+) -> None:
+    """An edit is as good as a new policy; metadata alone is anyone's who may edit."""
+    kernel.kubectl("apply", "-f", "-", stdin=AUTHOR_ONLY.format(namespace=governed))
+    alice, dave = kernel.api(kernel.user("alice")), kernel.api(kernel.user("dave"))
+    assert alice.create(policies(governed), policy("p", mode="Enforce")).status == 201
+    path = policies(governed, "p")
+    answer = dave.patch(path, {"spec": EASED[case]})
+    assert (answer.status, "dave may not stop anything here" in answer.message) == (403, True)
+    assert dave.patch(path, {"metadata": {"labels": {"colour": "blue"}}}).status == 200
+    # Whoever may stop there edits; leaving Enforce takes the verb bypass besides, as below.
+    person = kernel.admin if "mode" in EASED[case] else kernel.user("alice")
+    assert kernel.api(person).patch(path, {"spec": EASED[case]}).status == 200
+
+
 LEAVING = {
     "to DryRun": {"spec": {"mode": "DryRun"}},
     "to Disabled": {"spec": {"mode": "Disabled"}},
@@ -286,41 +358,3 @@ def test_leaving_enforce_needs_the_verb_bypass(
     assert answer.status == 403
     assert "alice lacks the verb bypass on killswitchpolicies" in answer.message
     assert attempt("admin").status == 200
-
-
-def test_a_bypass_is_signed_and_needs_the_verb(kernel: ControlPlane, governed: str) -> None:
-    """Nobody looks away in another's name, nor without the right."""
-    path = f"{GROUP}/namespaces/{governed}/bypasses"
-    spec = {"policy": "p", "requestedBy": "admin", "reason": "r", "until": "2099-01-01T00:00:00Z"}
-    body = {"apiVersion": "killswitch.dev/v1alpha1", "kind": "Bypass", "metadata": {"name": "b"}}
-    alice = kernel.api(kernel.user("alice"))
-    forged = alice.create(path, {**body, "spec": spec})
-    assert "spec.requestedBy must be your own username: alice" in forged.message
-    unauthorised = alice.create(path, {**body, "spec": {**spec, "requestedBy": "alice"}})
-    assert "alice lacks the verb bypass" in unauthorised.message
-    assert kernel.api().create(path, {**body, "spec": spec}).status == 201
-
-
-def test_a_cluster_shutdown_is_released_by_its_own_quorum(
-    kernel: ControlPlane, governed: str
-) -> None:
-    """Requester refused, forger refused, and a protected namespace cannot be named."""
-    api = kernel.api()
-    protected = cluster_shutdown("cs", "admin", namespaces={"kube-system": ""})
-    answer = api.create(cluster_shutdowns(), protected)
-    assert (answer.status, "protected namespace" in answer.message) == (403, True)
-    name = f"cs-{governed}"
-    body = cluster_shutdown(name, "admin", approvals=1, namespaces={governed: ""})
-    assert api.create(cluster_shutdowns(), body).status == 201
-    answer = api.patch(cluster_shutdowns(name), approval("admin"))
-    assert "whoever engaged a Shutdown does not release it" in answer.message
-    assert "cannot be deleted" in api.delete(cluster_shutdowns(name)).message
-    kernel.kubectl(
-        "create", "clusterrolebinding", name, "--clusterrole=test-releaser", "--user=bob"
-    )
-    kernel.kubectl(
-        "create", "clusterrolebinding", f"{name}-r", "--clusterrole=test-responder", "--user=bob"
-    )
-    bob = kernel.api(kernel.user("bob"))
-    assert bob.patch(cluster_shutdowns(name), approval("bob")).status == 200
-    kernel.kubectl("delete", "clusterrolebinding", name, f"{name}-r")

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from killswitch.core import times
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.objects import GROUP, Json, policies, policy
+from tests.kernel.objects import GROUP, Json, policies, policy, shutdown, shutdowns
 
 pytestmark = pytest.mark.cluster
 
@@ -158,3 +159,16 @@ def test_good_cluster_policies_are_accepted(kernel: ControlPlane) -> None:
         answer = kernel.api().create(path, body)
         assert answer.status == 201, answer.message
         assert kernel.api().delete(f"{path}/good-{number}").status == 200
+
+
+@pytest.mark.parametrize("decided", ["2026-01-01t00:00:00z", "2026-01-01T00:00:00+99:00"])
+def test_a_time_in_status_is_written_in_one_form(
+    kernel: ControlPlane, governed: str, decided: str
+) -> None:
+    """The manager reads it back, and must never meet what Python cannot read."""
+    api, path = kernel.api(), shutdowns(governed, "s")
+    assert api.create(shutdowns(governed), shutdown("s", "admin")).status == 201
+    answer = api.patch(f"{path}/status", {"status": {"stages": {"decided": decided}}})
+    assert (answer.status, "status.stages.decided" in answer.message) == (422, True)
+    good = {"status": {"stages": {"decided": times.text(0.5)}}}
+    assert api.patch(f"{path}/status", good).status == 200

@@ -1,6 +1,7 @@
 """The reactor over a real API server, controller manager and kwok: decisions become stops."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -190,7 +191,7 @@ async def test_a_bypass_inhibits_until_it_ends(setting: Bench) -> None:
         "policy": "runaway",
         "requestedBy": await setting.cluster.whoami(),
         "reason": "maintenance",
-        "until": "2099-01-01T00:00:00Z",
+        "until": (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     body = {"apiVersion": BYPASSES.api_version, "kind": "Bypass", "metadata": {"name": "look-away"}}
     await setting.cluster.create(BYPASSES, {**body, "spec": spec}, setting.namespace)

@@ -250,26 +250,43 @@ def cluster_lock() -> list[Json]:
 
 
 def node_lock() -> list[Json]:
-    """A held node stays cordoned.
+    """A held node stays cordoned, keeps taints of ours and is not deleted.
 
-    Only nodes with the governed label match, which the cordon itself sets: after a restart of the
-    API server a policy with parameters denies all it matches until the CRD is found.
+    Deleted, its kubelet would register it again uncordoned. So a cloud controller or autoscaler
+    that finds the machine gone is refused too, until people release: a stale object is the lesser
+    harm. The registration of a node cannot be guarded as well: only nodes with the governed label
+    match, which the cordon itself sets, since after a restart of the API server a policy with
+    parameters denies all it matches until the CRD is found, and no node could join the cluster.
     """
+    taints = (
+        f"has({{of}}.spec.taints) ? {{of}}.spec.taints.filter(t, t.key.startsWith('{GROUP}/')) : []"
+    )
+    # By key and effect: controllers may fill in `timeAdded`.
+    tainted = (
+        "variables.oldTaints.all(o, variables.taints.exists(t, t.key == o.key"
+        " && t.effect == o.effect))"
+    )
     held = (
-        "variables.released || !has(params.spec.nodes) || !(request.name in params.spec.nodes)"
-        " || (has(object.spec.unschedulable) && object.spec.unschedulable && "
-        f"{_has_label('object', GOVERNED_LABEL)})"
+        "variables.released || !has(params.spec.nodes)"
+        # Deleting a collection has no `request.name`.
+        " || !(oldObject.metadata.name in params.spec.nodes)"
         # The cordon itself: before it there is nothing to keep.
         f" || !{_has_label('oldObject', GOVERNED_LABEL)}"
+        f" || ({_has_label('object', GOVERNED_LABEL)}"
+        f" && has(object.spec.unschedulable) && object.spec.unschedulable && {tainted})"
     )
     return policy(
         "node-lock",
-        "An engaged ClusterShutdown keeps its nodes cordoned.",
+        "An engaged ClusterShutdown keeps its nodes cordoned and tainted, and there.",
         match={
             "objectSelector": _GOVERNED,
-            "resourceRules": [rule("", "nodes", "UPDATE", "Cluster")],
+            "resourceRules": [rule("", "nodes", "UPDATE,DELETE", "Cluster")],
         },
-        variables=[_RELEASED_PARAM],
+        variables=[
+            _RELEASED_PARAM,
+            ("taints", taints.format(of="object")),
+            ("oldTaints", taints.format(of="oldObject")),
+        ],
         validations=[(held, _held_by("ClusterShutdown", ""))],
         param="ClusterShutdown",
     )
@@ -301,7 +318,8 @@ _APPROVALS: list[Variable] = [
 
 def _life(resource: str, namespace: str) -> list[Validation]:
     """The rules of creation, approval, restore and deletion that both kinds share."""
-    of_this = f"{namespace}.name(request.name)"
+    # Deleting a collection has no `request.name`.
+    of_this = f"{namespace}.name(oldObject.metadata.name)"
     place = " + ' in ' + request.namespace" if namespace else ""
     return [
         (
@@ -382,7 +400,11 @@ def shutdowns() -> list[Json]:
 
 
 def cluster_shutdowns() -> list[Json]:
-    """The same for ClusterShutdowns."""
+    """The same for ClusterShutdowns.
+
+    Whether the namespaces are governed cannot be asked here: CEL sees no object but the one
+    requested. One that is not holds nothing, until it is; then it stays governed (`namespaces`).
+    """
     return policy(
         "clustershutdowns",
         "Creation, approvals, restore and deletion of ClusterShutdowns.",
@@ -482,57 +504,78 @@ def namespaces(param: str, name: str, concerns: str) -> list[Json]:
     )
 
 
-# What the lock reads, and what people approve.
-_LOCK_FIELDS = (
-    "approvals",
-    "locks",
-    "namespaces",
-    "nodes",
-    "reason",
-    "requestedBy",
-    "requiredApprovals",
-    "scope",
-)
+# What was written in these is relied upon; policies may be given other schemas.
+_KEPT_KINDS = ("Shutdown", "ClusterShutdown", "ShutdownRecord", "Bypass")
+# The API server names and establishes CRDs as itself; nobody else has business in their status.
+_API_SERVER = "system:apiserver"
+
+
+def _same(after: str, before: str, *but: str) -> str:
+    """Whether two maps are equal apart from some keys."""
+    free = f"k in {_list(but)}"
+    return (
+        f"{after}.all(k, {free} || (k in {before} && {after}[k] == {before}[k]))"
+        f" && {before}.all(k, {free} || k in {after})"
+    )
+
+
+def _grows(part: str) -> str:
+    """Whether `spec` or `status` keeps every field and rule; new fields are optional.
+
+    Fields that a schema does not name are dropped when an object is read, and absent ones get its
+    defaults: without `scope`, or with a default for `approvals`, every lock opens. With a rule or
+    a required field more, nobody could stop any longer.
+    """
+    after, before = f"variables.after.{part}", f"variables.before.{part}"
+    new, old = f"{after}.properties", f"{before}.properties"
+    return (
+        f"!('{part}' in variables.before) || ('{part}' in variables.after"
+        f" && {_same(after, before, 'description', 'properties')}"
+        f" && {old}.all(f, f in {new} && {_same(f'{new}[f]', f'{old}[f]', 'description')})"
+        f" && {new}.all(f, f in {old} || !('default' in {new}[f])))"
+    )
 
 
 def definitions() -> list[Json]:
     """Deleting a CRD would delete every Shutdown past all other rules; editing it is no better.
 
-    Fields that a schema does not name are dropped when an object is read, and absent ones get its
-    defaults: without `scope`, or with a default for `approvals`, every lock opens. So each version
-    keeps what the lock reads, and the rules that make it immutable; others may be added.
+    A CRD of these kinds may get new optional fields, columns and words; all else stays, and there
+    is no second version. For more than that people take the binding away, once nothing is engaged.
     """
     ours = f"oldObject.spec.group == '{GROUP}'"
-    lock = f"{ours} && oldObject.spec.names.kind in ['Shutdown', 'ClusterShutdown']"
+    kept = f"{ours} && oldObject.spec.names.kind in {_list(_KEPT_KINDS)}"
     served = (
         f"object.spec.versions.exists(v, v.name == '{VERSION}' && v.served && v.storage)"
         " && object.spec.conversion == oldObject.spec.conversion"
     )
-    after = "v.schema.openAPIV3Schema.properties['spec']"
-    before = (
-        f"oldObject.spec.versions.filter(v, v.name == '{VERSION}')[0]"
-        ".schema.openAPIV3Schema.properties['spec']"
+    version = f"oldObject.spec.versions.filter(v, v.name == '{VERSION}')[0]"
+    free = ("schema", "additionalPrinterColumns", "selectableFields")
+    root = "openAPIV3Schema"
+    frame = (
+        "size(object.spec.versions) == 1"
+        f" && {_same('object.spec.versions[0]', 'variables.version', *free)}"
+        f" && {_same(f'object.spec.versions[0].schema.{root}', f'variables.version.schema.{root}', 'description', 'properties')}"
+        f" && {_same('variables.after', 'variables.before', 'spec', 'status')}"
     )
-    fields = (
-        f"object.spec.versions.all(v, 'properties' in {after} && {_list(_LOCK_FIELDS)}.all(f,"
-        f" f in variables.before.properties ? (f in {after}.properties"
-        f" && {after}.properties[f] == variables.before.properties[f])"
-        f" : !(f in {after}.properties)))"
+    lets = (
+        ": to change them, first release what is engaged, then delete the binding"
+        " killswitch-definitions"
     )
-    rules = (
-        f"object.spec.versions.all(v, 'x-kubernetes-validations' in {after}"
-        " && variables.before['x-kubernetes-validations'].all(r,"
-        f" {after}['x-kubernetes-validations'].exists(n, n.rule == r.rule)))"
-    )
+    status = "has(request.subResource) && request.subResource == 'status'"
     return policy(
         "definitions",
         "The CRDs of killswitch, and in them what the lock depends on, stay while this policy does.",
         match={
             "resourceRules": [
-                rule("apiextensions.k8s.io", "customresourcedefinitions", "UPDATE,DELETE", "*")
+                rule("apiextensions.k8s.io", "customresourcedefinitions", "UPDATE,DELETE", "*"),
+                rule("apiextensions.k8s.io", "customresourcedefinitions/status", "UPDATE", "*"),
             ]
         },
-        variables=[("before", before)],
+        variables=[
+            ("version", version),
+            ("before", f"variables.version.schema.{root}.properties"),
+            ("after", f"object.spec.versions[0].schema.{root}.properties"),
+        ],
         validations=[
             (
                 f"!({ours}) || (request.operation == 'UPDATE' && {served})",
@@ -540,9 +583,19 @@ def definitions() -> list[Json]:
                 " release what is engaged, then delete the binding killswitch-definitions",
             ),
             (
-                f"!({lock}) || object == null || ({fields} && {rules})",
-                "the lock depends on these fields and rules of the CRD: to change them, first"
-                " release what is engaged, then delete the binding killswitch-definitions",
+                f"!({ours}) || !({status}) || request.userInfo.username == '{_API_SERVER}'",
+                "only the API server itself writes the status of the CRDs of killswitch",
+            ),
+            (
+                f"!({kept}) || object == null || ({frame})",
+                f"the lock depends on these parts of the CRD{lets}",
+            ),
+            *(
+                (
+                    f"!({kept}) || object == null || ({_grows(part)})",
+                    f"the lock depends on these fields and rules of {part}{lets}",
+                )
+                for part in ("spec", "status")
             ),
         ],
     )
@@ -613,7 +666,7 @@ def cluster_authors() -> list[Json]:
 
 
 def bypasses() -> list[Json]:
-    """Looking away is signed. That it ends in time cannot be checked here: CEL has no clock."""
+    """Looking away is signed, and ends: CEL has no clock, but a new object brings the server's."""
     return policy(
         "bypasses",
         "Who may suspend a policy.",
@@ -627,6 +680,11 @@ def bypasses() -> list[Json]:
             (
                 f"{_CREATE} || {_may('bypass', 'killswitchpolicies')}",
                 "variables.me + ' lacks the verb bypass on killswitchpolicies here'",
+            ),
+            (
+                f"{_CREATE} || timestamp(object.spec.until)"
+                " - timestamp(object.metadata.creationTimestamp) <= duration('720h')",
+                "a Bypass ends within 30 days: if it must last longer, people decide again then",
             ),
         ],
     )

@@ -9,8 +9,8 @@ from killswitch.api.common import (
     Object,
     Reason,
     Rule,
-    Timestamp,
     User,
+    WrittenTime,
     rules,
 )
 
@@ -23,7 +23,9 @@ class BypassSpec(Model):
     policy: Name = Field(description="Name of the KillSwitchPolicy in this namespace.")
     requested_by: User = Field(description="Who suspends: the own username.")
     reason: Reason = Field(description="Why it is safe to look away.")
-    until: Timestamp = Field(description="When the policy counts again, whatever happens.")
+    until: WrittenTime = Field(
+        description="When the policy counts again, whatever happens: at most 30 days ahead."
+    )
 
 
 class BypassStatus(Model):

@@ -70,8 +70,25 @@ Decimal = Annotated[
     str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$", max_length=32)
 ]
 """A number as a decimal string, since Kubernetes APIs hold no floats."""
-Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
-"""RFC 3339, UTC."""
+# `format: date-time` alone lets through what Python cannot read: a small t, +99:00, the year 0.
+_UTC = "^[1-9][0-9]{3}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}([.][0-9]{1,9})?Z$"
+Timestamp = Annotated[
+    str, Field(pattern=_UTC, json_schema_extra={"format": "date-time"}, max_length=40)
+]
+"""RFC 3339, UTC, as programs write it."""
+_WRITTEN_TIME = Rule(
+    # An impossible day is an error here, and refused by it.
+    f"self.matches('{_UTC}') && timestamp(self) > timestamp('1000-01-01T00:00:00Z')",
+    "write the time in UTC with capital T and Z: 2026-11-24T15:00:00Z",
+)
+WrittenTime = Annotated[
+    str,
+    Field(
+        max_length=32,
+        json_schema_extra={"x-kubernetes-validations": [_WRITTEN_TIME.as_schema()]},
+    ),
+]
+"""A time that people write: the same, refused in words instead of by the pattern."""
 
 
 class Condition(Model):

@@ -1,6 +1,6 @@
 """Shutdown and ClusterShutdown: one stop, its lock, its approvals, its restore."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,11 @@ from killswitch.api.common import (
 from killswitch.api.policies import Restore
 from killswitch.core.plans import MOST_LOCKS
 
-LockKey = Annotated[str, Field(min_length=1, max_length=317)]
+# Room for `inferenceservices.serving.kserve.io/` and a name of 253, while 4000 of these with their
+# values, and the longest status, stay below etcd's 1.5 MiB.
+LockKey = Annotated[str, Field(min_length=1, max_length=290)]
+# Nobody owns a part of what is immutable: without this, field ownership doubles a large Shutdown.
+_WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 
 
 class PolicyReference(Model):
@@ -65,7 +69,11 @@ class Scope(Model):
 
     whole_namespace: bool | None = Field(default=None, description="Everything in the namespace.")
     pod_labels: dict[LabelKey, LabelValue] | None = Field(
-        default=None, min_length=1, max_length=16, description="Pods with all of these labels."
+        default=None,
+        min_length=1,
+        max_length=16,
+        json_schema_extra=_WHOLE,
+        description="Pods with all of these labels.",
     )
 
 
@@ -157,6 +165,7 @@ class ShutdownSpec(ShutdownTerms):
         default=None,
         min_length=1,
         max_length=MOST_LOCKS,
+        json_schema_extra=_WHOLE,
         description="What is held: `deployments.apps/name` or `uid/…` of an owner. A map, "
         "since looking up a key costs the same however many there are. The value is free text.",
     )
@@ -180,13 +189,18 @@ class ClusterShutdownSpec(ShutdownTerms):
         default=None,
         min_length=1,
         max_length=256,
-        description="Governed namespaces held as a whole, by name; the value is free text.",
+        json_schema_extra=_WHOLE,
+        description="Governed namespaces held as a whole, by name; the value is free text. "
+        "One that is not governed is accepted, since the API server cannot look, and is held "
+        "only from the moment it is.",
     )
     nodes: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None,
         min_length=1,
         max_length=4000,
-        description="Nodes held cordoned, by name; the value is free text.",
+        json_schema_extra=_WHOLE,
+        description="Nodes held cordoned, by name; the value is free text. While held they "
+        "keep their `killswitch.dev/` taints and are not deleted.",
     )
 
 
