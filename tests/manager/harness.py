@@ -11,7 +11,7 @@ from typing import Any
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core.kinds import DEPLOYMENTS, POLICIES, SHUTDOWNS
+from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.run import Manager
 from killswitch.ports import Json
 from killswitch.settings import Settings
@@ -68,6 +68,12 @@ class Scene:
         answer = api.patch(shutdowns(self.namespace, name), {"spec": {"restore": order}})
         assert answer.status == 200, answer.message
 
+    def delete(self, name: str, person: str = "bob") -> None:
+        """This person deletes a released Shutdown."""
+        api = self.kernel.api(self.kernel.user(person))
+        answer = api.delete(shutdowns(self.namespace, name))
+        assert answer.status == 200, answer.message
+
     async def condition(self, name: str, type_: str, status: str, reason: str = "") -> str:
         """The message of a Shutdown's condition, once it stands so."""
         found = await self.bench.with_condition(SHUTDOWNS, name, type_, status, reason)
@@ -77,6 +83,18 @@ class Scene:
         """The message of a policy's condition, once it stands so."""
         found = await self.bench.with_condition(POLICIES, name, type_, status, reason)
         return _message(found, type_)
+
+    async def event(self, kind: str, name: str, reason: str, type_: str = "Normal") -> str:
+        """The message of an Event about that object, once it is there."""
+
+        async def look() -> str | None:
+            for each in (await self.bench.cluster.list(EVENTS, self.namespace)).items:
+                about = (each["involvedObject"]["kind"], each["involvedObject"]["name"])
+                if (about, each["reason"], each["type"]) == ((kind, name), reason, type_):
+                    return str(each["message"])
+            return None
+
+        return await eventually(look)
 
     async def stopped(self, name: str = "stop", **spec: Any) -> None:
         """A Shutdown of Deployment vllm by admin whose sequence has been run."""
