@@ -39,12 +39,13 @@ every list of protected namespaces: those that the values add follow it, in both
 */}}
 {{- define "killswitch.file" -}}
 {{- $root := index . 0 -}}
-{{- $text := $root.Files.Get (index . 1) -}}
-{{- range without $root.Values.protectedNamespaces "kube-system" "kube-public" "kube-node-lease" -}}
-{{- $text = $text | replace "'killswitch-system']" (printf "'%s', 'killswitch-system']" .) -}}
-{{- $text = $text | replace "''killswitch-system'']" (printf "''%s'', ''killswitch-system'']" .) -}}
+{{- $own := $root.Release.Namespace -}}
+{{- $text := $root.Files.Get (index . 1) | replace "killswitch-system" $own -}}
+{{- range without $root.Values.protectedNamespaces "kube-system" "kube-public" "kube-node-lease" $own -}}
+{{- $text = $text | replace (printf "'%s']" $own) (printf "'%s', '%s']" . $own) -}}
+{{- $text = $text | replace (printf "''%s'']" $own) (printf "''%s'', ''%s'']" . $own) -}}
 {{- end -}}
-{{- $text | replace "killswitch-system" $root.Release.Namespace -}}
+{{- $text -}}
 {{- end }}
 
 {{/* Namespaces to be governed, as JSON; a protected one among them is an error. */}}

@@ -81,7 +81,7 @@ class Manager:
             except KillSwitchError:
                 await self._clock.sleep(1.0)
                 continue
-            proof = await prove(self._cluster, self._settings.canary_namespace, username)
+            proof = await prove(self._cluster, self._settings, username)
             if proof != self._policies.proof:
                 _LOG.info("lock tried", denied=proof.denied, message=proof.message)
                 self._policies.proof = proof
