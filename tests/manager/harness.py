@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from typing import Any
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
+from killswitch.core import conditions, times
+from killswitch.core.conditions import Reason
 from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.run import Manager
 from killswitch.ports import Json
+from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import approval, shutdowns
@@ -31,6 +35,11 @@ class Scene:
     def namespace(self) -> str:
         """The governed namespace of this test."""
         return self.bench.namespace
+
+    @property
+    def vllm(self) -> Json:
+        """The target that most tests have."""
+        return {"kind": "Deployment", "name": "vllm"}
 
     @contextlib.asynccontextmanager
     async def manager(self, **settings: Any) -> AsyncIterator[None]:
@@ -95,6 +104,65 @@ class Scene:
             return None
 
         return await eventually(look)
+
+    async def reactor_reports(
+        self,
+        name: str,
+        *,
+        ago: float = 0.0,
+        unknown: str = "",
+        inhibited: tuple[str, str] | None = None,
+    ) -> None:
+        """Write the policy's status as a reactor would that has read every signal `ago` seconds ago.
+
+        `unknown` is why they are Unknown; `inhibited` the cause and its message.
+        """
+        body = await self.bench.cluster.get(POLICIES, name, self.namespace)
+        generation = body["metadata"]["generation"]
+        at = times.text(SystemClock().now() - ago)
+        signals = [
+            {
+                "name": each["name"],
+                "verdict": "Unknown" if unknown else "Clear",
+                "reason": unknown,
+                "value": "" if unknown else "1",
+                "message": f"as of {at}",
+                "observedAt": at,
+            }
+            for each in body["spec"]["signals"]
+        ]
+        names = ", ".join(each["name"] for each in signals)
+        cause, why = inhibited or (Reason.NOT_INHIBITED, "nothing inhibits")
+        blind = Reason.BLIND if unknown else Reason.ALL_ANSWER
+        judged = (
+            ("SignalsAvailable", not unknown, blind, f"{names}: {unknown or 'answers'}"),
+            ("Inhibited", inhibited is not None, cause, why),
+        )
+        observed = body.get("status", {}).get("conditions", ())
+        entries = [
+            conditions.merge(
+                observed, conditions.make(*each, generation=generation, now=times.text(time.time()))
+            )
+            for each in judged
+        ]
+        await self.bench.cluster.apply(
+            POLICIES,
+            name,
+            {"status": {"conditions": entries, "signals": signals}},
+            self.namespace,
+            subresource="status",
+            manager=FIELD_MANAGER,
+        )
+
+    async def change_policy(self, name: str, **spec: Any) -> None:
+        """Merge-patch a policy's spec."""
+        await self.bench.cluster.patch(POLICIES, name, {"spec": spec}, self.namespace)
+
+    async def armed_policy(self, name: str, **spec: Any) -> None:
+        """A policy that is Armed, since a reactor has reported on it."""
+        await self.bench.policy(name, targets=[self.vllm], **spec)
+        await self.reactor_reports(name)
+        await self.policy_condition(name, "Armed", "True", "LockProven")
 
     async def stopped(self, name: str = "stop", **spec: Any) -> None:
         """A Shutdown of Deployment vllm by admin whose sequence has been run."""

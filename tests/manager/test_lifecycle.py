@@ -21,6 +21,8 @@ async def test_a_good_policy_is_ready_and_armed_and_governs_its_namespace(scene:
     async with scene.manager():
         await scene.bench.policy("good", targets=[VLLM])
         await scene.policy_condition("good", "Ready", "True")
+        await scene.policy_condition("good", "Armed", "False", "ReactorSilent")
+        await scene.reactor_reports("good")
         message = await scene.policy_condition("good", "Armed", "True", "LockProven")
         await scene.policy_condition("good", "Fired", "False", "NoShutdown")
     assert message == "a dry-run restart was denied"
@@ -30,13 +32,18 @@ async def test_a_good_policy_is_ready_and_armed_and_governs_its_namespace(scene:
 
 async def test_with_governing_turned_off_an_ungoverned_namespace_is_left_so(scene: Scene) -> None:
     """People govern it, then."""
-    label = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    label: Json = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
     await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
     async with scene.manager(govern_automatically=False):
         await scene.bench.policy("good", targets=[VLLM])
-        await scene.policy_condition("good", "Ready", "True")
-    found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
-    assert "killswitch.dev/governed" not in found["metadata"]["labels"]
+        message = await scene.policy_condition("good", "Ready", "False", "Ungoverned")
+        await scene.policy_condition("good", "Armed", "False", "NotReady")
+        found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
+        assert "killswitch.dev/governed" not in found["metadata"]["labels"]
+        label["metadata"]["labels"]["killswitch.dev/governed"] = "true"
+        await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+    assert message.endswith(f"; kubectl killswitch govern {scene.namespace}")
 
 
 BAD = {
@@ -78,8 +85,11 @@ async def test_a_policy_that_would_delete_volumes_is_not_ready(scene: Scene) -> 
     async with scene.manager():
         await scene.bench.policy("db", targets=[{"kind": "StatefulSet", "name": "db"}])
         message = await scene.policy_condition("db", "Ready", "False", "WouldDeleteVolumes")
+        armed = await scene.policy_condition("db", "Armed", "False", "NotReady")
     assert f"StatefulSet {scene.namespace}/db" in message
     assert "set whenScaled: Retain" in message
+    for each in (message, armed):  # it is not Ready and still not harmless
+        assert "the reactor would still fire it, locking and deleting the pods" in each
 
 
 async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:
