@@ -19,7 +19,7 @@ from killswitch.manager.claims import Share, Target
 from killswitch.ports import Clock, Cluster, Json
 
 _HELD = "held down by"
-_SOON, _LATER, _SELDOM = 0.5, 2.0, 30.0
+_SOON, _LATER, _SELDOM = 0.5, 5.0, 30.0
 
 
 @dataclass(slots=True)
