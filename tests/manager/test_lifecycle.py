@@ -89,7 +89,9 @@ async def test_a_policy_that_would_delete_volumes_is_not_ready(scene: Scene) -> 
     assert f"StatefulSet {scene.namespace}/db" in message
     assert "set whenScaled: Retain" in message
     for each in (message, armed):  # it is not Ready and still not harmless
-        assert "the reactor would still fire it, locking and deleting the pods" in each
+        assert (
+            "the reactor would still fire it, locking and deleting the pods without scaling" in each
+        )
 
 
 async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:

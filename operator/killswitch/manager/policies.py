@@ -27,8 +27,8 @@ _AGAIN, _SOON = 30.0, 5.0
 namespace is the cure that somebody is waiting for."""
 _PODS = "are the reactor's pods running?"
 _HOLDS = (
-    "in mode Enforce the reactor would still fire it, locking and deleting the pods"
-    " without scaling the StatefulSet"
+    "in mode Enforce, where the namespace is governed, the reactor would still fire it,"
+    " locking and deleting the pods without scaling the StatefulSet"
 )
 _SILENT = 150.0
 """Seconds without a word after which no reactor counts as watching; it writes once a minute."""

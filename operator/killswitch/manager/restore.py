@@ -3,7 +3,7 @@
 Level-triggered: each look compares what was recorded with what is, does the next step and returns
 what to say. The only memory is `status.stages.canaryReady`, so a manager that starts in the middle
 goes on. What changed meanwhile is shown and needs a person's `acceptDrift`; what somebody else has
-scaled meanwhile is left alone.
+scaled meanwhile is left alone; what another Shutdown covers too is shared out by `claims.py`.
 """
 
 from collections.abc import Sequence
@@ -319,7 +319,9 @@ def _closed(step: Step, work: Work) -> Step:
 
 def _summary(work: Work) -> str:
     others = [each for each in work.workloads if each.replicas != each.recorded]
-    parts = [f"{len(work.workloads) - len(others)} workloads at their recorded count"]
+    parts = []
+    if work.workloads or not (work.returned or work.nodes):
+        parts.append(f"{len(work.workloads) - len(others)} workloads at their recorded count")
     parts += [f"{len(work.nodes)} nodes as they were"] if work.nodes else []
     parts += [
         f"{each.name} stands at {each.replicas} by somebody else, recorded {each.recorded}"
