@@ -3,7 +3,9 @@
 The chart sets them; docs/reference/settings.md is generated from this model.
 """
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +35,9 @@ class Settings(BaseSettings):
     govern_automatically: bool = Field(
         default=True, description="Govern a namespace with its first accepted policy."
     )
+    governed_namespaces: tuple[str, ...] = Field(
+        default=(), description="Namespaces that the manager governs by itself, policy or not."
+    )
     canary_namespace: str = Field(
         default="killswitch-canary",
         description="Namespace with an engaged canary Shutdown, where the lock is proven.",
@@ -40,12 +45,19 @@ class Settings(BaseSettings):
     armed_interval: float = Field(
         default=60.0, gt=0, description="Seconds between two proofs that the lock denies."
     )
-    lease_duration: float = Field(
-        default=15.0, ge=2, description="Seconds after which another manager may take over."
+    verify_interval: float = Field(
+        default=30.0, gt=0, description="Seconds between two looks at a stop that is verified."
     )
-    metrics_port: int = Field(
-        default=0, ge=0, le=65535, description="Port of /metrics, /livez and /readyz; 0 is off."
-    )
+
+    @model_validator(mode="after")
+    def _governs_nothing_protected(self) -> Self:
+        wrong = sorted({*self.governed_namespaces} & self.protected)
+        if wrong:
+            raise ValueError(
+                f"governed_namespaces names {', '.join(wrong)}, which is protected:"
+                " nothing is governed or stopped there"
+            )
+        return self
 
     @property
     def protected(self) -> frozenset[str]:

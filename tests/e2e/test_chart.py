@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from killswitch.api import admission
 from killswitch.settings import Settings
 from tests.e2e.chart import CHART, GOLDEN, Helm, HelmError, Json, named, of_kind, rights
 from tests.e2e.conftest import SYSTEM
@@ -80,6 +81,10 @@ def test_rights_follow_the_values(
         ({"pollInterval": 0}, "pollInterval"),
         ({"protectedNamespaces": ["kube-public", "kube-node-lease"]}, "protectedNamespaces"),
         ({"canary": {"namespace": "kube-system"}}, "canary.namespace"),
+        ({"governedNamespaces": ["a", "kube-system"]}, 'names "kube-system", which is protected'),
+        ({"governedNamespaces": [SYSTEM]}, f'names "{SYSTEM}", which is protected'),
+        ({"metrics": {"port": 9464}}, "metrics"),
+        ({"manager": {"leaseDuration": 15}}, "leaseDuration"),
         ({"canary": {"namespace": SYSTEM}}, "canary.namespace"),
     ],
 )
@@ -87,6 +92,51 @@ def test_wrong_values_are_refused(offline: Helm, values: Json, complaint: str) -
     """A value that is unknown or cannot work fails before anything is installed."""
     with pytest.raises(HelmError, match=complaint):
         offline.template(values)
+
+
+def test_listed_namespaces_need_the_right_to_govern_them(offline: Helm) -> None:
+    """With governAutomatically off, the manager may label namespaces only if the list names some."""
+
+    def may_patch(**values: object) -> bool:
+        objects = offline.template({"governAutomatically": False, **values})
+        rules = named(objects, "ClusterRole", "killswitch-manager")["rules"]
+        return any("namespaces" in r["resources"] and "patch" in r["verbs"] for r in rules)
+
+    assert not may_patch()
+    assert may_patch(governedNamespaces=["models"])
+
+
+def test_a_process_refuses_to_govern_what_is_protected() -> None:
+    """Started without the chart, it says so too."""
+    with pytest.raises(ValueError, match="names kube-system, which is protected"):
+        Settings(governed_namespaces=("models", "kube-system"))
+
+
+PROTECTED = ["kube-system", "kube-public", "kube-node-lease"]
+
+
+def test_added_protected_namespaces_reach_every_admission_policy(offline: Helm) -> None:
+    """Each list of protected namespaces that the policies are generated with holds them all."""
+    objects = offline.template(
+        {"protectedNamespaces": [*PROTECTED, "vault", "dns"]}, namespace="safety"
+    )
+    rendered = [
+        validation["expression"]
+        for each in of_kind(objects, "ValidatingAdmissionPolicy")
+        for validation in each["spec"]["validations"]
+    ]
+    generated = [
+        validation["expression"]
+        for each in admission.manifests()
+        for validation in each["spec"].get("validations", ())
+    ]
+    before = "['kube-system', 'kube-public', 'kube-node-lease', 'killswitch-system']"
+    after = "['kube-system', 'kube-public', 'kube-node-lease', 'vault', 'dns', 'safety']"
+    assert any(before in each for each in generated)
+    expected = [
+        each.replace(before, after).replace("killswitch-system", "safety") for each in generated
+    ]
+    assert expected == rendered
 
 
 def test_release_namespace_takes_the_place_of_the_default(offline: Helm) -> None:
@@ -108,10 +158,9 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
             "pollInterval": 0.25,
             "protectedNamespaces": ["kube-system", "kube-public", "kube-node-lease", "vault"],
             "governAutomatically": False,
+            "governedNamespaces": ["models", "more"],
             "canary": {"namespace": "proof", "armedInterval": 20},
-            "metrics": {"port": 9464},
             "reactor": {"connections": 12},
-            "manager": {"leaseDuration": 30},
         },
         namespace="safety",
     )
@@ -129,10 +178,9 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
         poll_interval=0.25,
         connections=12,
         govern_automatically=False,
+        governed_namespaces=("models", "more"),
         canary_namespace="proof",
         armed_interval=20,
-        lease_duration=30,
-        metrics_port=9464,
     )
     assert expected == Settings()
 

@@ -23,6 +23,7 @@ MODELS = "models"
 """A governed namespace."""
 ELSEWHERE = "elsewhere"
 """One that is not."""
+PROTECTED = ("kube-system", "kube-public", "kube-node-lease")
 PROCESSES = ("killswitch-reactor", "killswitch-manager")
 SHIPPED = sorted(POLICIES.glob("*.yaml"))
 ROLES = {
@@ -124,6 +125,21 @@ def test_upgrade(bare: ControlPlane, helm: Helm) -> None:
         template = bare.api().get(path).body["spec"]["template"]
         env = {e["name"]: e.get("value") for e in template["spec"]["containers"][0]["env"]}
         assert expected == env["KILLSWITCH_POLL_INTERVAL"]
+
+
+def test_added_protected_namespaces_are_refused_by_the_api_server(
+    bare: ControlPlane, helm: Helm
+) -> None:
+    """Whoever labels one, the operator's processes are not even asked."""
+    governed = {"metadata": {"name": "vault", "labels": {"killswitch.dev/governed": "true"}}}
+
+    def refused() -> bool:
+        return _refused(bare.api().create("/api/v1/namespaces", governed, dry_run=True))
+
+    helm.install(SYSTEM, {"protectedNamespaces": [*PROTECTED, "vault"]})
+    until(refused, "vault is protected")
+    helm.install(SYSTEM)
+    until(lambda: not refused(), "vault is not protected any more")
 
 
 def test_viewer_is_part_of_view(bare: ControlPlane) -> None:

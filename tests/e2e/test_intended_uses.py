@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 GROUP = "/apis/killswitch.dev/v1alpha1"
 ZONE = "example.com/cooling-zone"
 REACTORS = 2
+LISTED = "listed"
+"""Named in the chart's governedNamespaces."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def processes(
         "pollInterval": 0.1,
         "canary": {"armedInterval": 2},
         "reactor": {"replicas": REACTORS},
+        "governedNamespaces": [LISTED],
     }
+    site.kubectl("create", "namespace", LISTED)
     helm.install(SYSTEM, values)
     site.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
     logs: Path = tmp_path_factory.mktemp("processes")
@@ -116,6 +120,11 @@ def test_helm_install(site: ControlPlane, exporter: Exporter, processes: dict[st
     for daemon in processes.values():
         assert daemon._process is not None
         assert daemon._process.poll() is None, daemon.tail()
+
+
+def test_listed_namespaces_are_governed(site: ControlPlane) -> None:
+    """By the manager's own token, before any policy is there."""
+    until(lambda: _label(site, LISTED) == "true", f"{LISTED} is governed")
 
 
 def test_cluster_wide(site: ControlPlane, exporter: Exporter) -> None:

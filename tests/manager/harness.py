@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from typing import Any
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core.kinds import DEPLOYMENTS, POLICIES, SHUTDOWNS
+from killswitch.core import conditions, times
+from killswitch.core.conditions import Reason
+from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.run import Manager
 from killswitch.ports import Json
+from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import approval, shutdowns
@@ -31,6 +35,11 @@ class Scene:
     def namespace(self) -> str:
         """The governed namespace of this test."""
         return self.bench.namespace
+
+    @property
+    def vllm(self) -> Json:
+        """The target that most tests have."""
+        return {"kind": "Deployment", "name": "vllm"}
 
     @contextlib.asynccontextmanager
     async def manager(self, **settings: Any) -> AsyncIterator[None]:
@@ -68,6 +77,12 @@ class Scene:
         answer = api.patch(shutdowns(self.namespace, name), {"spec": {"restore": order}})
         assert answer.status == 200, answer.message
 
+    def delete(self, name: str, person: str = "bob") -> None:
+        """This person deletes a released Shutdown."""
+        api = self.kernel.api(self.kernel.user(person))
+        answer = api.delete(shutdowns(self.namespace, name))
+        assert answer.status == 200, answer.message
+
     async def condition(self, name: str, type_: str, status: str, reason: str = "") -> str:
         """The message of a Shutdown's condition, once it stands so."""
         found = await self.bench.with_condition(SHUTDOWNS, name, type_, status, reason)
@@ -77,6 +92,77 @@ class Scene:
         """The message of a policy's condition, once it stands so."""
         found = await self.bench.with_condition(POLICIES, name, type_, status, reason)
         return _message(found, type_)
+
+    async def event(self, kind: str, name: str, reason: str, type_: str = "Normal") -> str:
+        """The message of an Event about that object, once it is there."""
+
+        async def look() -> str | None:
+            for each in (await self.bench.cluster.list(EVENTS, self.namespace)).items:
+                about = (each["involvedObject"]["kind"], each["involvedObject"]["name"])
+                if (about, each["reason"], each["type"]) == ((kind, name), reason, type_):
+                    return str(each["message"])
+            return None
+
+        return await eventually(look)
+
+    async def reactor_reports(
+        self,
+        name: str,
+        *,
+        ago: float = 0.0,
+        unknown: str = "",
+        inhibited: tuple[str, str] | None = None,
+    ) -> None:
+        """Write the policy's status as a reactor would that has read every signal `ago` seconds ago.
+
+        `unknown` is why they are Unknown; `inhibited` the cause and its message.
+        """
+        body = await self.bench.cluster.get(POLICIES, name, self.namespace)
+        generation = body["metadata"]["generation"]
+        at = times.text(SystemClock().now() - ago)
+        signals = [
+            {
+                "name": each["name"],
+                "verdict": "Unknown" if unknown else "Clear",
+                "reason": unknown,
+                "value": "" if unknown else "1",
+                "message": f"as of {at}",
+                "observedAt": at,
+            }
+            for each in body["spec"]["signals"]
+        ]
+        names = ", ".join(each["name"] for each in signals)
+        cause, why = inhibited or (Reason.NOT_INHIBITED, "nothing inhibits")
+        blind = Reason.BLIND if unknown else Reason.ALL_ANSWER
+        judged = (
+            ("SignalsAvailable", not unknown, blind, f"{names}: {unknown or 'answers'}"),
+            ("Inhibited", inhibited is not None, cause, why),
+        )
+        observed = body.get("status", {}).get("conditions", ())
+        entries = [
+            conditions.merge(
+                observed, conditions.make(*each, generation=generation, now=times.text(time.time()))
+            )
+            for each in judged
+        ]
+        await self.bench.cluster.apply(
+            POLICIES,
+            name,
+            {"status": {"conditions": entries, "signals": signals}},
+            self.namespace,
+            subresource="status",
+            manager=FIELD_MANAGER,
+        )
+
+    async def change_policy(self, name: str, **spec: Any) -> None:
+        """Merge-patch a policy's spec."""
+        await self.bench.cluster.patch(POLICIES, name, {"spec": spec}, self.namespace)
+
+    async def armed_policy(self, name: str, **spec: Any) -> None:
+        """A policy that is Armed, since a reactor has reported on it."""
+        await self.bench.policy(name, targets=[self.vllm], **spec)
+        await self.reactor_reports(name)
+        await self.policy_condition(name, "Armed", "True", "LockProven")
 
     async def stopped(self, name: str = "stop", **spec: Any) -> None:
         """A Shutdown of Deployment vllm by admin whose sequence has been run."""

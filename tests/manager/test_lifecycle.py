@@ -6,7 +6,7 @@ import pytest
 
 from killswitch.core.kinds import DEPLOYMENTS, NAMESPACES, NODES, PODS, SHUTDOWNS, STATEFULSETS
 from killswitch.ports import Json
-from tests.kernel.objects import policy
+from tests.kernel.objects import pod, policy
 from tests.manager.harness import Scene
 from tests.reactor.harness import deployment, eventually
 
@@ -21,6 +21,8 @@ async def test_a_good_policy_is_ready_and_armed_and_governs_its_namespace(scene:
     async with scene.manager():
         await scene.bench.policy("good", targets=[VLLM])
         await scene.policy_condition("good", "Ready", "True")
+        await scene.policy_condition("good", "Armed", "False", "ReactorSilent")
+        await scene.reactor_reports("good")
         message = await scene.policy_condition("good", "Armed", "True", "LockProven")
         await scene.policy_condition("good", "Fired", "False", "NoShutdown")
     assert message == "a dry-run restart was denied"
@@ -30,13 +32,18 @@ async def test_a_good_policy_is_ready_and_armed_and_governs_its_namespace(scene:
 
 async def test_with_governing_turned_off_an_ungoverned_namespace_is_left_so(scene: Scene) -> None:
     """People govern it, then."""
-    label = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    label: Json = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
     await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
     async with scene.manager(govern_automatically=False):
         await scene.bench.policy("good", targets=[VLLM])
-        await scene.policy_condition("good", "Ready", "True")
-    found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
-    assert "killswitch.dev/governed" not in found["metadata"]["labels"]
+        message = await scene.policy_condition("good", "Ready", "False", "Ungoverned")
+        await scene.policy_condition("good", "Armed", "False", "NotReady")
+        found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
+        assert "killswitch.dev/governed" not in found["metadata"]["labels"]
+        label["metadata"]["labels"]["killswitch.dev/governed"] = "true"
+        await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+    assert message.endswith(f"; kubectl killswitch govern {scene.namespace}")
 
 
 BAD = {
@@ -78,8 +85,13 @@ async def test_a_policy_that_would_delete_volumes_is_not_ready(scene: Scene) -> 
     async with scene.manager():
         await scene.bench.policy("db", targets=[{"kind": "StatefulSet", "name": "db"}])
         message = await scene.policy_condition("db", "Ready", "False", "WouldDeleteVolumes")
+        armed = await scene.policy_condition("db", "Armed", "False", "NotReady")
     assert f"StatefulSet {scene.namespace}/db" in message
     assert "set whenScaled: Retain" in message
+    for each in (message, armed):  # it is not Ready and still not harmless
+        assert (
+            "the reactor would still fire it, locking and deleting the pods without scaling" in each
+        )
 
 
 async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:
@@ -106,8 +118,8 @@ async def test_a_stop_is_verified_by_an_independent_look(scene: Scene) -> None:
 async def test_what_is_left_at_the_deadline_is_named_with_its_node(scene: Scene) -> None:
     """A pod that cannot go keeps Verified False, until it goes after all."""
     await scene.bench.deployment("vllm", 1)
-    (pod,) = await scene.bench.pods()
-    name = pod["metadata"]["name"]
+    (stuck_pod,) = await scene.bench.pods()
+    name = stuck_pod["metadata"]["name"]
     stuck = {"metadata": {"finalizers": ["test.example/stuck"]}}
     await scene.bench.cluster.patch(PODS, name, stuck, scene.namespace)
     placed = await eventually(lambda: _placed(scene, name))
@@ -122,6 +134,41 @@ async def test_what_is_left_at_the_deadline_is_named_with_its_node(scene: Scene)
     assert message == f"left: pod {scene.namespace}/{name} on {placed}"
     expected = [{"namespace": scene.namespace, "pod": name, "node": placed}]
     assert found["status"]["leftovers"] == expected
+
+
+async def test_a_verified_stop_is_looked_at_again_while_engaged(scene: Scene) -> None:
+    """What comes back turns Verified False, and people are told; when it goes, it is True again."""
+    held: Json = {"scope": {"podLabels": {"model": "x"}}}
+    async with scene.manager(verify_interval=0.2):
+        await scene.stopped(**held)
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        before = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+        # The lock refuses new pods with the label; it does not see one that gets it later.
+        await scene.bench.cluster.create(PODS, pod("stray"), scene.namespace)
+        label = {"metadata": {"labels": {"model": "x"}}}
+        await scene.bench.cluster.patch(PODS, "stray", label, scene.namespace)
+        message = await scene.condition("stop", "Verified", "False", "CameBack")
+        await scene.event("Shutdown", "stop", "CameBack", "Warning")
+        await scene.bench.cluster.delete(PODS, "stray", scene.namespace, grace=0)
+        again = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+    after = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+    assert message.startswith(f"back: pod {scene.namespace}/stray on ")
+    assert again.startswith("no pod left again, ")
+    assert before["status"]["elapsed"] == after["status"]["elapsed"]
+
+
+async def test_listed_namespaces_are_governed_without_a_policy(scene: Scene) -> None:
+    """The setting is enough; one that is not there yet does not hold up the others."""
+    label: Json = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    await scene.bench.cluster.patch(NAMESPACES, scene.namespace, label)
+
+    async def governed() -> bool:
+        found = await scene.bench.cluster.get(NAMESPACES, scene.namespace)
+        return bool(found["metadata"]["labels"].get("killswitch.dev/governed") == "true")
+
+    listed = ("not-there-yet", scene.namespace)
+    async with scene.manager(govern_automatically=False, governed_namespaces=listed):
+        await eventually(governed)
 
 
 async def _placed(scene: Scene, name: str) -> str:
@@ -242,25 +289,6 @@ async def test_what_a_person_scaled_meanwhile_is_left_alone(scene: Scene) -> Non
         message = await scene.condition("stop", "Restored", "True", "Complete")
     assert await scene.bench.replicas("vllm") == 4
     assert "stands at 4 by somebody else, recorded 3" in message
-
-
-async def test_a_second_hold_keeps_the_first_ones_restore_waiting(scene: Scene) -> None:
-    """Both must be released; then the recorded count comes back, not 0."""
-    await scene.bench.deployment("vllm", 2)
-    terms = {"canaryReplicas": 1, "soak": "0s"}
-    async with scene.manager():
-        await scene.stopped("stop", restorePolicy=terms)
-        await scene.stopped("second", restorePolicy=terms)
-        scene.approve("stop", "bob", "carol")
-        scene.order_restore("stop")
-        message = await scene.condition("stop", "Restored", "False", "HeldByAnotherShutdown")
-        assert "second" in message
-        scene.approve("second", "bob", "carol")
-        await scene.condition("stop", "Restored", "True", "Complete")
-        scene.order_restore("second")
-        other = await scene.condition("second", "Restored", "True", "Complete")
-    assert await scene.bench.replicas("vllm") == 2
-    assert "nothing was recorded here" in other
 
 
 async def test_a_policys_fired_condition_follows_its_shutdown(scene: Scene) -> None:

@@ -33,10 +33,29 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
-{{/* Generated manifests name the default namespace; the release's own takes its place. */}}
+{{/*
+Generated manifests name the default namespace; the release's own takes its place. It is the last one in
+every list of protected namespaces: those that the values add follow it, in both of YAML's quotings.
+*/}}
 {{- define "killswitch.file" -}}
 {{- $root := index . 0 -}}
-{{- $root.Files.Get (index . 1) | replace "killswitch-system" $root.Release.Namespace -}}
+{{- $own := $root.Release.Namespace -}}
+{{- $text := $root.Files.Get (index . 1) | replace "killswitch-system" $own -}}
+{{- range without $root.Values.protectedNamespaces "kube-system" "kube-public" "kube-node-lease" $own -}}
+{{- $text = $text | replace (printf "'%s']" $own) (printf "'%s', '%s']" . $own) -}}
+{{- $text = $text | replace (printf "''%s'']" $own) (printf "''%s'', ''%s'']" . $own) -}}
+{{- end -}}
+{{- $text -}}
+{{- end }}
+
+{{/* Namespaces to be governed, as JSON; a protected one among them is an error. */}}
+{{- define "killswitch.governed" -}}
+{{- range .Values.governedNamespaces -}}
+{{- if or (eq . $.Release.Namespace) (has . $.Values.protectedNamespaces) -}}
+{{- fail (printf "governedNamespaces names %q, which is protected: nothing is governed or stopped there" .) -}}
+{{- end -}}
+{{- end -}}
+{{- .Values.governedNamespaces | toJson -}}
 {{- end }}
 
 {{/* The settings of both processes, as operator/killswitch/settings.py reads them. */}}
@@ -55,12 +74,12 @@ app.kubernetes.io/component: {{ . }}
   value: {{ .Values.pollInterval | quote }}
 - name: KILLSWITCH_GOVERN_AUTOMATICALLY
   value: {{ .Values.governAutomatically | quote }}
+- name: KILLSWITCH_GOVERNED_NAMESPACES
+  value: {{ include "killswitch.governed" . | quote }}
 - name: KILLSWITCH_CANARY_NAMESPACE
   value: {{ .Values.canary.namespace | quote }}
 - name: KILLSWITCH_ARMED_INTERVAL
   value: {{ .Values.canary.armedInterval | quote }}
-- name: KILLSWITCH_METRICS_PORT
-  value: {{ .Values.metrics.port | int | quote }}
 {{- end }}
 
 {{/*
@@ -116,22 +135,6 @@ spec:
         {{- with .env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- if $root.Values.metrics.port }}
-      ports:
-        - name: metrics
-          containerPort: {{ $root.Values.metrics.port }}
-      livenessProbe:
-        httpGet:
-          path: /livez
-          port: metrics
-        periodSeconds: 10
-        failureThreshold: 6
-      readinessProbe:
-        httpGet:
-          path: /readyz
-          port: metrics
-        periodSeconds: 5
-      {{- end }}
       resources:
         {{- toYaml .values.resources | nindent 8 }}
       securityContext:

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     LOCK_PROVEN = "LockProven"
     LOCK_NOT_PROVEN = "LockNotProven"
     NOT_READY = "NotReady"
+    REACTOR_SILENT = "ReactorSilent"
     DRY_RUN = "DryRun"
     DISABLED = "Disabled"
     ALL_ANSWER = "AllSignalsAnswer"
@@ -62,6 +63,8 @@ class Reason(StrEnum):
     FULL = "FullStage"
     DRIFT = "Drift"
     HELD_ELSEWHERE = "HeldByAnotherShutdown"
+    SUPERSEDED = "Superseded"
+    NOTHING_RECORDED = "NothingRecorded"
     COMPLETE = "Complete"
     DENIED = "Denied"
 

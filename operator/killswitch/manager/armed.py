@@ -1,6 +1,6 @@
-"""Armed is measured: a pod that the lock must refuse is tried again and again, as a dry run.
+"""Armed is measured: the kernel is compared, and a pod that the lock must refuse is tried.
 
-The canary namespace holds nothing but an engaged Shutdown of the whole namespace. When the
+Both happen again and again, the pod as a dry run; `kernel.py` compares what is installed. The canary namespace holds nothing but an engaged Shutdown of the whole namespace. When the
 dry run is refused in the lock's own words, the bindings are there and the API server evaluates
 them; anything else, an unreachable API server included, is not a proof.
 """
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from killswitch.api.common import ENGAGED_LABEL, GOVERNED_LABEL
 from killswitch.core.errors import ConflictError, KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
+from killswitch.manager import kernel
 from killswitch.ports import Cluster, Json
+from killswitch.settings import Settings
 
 CANARY = "canary"
+_CURE = "find out who did that, and upgrade the chart to bring it back"
 _DENIAL = "held down by Shutdown"
 _PROBE: Json = {
     "apiVersion": "v1",
@@ -24,15 +27,19 @@ _PROBE: Json = {
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether the lock denied, and in which words."""
+    """Whether the kernel is whole and the lock denied, or what is wrong."""
 
     denied: bool
     message: str
 
 
-async def prove(cluster: Cluster, namespace: str, requested_by: str) -> Proof:
-    """Try the lock in the canary namespace, making its canary first where it is missing."""
+async def prove(cluster: Cluster, settings: Settings, requested_by: str) -> Proof:
+    """Compare the kernel, then try the lock in the canary namespace, made where it is missing."""
+    namespace = settings.canary_namespace
     try:
+        fault = await kernel.fault(cluster, settings.namespace, settings.protected_namespaces)
+        if fault:
+            return Proof(denied=False, message=f"{fault}; {_CURE}")
         await _ensure(cluster, namespace, requested_by)
         await cluster.create(PODS, _PROBE, namespace, dry_run=True)
     except RefusedError as error:
@@ -40,8 +47,7 @@ async def prove(cluster: Cluster, namespace: str, requested_by: str) -> Proof:
         return Proof(denied, "a dry-run restart was denied" if denied else str(error))
     except KillSwitchError as error:
         return Proof(denied=False, message=str(error))
-    cure = "are the ValidatingAdmissionPolicyBindings of killswitch there? Reinstall the chart"
-    return Proof(denied=False, message=f"the API server allowed a pod that is locked: {cure}")
+    return Proof(denied=False, message=f"the API server allowed a pod that is locked; {_CURE}")
 
 
 async def _ensure(cluster: Cluster, namespace: str, requested_by: str) -> None:

@@ -10,14 +10,23 @@ from killswitch.ports import Clock, Cluster, Json
 
 
 async def tell(
-    cluster: Cluster, clock: Clock, about: Json, reason: str, message: str, *, warning: bool = False
+    cluster: Cluster,
+    clock: Clock,
+    about: Json,
+    reason: str,
+    message: str,
+    *,
+    warning: bool = False,
+    occurrence: str | None = None,
 ) -> None:
     """An Event about the object; the same words about the same object are told once.
 
-    Never raises: an Event that cannot be written must not hold up what it is about.
+    With an `occurrence`, such as the time of a transition, it is that which is told once, whatever
+    figures the message holds by then. Never raises: an Event that cannot be written must not hold
+    up what it is about.
     """
     metadata = about["metadata"]
-    words = f"{metadata.get('uid')}/{reason}/{message}"
+    words = f"{metadata.get('uid')}/{reason}/{message if occurrence is None else occurrence}"
     namespace = metadata.get("namespace") or "default"
     now = times.text(clock.now())
     body = {

@@ -1,4 +1,8 @@
-"""Accept or refuse a policy, govern its namespaces, and say whether it is armed and fired."""
+"""Accept or refuse a policy, govern its namespaces, and say whether it is armed and fired.
+
+Armed claims that the policy would act. So it takes the policy itself (Ready, Enforce), a lock that
+has been proven lately, and a reactor that has reported on this generation of the policy lately.
+"""
 
 from collections.abc import Iterable
 
@@ -6,20 +10,28 @@ from killswitch.api.acceptance import accept
 from killswitch.api.common import ENGAGED_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, projections
+from killswitch.core import conditions, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
-from killswitch.manager import events
 from killswitch.manager.armed import Proof
-from killswitch.manager.govern import govern
+from killswitch.manager.govern import govern, governed
+from killswitch.manager.news import PolicyNews
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.settings import Settings
 
-_AGAIN = 30.0
-"""Seconds until a refused policy is judged again: its cure may lie outside of it."""
+_AGAIN, _SOON = 30.0, 5.0
+"""Seconds until a refused policy is judged again: its cure may lie outside of it. Governing a
+namespace is the cure that somebody is waiting for."""
+_PODS = "are the reactor's pods running?"
+_HOLDS = (
+    "in mode Enforce, where the namespace is governed, the reactor would still fire it,"
+    " locking and deleting the pods without scaling the StatefulSet"
+)
+_SILENT = 150.0
+"""Seconds without a word after which no reactor counts as watching; it writes once a minute."""
 
 
 class Policies:
@@ -34,6 +46,7 @@ class Policies:
         self._checker = checker
         self._settings = settings
         self._writer = StatusWriter(cluster, clock)
+        self._news = PolicyNews(cluster, clock)
         self.proof: Proof | None = None
 
     async def look(self, key: Key) -> float | None:
@@ -43,11 +56,14 @@ class Policies:
         except NotFoundError:
             return None
         ready = await self._ready(body)
-        await self._tell(key, body, ready)
         judgements = [ready, self._armed(body, ready), await self._fired(body)]
+        about = {**body, "kind": key.resource.kind, "apiVersion": key.resource.api_version}
+        await self._news.tell(about, judgements)
         generation = body["metadata"].get("generation", 0)
         await self._writer.write(key.resource, body, judgements, observedGeneration=generation)
-        return None if ready[1] else _AGAIN
+        if ready[1]:
+            return None
+        return _SOON if ready[2] == Reason.UNGOVERNED else _AGAIN
 
     async def _ready(self, body: Json) -> Judgement:
         try:
@@ -95,27 +111,37 @@ class Policies:
                         "spec.targets",
                         f"StatefulSet {namespace}/{workload.name} has"
                         " persistentVolumeClaimRetentionPolicy.whenScaled: Delete,"
-                        " so scaling it to 0 would delete its volumes",
+                        f" so scaling it to 0 would delete its volumes: {_HOLDS}",
                         "set whenScaled: Retain, or leave it out of the targets",
                     )
 
     async def _govern(self, policy: CompiledPolicy) -> None:
-        if self._settings.govern_automatically:
-            for namespace in _places(policy):
+        """Govern the policy's namespaces, or refuse it where that is left to people."""
+        for namespace in _places(policy):
+            listed = namespace in self._settings.governed_namespaces
+            if self._settings.govern_automatically or listed:
                 await govern(self._cluster, namespace)
+            elif not await governed(self._cluster, namespace):
+                raise RefusedError(
+                    f"namespace {namespace} is not governed, so nothing would hold there and the"
+                    f" reactor leaves it alone; kubectl killswitch govern {namespace}"
+                )
 
     def _armed(self, body: Json, ready: Judgement) -> Judgement:
         mode = body["spec"].get("mode", Mode.DRY_RUN)
         type_ = PolicyCondition.ARMED
-        if not ready[1]:
-            return (type_, False, Reason.NOT_READY, "the policy is not Ready")
         if mode != Mode.ENFORCE:
             reason = Reason.DISABLED if mode == Mode.DISABLED else Reason.DRY_RUN
             return (type_, False, reason, f"mode is {mode}: it does not act")
+        if not ready[1]:
+            return (type_, False, Reason.NOT_READY, _unready(ready))
         if self.proof is None:
             return (type_, None, Reason.LOCK_NOT_PROVEN, "the lock has not been tried yet")
-        reason = Reason.LOCK_PROVEN if self.proof.denied else Reason.LOCK_NOT_PROVEN
-        return (type_, self.proof.denied, reason, self.proof.message[:1000])
+        if not self.proof.denied:
+            return (type_, False, Reason.LOCK_NOT_PROVEN, self.proof.message[:1000])
+        if silence := _silence(body, self._clock.now()):
+            return (type_, False, Reason.REACTOR_SILENT, silence)
+        return (type_, True, Reason.LOCK_PROVEN, self.proof.message[:1000])
 
     async def _fired(self, body: Json) -> Judgement:
         found: list[str] = []
@@ -137,10 +163,28 @@ class Policies:
         message = f"engaged: {', '.join(sorted(set(found)))}"
         return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
 
-    async def _tell(self, key: Key, body: Json, ready: Judgement) -> None:
-        if not ready[1]:
-            about = {**body, "kind": key.resource.kind, "apiVersion": key.resource.api_version}
-            await events.tell(self._cluster, self._clock, about, ready[2], ready[3], warning=True)
+
+def _unready(ready: Judgement) -> str:
+    """Why a policy that is not Ready is not armed; never that it is harmless where it is not."""
+    if ready[2] == Reason.DATA_LOSS:
+        return f"the policy is not Ready, yet not harmless: {_HOLDS}"
+    return "the policy is not Ready"
+
+
+def _silence(body: Json, now: float) -> str:
+    """Why no reactor counts as watching this policy; empty when one does.
+
+    `observedAt` is the reactor's clock and `now` the manager's: only minutes matter here.
+    """
+    status = body.get("status", {})
+    seen = conditions.find(status.get("conditions", ()), PolicyCondition.SIGNALS_AVAILABLE)
+    moments = [each["observedAt"] for each in status.get("signals", ()) if each.get("observedAt")]
+    if seen is None or seen["observedGeneration"] != body["metadata"]["generation"] or not moments:
+        return f"no reactor has looked at this generation of the policy yet; {_PODS}"
+    latest = max(moments, key=times.seconds)
+    if now - times.seconds(latest) > _SILENT:
+        return f"no reactor has reported since {latest}: nobody watches the signals; {_PODS}"
+    return ""
 
 
 def _places(policy: CompiledPolicy) -> Iterable[str]:

@@ -8,6 +8,7 @@ import structlog
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
+from killswitch.manager.govern import govern
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
 from killswitch.manager.rounds import Key, Rounds
@@ -80,7 +81,7 @@ class Manager:
             except KillSwitchError:
                 await self._clock.sleep(1.0)
                 continue
-            proof = await prove(self._cluster, self._settings.canary_namespace, username)
+            proof = await prove(self._cluster, self._settings, username)
             if proof != self._policies.proof:
                 _LOG.info("lock tried", denied=proof.denied, message=proof.message)
                 self._policies.proof = proof
@@ -91,8 +92,18 @@ class Manager:
 
     async def _relist(self) -> None:
         while True:
+            await self._govern()
             await self._wake_all(WATCHED)
             await self._clock.sleep(_RELIST)
+
+    async def _govern(self) -> None:
+        """Govern the namespaces that the settings name, as soon as each is there."""
+        for namespace in self._settings.governed_namespaces:
+            try:
+                if await govern(self._cluster, namespace):
+                    _LOG.info("governed", namespace=namespace)
+            except KillSwitchError as error:  # the next round tries again
+                _LOG.warning("not governed", namespace=namespace, error=str(error))
 
     async def _wake_all(self, resources: tuple[Resource, ...]) -> None:
         for resource in resources:

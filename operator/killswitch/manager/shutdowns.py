@@ -13,6 +13,7 @@ from killswitch.ports import Clock, Cluster, Json
 from killswitch.settings import Settings
 
 _FAST, _SLOW = 0.2, 2.0
+_ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED}
 
 
 class Shutdowns:
@@ -40,7 +41,7 @@ class Shutdowns:
         judgements = [_released(given, needed)]
         fields: Json = {"approvals": f"{given}/{needed}"}
         again = None
-        if not released and not self._verified(shutdown):
+        if not released:
             judgement, more, again = await self._verify(shutdown)
             judgements.append(judgement)
             fields |= more
@@ -49,31 +50,40 @@ class Shutdowns:
             step = await self._restore(shutdown)
             judgements.append((ShutdownCondition.RESTORED, step.done, step.reason, step.message))
             again = step.again
-            if step.canary_ready:
-                fields["stages"] = {"canaryReady": step.canary_ready}
+            # A soak that began is remembered; None forgets it, since what was ready is not any more.
+            fields["stages"] = {"canaryReady": step.canary_ready} if step.canary_ready else None
         await self._write(key, shutdown, judgements, fields)
         return again
 
-    def _verified(self, shutdown: Json) -> bool:
-        observed = shutdown.get("status", {}).get("conditions", ())
-        return conditions.holds(observed, ShutdownCondition.VERIFIED)
-
     async def _verify(self, shutdown: Json) -> tuple[Judgement, Json, float | None]:
-        """Look for what is left; the condition, the fields, and when to look again."""
+        """Look for what is left; the condition, the fields, and when to look again.
+
+        A verified stop is looked at again as long as it is engaged: what was true once is not a
+        proof that nothing has come back.
+        """
         found = await left(self._cluster, shutdown)
-        began = _began(shutdown)
-        took = self._clock.now() - began
+        observed = shutdown.get("status", {}).get("conditions", ())
+        before = conditions.find(observed, ShutdownCondition.VERIFIED)
         fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
         type_ = ShutdownCondition.VERIFIED
-        if not found.count:
-            text = durations.text(max(took, 0.0))
-            message = f"no pod left, {text} after the decision"
-            if shutdown["spec"].get("nodes"):
-                message = f"every node is cordoned, {text} after the decision"
-            return (type_, True, Reason.NO_PODS, message), {**fields, "elapsed": text}, None
-        late = took > durations.seconds(shutdown["spec"]["deadline"])
-        reason = Reason.DEADLINE if late else Reason.STOPPING
-        return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
+        verified = before is not None and before["status"] == "True"
+        back = before is not None and (verified or before["reason"] == Reason.CAME_BACK)
+        if found.count and back:
+            return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
+        rest = self._settings.verify_interval
+        if verified and before is not None:
+            return (type_, True, Reason(before["reason"]), before["message"]), fields, rest
+        took = self._clock.now() - _began(shutdown)
+        if found.count:
+            late = took > durations.seconds(shutdown["spec"]["deadline"])
+            reason = Reason.DEADLINE if late else Reason.STOPPING
+            return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
+        text = durations.text(max(took, 0.0))
+        what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
+        message = f"{what}{' again' if back else ''}, {text} after the decision"
+        if not back:
+            fields["elapsed"] = text
+        return (type_, True, Reason.NO_PODS, message), fields, rest
 
     async def _let_go(self, key: Key, shutdown: Json) -> None:
         """A released Shutdown locks nothing: take it off the lock's list of parameters."""
@@ -86,7 +96,11 @@ class Shutdowns:
         done = conditions.find(observed, ShutdownCondition.RESTORED)
         if done and done["status"] == "True":
             return Step(
-                done=True, reason=Reason(done["reason"]), message=done["message"], again=None
+                done=True,
+                reason=Reason(done["reason"]),
+                message=done["message"],
+                canary_ready=shutdown["status"].get("stages", {}).get("canaryReady"),
+                again=None,
             )
         if not shutdown["spec"].get("restore"):
             message = "released: nothing starts until somebody asks: kubectl killswitch restore"
@@ -108,9 +122,6 @@ class Shutdowns:
         for name in ("remaining", "elapsed", "leftovers"):
             if name in before:
                 fields.setdefault(name, before[name])
-        ready = before.get("stages", {}).get("canaryReady")
-        if ready:
-            fields.setdefault("stages", {"canaryReady": ready})
         generation = shutdown["metadata"].get("generation", 0)
         await self._writer.write(
             key.resource, shutdown, [*kept, *judgements], observedGeneration=generation, **fields
@@ -124,7 +135,7 @@ class Shutdowns:
                     shutdown,
                     str(reason),
                     message,
-                    warning=not value and reason == Reason.DEADLINE,
+                    warning=not value and reason in _ALARMING,
                 )
 
 

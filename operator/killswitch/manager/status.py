@@ -36,7 +36,7 @@ class StatusWriter:
         ]
         status = {key: value for key, value in fields.items() if value is not None}
         same = all(conditions.find(observed, e["type"]) == e for e in entries)
-        if same and all(before.get(key) == value for key, value in status.items()):
+        if same and all(_says(before.get(key), value) for key, value in status.items()):
             return False
         await self._cluster.apply(
             resource,
@@ -47,3 +47,10 @@ class StatusWriter:
             manager=FIELD_MANAGER,
         )
         return True
+
+
+def _says(before: object, value: object) -> bool:
+    """Whether it says that already. Of an object some fields may be the reactor's."""
+    if isinstance(before, dict) and isinstance(value, dict):
+        return all(before.get(key) == each for key, each in value.items())
+    return before == value

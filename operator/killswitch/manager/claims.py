@@ -1,0 +1,127 @@
+"""Which Shutdown brings a recorded target back when several cover it.
+
+Release changes nothing that runs, so a restore that was ordered before another stop must not wake
+up when that stop is merely released. The rule needs no clock: *a target comes back when every
+Shutdown that covers it and is not restored has had its restore ordered, and the latest of them
+brings it back, in its own stages.* Order decides only whose stages those are: nothing starts by it.
+
+`creationTimestamp` has whole seconds. Within one second the Shutdown that recorded the target is
+the earlier one, since a later stop leaves alone what is recorded already; the uid settles the rest.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from killswitch.core import conditions
+from killswitch.core.conditions import ShutdownCondition
+from killswitch.core.kinds import WORKLOADS
+from killswitch.ports import Json
+
+
+class Share(StrEnum):
+    """What a Shutdown's restore has to do with one target."""
+
+    OURS = "Ours"  # this restore brings it back
+    LATER = "Later"  # a later Shutdown covers it: its restore brings it back
+    EARLIER = "Earlier"  # an earlier one covers it, whose restore nobody has ordered
+    DONE = "Done"  # a later Shutdown has brought it back
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recorded workload or node, and what it is now."""
+
+    place: str
+    """The namespace that holds the record: the workload's own."""
+    record: Json
+    holder: str
+    """uid of the Shutdown that recorded it."""
+    body: Json | None
+    """None: gone."""
+
+    @property
+    def name(self) -> str:
+        """`Deployment prod/vllm`, or `Node gpu-1`."""
+        place = "" if self.record["kind"] == "Node" else f"{self.place}/"
+        return f"{self.record['kind']} {place}{self.record['name']}"
+
+
+def share(shutdown: Json, others: Iterable[Json], target: Target) -> tuple[Share, Json]:
+    """This Shutdown's share in the target, and the Shutdown that decides it."""
+    rivals = [each for each in others if covers(each, target)]
+
+    def order(each: Json) -> tuple[str, bool, str]:
+        metadata = each["metadata"]
+        return (
+            metadata["creationTimestamp"],
+            metadata["uid"] != target.holder,
+            metadata["uid"],
+        )
+
+    latest = max([shutdown, *rivals], key=order)
+    if latest is not shutdown:
+        return (Share.DONE if restored(latest) else Share.LATER, latest)
+    for each in rivals:
+        if not restored(each) and not each["spec"].get("restore"):
+            return (Share.EARLIER, each)
+    return (Share.OURS, shutdown)
+
+
+def covers(shutdown: Json, target: Target) -> bool:
+    """Whether a Shutdown or ClusterShutdown holds (or held) the target."""
+    spec, record = shutdown["spec"], target.record
+    if record["kind"] == "Node":
+        return record["name"] in (spec.get("nodes") or {})
+    if shutdown["kind"] == "ClusterShutdown":
+        return target.place in (spec.get("namespaces") or {})
+    if shutdown["metadata"]["namespace"] != target.place:
+        return False
+    locks, scope = spec.get("locks") or {}, spec.get("scope") or {}
+    keys = (f"{WORKLOADS[record['kind']].key}/{record['name']}", f"uid/{record['uid']}")
+    return (
+        bool(scope.get("wholeNamespace"))
+        or any(key in locks for key in keys)
+        or _makes_pods_with(target.body, scope.get("podLabels"))
+    )
+
+
+def _makes_pods_with(workload: Json | None, labels: Json | None) -> bool:
+    if workload is None or not labels:
+        return False
+    made = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
+    return all(made.get(key) == value for key, value in labels.items())
+
+
+def restored(shutdown: Json) -> bool:
+    """Whether its restore is complete."""
+    observed = shutdown.get("status", {}).get("conditions", ())
+    return conditions.holds(observed, ShutdownCondition.RESTORED)
+
+
+def held_records_at(shutdown: Json, others: Sequence[Json]) -> set[str]:
+    """The Shutdowns (uids) whose records were the truth when this one was engaged.
+
+    A stop does not record anew what a Shutdown that is not restored has recorded.
+    """
+    engaged = shutdown["metadata"]["creationTimestamp"]
+    return {
+        each["metadata"]["uid"]
+        for each in others
+        if each["metadata"]["creationTimestamp"] <= engaged and not _restored_before(each, engaged)
+    }
+
+
+def _restored_before(shutdown: Json, moment: str) -> bool:
+    observed = shutdown.get("status", {}).get("conditions", ())
+    found = conditions.find(observed, ShutdownCondition.RESTORED)
+    done = found is not None and found["status"] == "True"
+    # Both are UTC; compared to the second, which is all that `moment` has.
+    return done and found is not None and found["lastTransitionTime"][:19] < moment[:19]
+
+
+def title(shutdown: Json) -> str:
+    """`Shutdown prod/vllm-1` or `ClusterShutdown zone-1`."""
+    namespace = shutdown["metadata"].get("namespace")
+    place = f"{namespace}/" if namespace else ""
+    return f"{shutdown['kind']} {place}{shutdown['metadata']['name']}"
