@@ -99,3 +99,18 @@ def test_pods_without_a_workload_count_by_themselves() -> None:
     plan = plans.for_policy([TargetQuery("Namespace", "prod")], held, BOUNDARIES)
     assert (plan.count, plan.eligible, plan.pods) == (42, 42, 43)
     assert isinstance(plan.stops[0], Stop)
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "policy"),
+    [
+        ("runaway-1", "runaway"),
+        ("runaway-12-part-2", "runaway"),
+        ("runaway-1-more-3", "runaway"),
+        ("gpu-2-hot-7-part-2-more-1", "gpu-2-hot"),
+        ("by-hand", "by-hand"),
+    ],
+)
+def test_the_policys_name_is_read_back_from_its_shutdowns(shutdown: str, policy: str) -> None:
+    """Whatever the parts and supplements."""
+    assert policy == orders.policy_name(shutdown)

@@ -79,6 +79,8 @@ def _anomaly(scene: Stage, screen: Screen, servers: ModelServers) -> None:
     servers.tokens_per_second = 5000.0
     scene.wait("the stop", lambda: scene.control_plane.api().get(_SHUTDOWN).status == 200)
     scene.wait("the stop is verified", lambda: scene.holds(_SHUTDOWN, "Verified"))
+    # The manager verifies by itself; the reactor's own report of its stages may come after it.
+    scene.wait("the stages are told", lambda: scene.holds(_SHUTDOWN, "Stopped"))
     shutdown = scene.control_plane.api().get(_SHUTDOWN).body
     stages = {name: times.seconds(at) for name, at in shutdown["status"]["stages"].items()}
     screen.measured("anomaly begins → decision", durations.text(stages["decided"] - before))

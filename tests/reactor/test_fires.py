@@ -415,3 +415,38 @@ async def test_a_static_pod_keeps_a_stop_from_claiming_success(setting: Bench) -
     message = next(c for c in found["status"]["conditions"] if c["type"] == "Stopped")["message"]
     assert f"static on {node['metadata']['name']}" in message
     assert [pod["metadata"]["name"] for pod in await setting.pods()] == ["static"]
+
+
+async def test_what_people_started_again_by_hand_is_recorded_anew(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """Released, not restored, and scaled to 5: the next stop remembers the 5, not the old 2."""
+    await setting.deployment("vllm", 2)
+    await setting.policy("runaway", targets=[VLLM], cooldown="0s")
+    async with reactor(setting):
+        setting.dial.turn("runaway", 500)
+        first = await setting.stopped("runaway-1")
+        assert "scaled" in first["status"]["stages"]
+        setting.dial.turn("runaway", 1)
+        await setting.with_condition(POLICIES, "runaway", "Demanded", "False")
+        setting.approve(kernel, "runaway-1", "bob", "carol")
+        body = {"spec": {"replicas": 5}}
+
+        async def scaled() -> bool:
+            try:
+                await setting.cluster.patch(DEPLOYMENTS, "vllm", body, setting.namespace)
+            except RefusedError:  # the last approval is on its way through the API server
+                return False
+            return True
+
+        await eventually(scaled)
+        await eventually(lambda: _pods_are(setting, 5))
+        setting.dial.turn("runaway", 500)
+        await setting.stopped("runaway-2")
+        await eventually(lambda: _rested(setting, "runaway-2"))
+    assert sorted(target["replicas"] for target in await setting.recorded()) == [2, 5]
+
+
+async def _rested(setting: Bench, name: str) -> bool:
+    found = await setting.cluster.get(SHUTDOWNS, name, setting.namespace)
+    return "scaled" in found.get("status", {}).get("stages", {})

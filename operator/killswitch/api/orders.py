@@ -4,6 +4,7 @@ Used by the reactor when a policy fires and by the command line when a person st
 deterministic, so that two reactors that decide at once write one Shutdown.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Terms:
 def episode_name(policy: str, number: int) -> str:
     """Name of the Shutdown of a policy's n-th firing."""
     return f"{policy}-{number}"
+
+
+def policy_name(shutdown: str) -> str:
+    """The name of the policy that a Shutdown of this name may be of: a hint, not a proof."""
+    return re.sub(r"-[0-9]+(-part-[0-9]+)?(-more-[0-9]+)?$", "", shutdown)
 
 
 def episode(stored: Sequence[tuple[int, bool]]) -> int:

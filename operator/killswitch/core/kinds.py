@@ -38,7 +38,6 @@ EVENTS = Resource("", "v1", "events", "Event")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 STATEFULSETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
 REPLICASETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
-LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 _GROUP, _VERSION = "killswitch.dev", "v1alpha1"
 POLICIES = Resource(_GROUP, _VERSION, "killswitchpolicies", "KillSwitchPolicy")

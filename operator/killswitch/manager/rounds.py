@@ -85,6 +85,9 @@ class Rounds:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             again = min(_FIRST * 2**failures, _LONGEST)
             _LOG.warning("look failed", key=f"{key.resource.kind} {key.name}", error=str(error))
+        except Exception:  # noqa: BLE001  # one odd object must not end the manager
+            again = _LONGEST
+            _LOG.exception("look failed", key=f"{key.resource.kind} {key.name}")
         finally:
             self._busy.discard(key)
             self._woken.set()

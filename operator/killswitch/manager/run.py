@@ -5,6 +5,7 @@ import contextlib
 
 import structlog
 
+from killswitch.api import orders
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
@@ -60,7 +61,7 @@ class Manager:
             self._wake_policies_later(key)
 
     def _wake_policies_later(self, key: Key) -> None:
-        name = key.name.rsplit("-", 1)[0].removesuffix("-more")
+        name = orders.policy_name(key.name)
         kinds = (POLICIES,) if key.resource == SHUTDOWNS else (CLUSTER_POLICIES,)
         for resource in kinds:
             self._rounds.wake(Key(resource, key.namespace, name))

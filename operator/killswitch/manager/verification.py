@@ -1,5 +1,7 @@
 """An independent look at a stop: what the API server's etcd says is left, pod by pod.
 
+Static pods count too: no stop through the API ends them, so they keep it from being verified.
+
 The reactor acts and says `Stopped`; this looks with its own list and its own clock, and says
 `Verified`, or names what is left and where.
 """
@@ -47,7 +49,7 @@ async def left(cluster: Cluster, shutdown: Json) -> Left:
     for stop in plan.stops:
         for body in (await cluster.list(PODS, stop.namespace)).items if stop.namespace else ():
             pod = projections.pod(body)
-            if pod is not None and not pod.mirror and plans.holds_pod(stop, pod):
+            if pod is not None and plans.holds_pod(stop, pod):
                 found.append(pod)
     return Left(tuple(found), await _open_nodes(cluster, shutdown))
 

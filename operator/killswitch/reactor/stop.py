@@ -218,15 +218,16 @@ class StopSequence:
     async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
         """Step 3a: uids of the targets whose former state is stored, here or by an earlier stop.
 
-        What an earlier, unrestored stop recorded stays the truth: by now the workload is at 0.
-        None when it could not be stored.
+        What an earlier, unrestored stop recorded stays the truth while that stop holds, and after
+        its release as long as the target is still at rest. One that people have started again by
+        hand meanwhile is recorded anew. None when it could not be stored.
         """
         namespace = stop.namespace or self._records_namespace
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         while True:
             try:
                 recorded, chunks = await persistently(
-                    self._clock, lambda: self._recorded(shutdown, namespace)
+                    self._clock, lambda: self._recorded(shutdown, items, namespace)
                 )
             except RefusedError as error:
                 outcome.note(f"the records could not be read: {error}")
@@ -245,26 +246,33 @@ class StopSequence:
     async def _create_record(self, body: Json, namespace: str) -> None:
         await persistently(self._clock, lambda: self._cluster.create(RECORDS, body, namespace))
 
-    async def _recorded(self, shutdown: Json, namespace: str) -> tuple[set[str], int]:
+    async def _recorded(
+        self, shutdown: Json, items: Sequence[Workload | Node], namespace: str
+    ) -> tuple[set[str], int]:
         """Targets recorded by unrestored stops, and how many chunks this stop has already."""
         records = (await self._cluster.list(RECORDS, namespace)).items
         holders = await self._unrestored(namespace)
+        at_rest = {item.uid for item in items if _at_rest(item)}
         recorded: set[str] = set()
         chunks = 0
         for record in records:
-            spec = record["spec"]
-            own = spec["shutdownUid"] == shutdown["metadata"]["uid"]
+            spec, holder = record["spec"], record["spec"]["shutdownUid"]
+            own = holder == shutdown["metadata"]["uid"]
             chunks += own and "targets" in spec
-            if own or spec["shutdownUid"] in holders:
-                recorded |= {target["uid"] for target in spec.get("targets") or ()}
+            targets = {target["uid"] for target in spec.get("targets") or ()}
+            if own or holders.get(holder):
+                recorded |= targets
+            elif holder in holders:
+                recorded |= targets & at_rest
         return recorded, chunks
 
-    async def _unrestored(self, namespace: str) -> set[str]:
+    async def _unrestored(self, namespace: str) -> dict[str, bool]:
+        """Shutdowns by uid that are not restored, and whether each still holds."""
         found = [*(await self._cluster.list(SHUTDOWNS, namespace)).items]
         with contextlib.suppress(RefusedError):  # a person may lack this right, cluster-wide
             found += (await self._cluster.list(CLUSTER_SHUTDOWNS)).items
         return {
-            each["metadata"]["uid"]
+            each["metadata"]["uid"]: engaged(each)
             for each in found
             if not conditions.holds(
                 each.get("status", {}).get("conditions", ()), ShutdownCondition.RESTORED
@@ -294,11 +302,9 @@ class StopSequence:
                 accepted = False
 
         def resting(item: Workload | Node) -> bool:
-            if isinstance(item, Node):
-                return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
             # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
             # holds it down just as well at its old count.
-            return item.replicas == 0 or item.deletes_volumes
+            return _at_rest(item) or (isinstance(item, Workload) and item.deletes_volumes)
 
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
@@ -406,6 +412,13 @@ class StopSequence:
             outcome.note(f"could not {what}: {error}")
             return False
         return True
+
+
+def _at_rest(item: Workload | Node) -> bool:
+    """Whether it is as a stop leaves it."""
+    if isinstance(item, Node):
+        return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
+    return item.replicas == 0
 
 
 def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
