@@ -159,9 +159,11 @@ class Engine:
         try:
             self._judge(watched)
         except Exception as error:
-            _LOG.exception("a policy could not be judged", policy=str(watched.policy))
-            watched.inhibition = Inhibition(Cause.DEFECT, f"nothing was decided: {error!r}")
-            self.dirty.add(watched.policy.uid)
+            found = Inhibition(Cause.DEFECT, f"nothing was decided: {error!r}")
+            if watched.inhibition != found:  # once, not at each sample
+                _LOG.exception("a policy could not be judged", policy=str(watched.policy))
+                watched.inhibition = found
+                self.dirty.add(watched.policy.uid)
 
     def _judge(self, watched: Watched) -> None:
         """Facts → event → switch → effect, for one policy."""
