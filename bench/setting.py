@@ -13,8 +13,8 @@ from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.kinds import NAMESPACES
 from killswitch.core.plans import Boundaries
 from killswitch.reactor.watched import Identity
-from tests.cluster import kernel
 from tests.cluster.control_plane import ControlPlane, User
+from tests.kernel.fixtures import install
 
 _RELEASER = """
 apiVersion: rbac.authorization.k8s.io/v1
@@ -40,7 +40,7 @@ class Setting:
 
     def prepare(self) -> None:
         """Install what the benchmarks need."""
-        kernel.apply(self.control_plane)
+        install(self.control_plane)
         self.control_plane.kubectl("apply", "-f", "-", stdin=_RELEASER)
         self.control_plane.add_gpu_nodes(4)
 

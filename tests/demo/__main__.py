@@ -79,10 +79,9 @@ def _anomaly(scene: Stage, screen: Screen, servers: ModelServers) -> None:
     servers.tokens_per_second = 5000.0
     scene.wait("the stop", lambda: scene.control_plane.api().get(_SHUTDOWN).status == 200)
     scene.wait("the stop is verified", lambda: scene.holds(_SHUTDOWN, "Verified"))
-    # The manager verifies by itself; the reactor's own report of its stages may come after it.
-    scene.wait("the stages are told", lambda: scene.holds(_SHUTDOWN, "Stopped"))
-    shutdown = scene.control_plane.api().get(_SHUTDOWN).body
-    stages = {name: times.seconds(at) for name, at in shutdown["status"]["stages"].items()}
+    # The manager verifies by itself; the report of the reactor that decided may come after it.
+    scene.wait("the stages are told", lambda: {"decided", "stopped"} <= _stages(scene).keys())
+    stages = _stages(scene)
     screen.measured("anomaly begins → decision", durations.text(stages["decided"] - before))
     for name, what in {
         "locked": "locked in the API server",
@@ -95,6 +94,11 @@ def _anomaly(scene: Stage, screen: Screen, servers: ModelServers) -> None:
             screen.measured(f"decision → {what}", took)
     answer = scene.control_plane.kubectl("get", "sd,deploy,pods", "-n", PLACE)
     screen.command("anyone", f"kubectl get sd,deploy,pods -n {PLACE}", answer.stdout)
+
+
+def _stages(scene: Stage) -> dict[str, float]:
+    status = scene.control_plane.api().get(_SHUTDOWN).body.get("status", {})
+    return {name: times.seconds(at) for name, at in status.get("stages", {}).items()}
 
 
 def _refusals(scene: Stage, screen: Screen) -> None:
