@@ -1,9 +1,9 @@
 """The stop sequence, in the order that measurements dictate (design: lock, delete, scale, prove).
 
-    engage    1 create the Shutdown: the API server has agreed, recorded and locked
+    engage    1 create the Shutdown: the API server has agreed, recorded and locked   engaging.py
     execute   2 delete the pods with one second of grace
-              3 record what was there, then scale to 0 (never an unrecorded workload)
-              4 prove the lock by a refused dry run, then sweep until no pod is left
+              3 record what was there, then scale to 0 (never unrecorded)             records.py
+              4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
 Lock before delete: otherwise controllers re-create pods during the stop. Pods before scale: a
 controller's own delete, with the workload's long grace, would otherwise win. Every step may be
@@ -14,16 +14,13 @@ own token. It must not decide anything: what is stopped stands in the Shutdown.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any
 
-from killswitch.api import orders
 from killswitch.api.common import GOVERNED_LABEL
 from killswitch.api.orders import Order
-from killswitch.core import conditions, projections
-from killswitch.core.conditions import ShutdownCondition
+from killswitch.core import projections
 from killswitch.core.errors import (
     ConflictError,
     KillSwitchError,
@@ -31,32 +28,23 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.inventory import Node, Pod, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, RECORDS, SHUTDOWNS, WORKLOADS
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS, WORKLOADS
 from killswitch.core.plans import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor import engaging, proof, records
 from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.persistence import persistently
+from killswitch.reactor.proof import Trial
+from killswitch.reactor.records import at_rest
 from killswitch.reactor.view import engaged
 
 GRACE = 1
 """Seconds. Never 0: a forced delete says gone while the process may run on."""
 _WIDTH = 32
-_SUPPLEMENTS = 10
 _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""
-_DENIAL = "held down by"
-"""How the lock's own message begins; any other refusal proves nothing about the lock."""
 
 Report = Callable[[str, float], None]
-
-
-class Trial(Enum):
-    """What a dry-run restart met."""
-
-    DENIED = auto()  # by the lock, in its own words
-    ALLOWED = auto()
-    UNCERTAIN = auto()  # refused, but not in the lock's words
-    IMPOSSIBLE = auto()  # there is nothing to restart, or no right to try
 
 
 @dataclass(slots=True)
@@ -105,30 +93,8 @@ class StopSequence:
         self._records_namespace = records_namespace
 
     async def engage(self, order: Order) -> Json:
-        """The engaged Shutdown, created now or by another replica a moment ago.
-
-        Where that one holds less, or the name belongs to somebody else's Shutdown, a supplement
-        under the next free name is created and returned instead.
-        RefusedError: nothing was locked and nothing may be touched. ConflictError: this decision's
-        Shutdown is released already, so the caller's view is old; or no name was free.
-        """
-        spec: Json = order.body["spec"]
-        for name in (order.name, *(f"{order.name}-more-{n}" for n in range(1, _SUPPLEMENTS))):
-            metadata = {**order.body["metadata"], "name": name}
-            body = {**order.body, "metadata": metadata, "spec": spec}
-            try:
-                return await self._cluster.create(order.resource, body, order.namespace)
-            except ConflictError:
-                existing = await self._cluster.get(order.resource, name, order.namespace)
-            if not _same_decision(spec, existing["spec"]):
-                continue
-            if not engaged(existing):
-                raise ConflictError(f"{order.resource.kind} {name} exists and is released")
-            missing = _missing(spec, existing["spec"])
-            if not missing:
-                return existing
-            spec = {**spec, **missing}
-        raise ConflictError(f"no name like {order.name} is free for this {order.resource.kind}")
+        """The engaged Shutdown of this order; see `engaging.engage` for what else may come."""
+        return await engaging.engage(self._cluster, order)
 
     async def execute(
         self,
@@ -164,8 +130,13 @@ class StopSequence:
             reached("scaled")
 
         async def prove() -> None:
-            if await self._prove(stops, outcome, min(until, self._clock.monotonic() + _TRIAL)):
+            within = min(until, self._clock.monotonic() + _TRIAL)
+            trial, words = await proof.prove(self._cluster, self._clock, stops, within)
+            if trial is Trial.DENIED:
                 reached("proven")
+                return
+            outcome.note(words)
+            outcome.unprovable = trial is Trial.IMPOSSIBLE
 
         async def sweep() -> None:
             if await self._sweep(shutdown, stops, outcome, until):
@@ -216,68 +187,14 @@ class StopSequence:
         return accepted
 
     async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
-        """Step 3a: uids of the targets whose former state is stored, here or by an earlier stop.
-
-        What an earlier, unrestored stop recorded stays the truth while that stop holds, and after
-        its release as long as the target is still at rest. One that people have started again by
-        hand meanwhile is recorded anew. None when it could not be stored.
-        """
+        """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
         namespace = stop.namespace or self._records_namespace
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
-        while True:
-            try:
-                recorded, chunks = await persistently(
-                    self._clock, lambda: self._recorded(shutdown, items, namespace)
-                )
-            except RefusedError as error:
-                outcome.note(f"the records could not be read: {error}")
-                return None
-            missing = [item for item in items if item.uid not in recorded]
-            try:
-                for body in orders.target_records(shutdown, missing, namespace, first=chunks):
-                    await self._create_record(body, namespace)
-            except ConflictError:
-                continue  # another replica wrote this chunk: look again
-            except (NotFoundError, RefusedError) as error:  # no such namespace, or no right
-                outcome.note(f"what was there could not be recorded: {error}")
-                return None
-            return recorded | {item.uid for item in missing}
-
-    async def _create_record(self, body: Json, namespace: str) -> None:
-        await persistently(self._clock, lambda: self._cluster.create(RECORDS, body, namespace))
-
-    async def _recorded(
-        self, shutdown: Json, items: Sequence[Workload | Node], namespace: str
-    ) -> tuple[set[str], int]:
-        """Targets recorded by unrestored stops, and how many chunks this stop has already."""
-        records = (await self._cluster.list(RECORDS, namespace)).items
-        holders = await self._unrestored(namespace)
-        at_rest = {item.uid for item in items if _at_rest(item)}
-        recorded: set[str] = set()
-        chunks = 0
-        for record in records:
-            spec, holder = record["spec"], record["spec"]["shutdownUid"]
-            own = holder == shutdown["metadata"]["uid"]
-            chunks += own and "targets" in spec
-            targets = {target["uid"] for target in spec.get("targets") or ()}
-            if own or holders.get(holder):
-                recorded |= targets
-            elif holder in holders:
-                recorded |= targets & at_rest
-        return recorded, chunks
-
-    async def _unrestored(self, namespace: str) -> dict[str, bool]:
-        """Shutdowns by uid that are not restored, and whether each still holds."""
-        found = [*(await self._cluster.list(SHUTDOWNS, namespace)).items]
-        with contextlib.suppress(RefusedError):  # a person may lack this right, cluster-wide
-            found += (await self._cluster.list(CLUSTER_SHUTDOWNS)).items
-        return {
-            each["metadata"]["uid"]: engaged(each)
-            for each in found
-            if not conditions.holds(
-                each.get("status", {}).get("conditions", ()), ShutdownCondition.RESTORED
-            )
-        }
+        try:
+            return await records.store(self._cluster, self._clock, shutdown, items, namespace)
+        except (NotFoundError, RefusedError) as error:  # no such namespace, or no right
+            outcome.note(f"what was there could not be recorded: {error}")
+            return None
 
     async def _rest(self, stop: Stop, recorded: set[str], outcome: Outcome) -> bool:
         """Step 3b: bring targets to rest, 0 replicas or cordoned; whether all could be.
@@ -304,7 +221,7 @@ class StopSequence:
         def resting(item: Workload | Node) -> bool:
             # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
             # holds it down just as well at its old count.
-            return _at_rest(item) or (isinstance(item, Workload) and item.deletes_volumes)
+            return at_rest(item) or (isinstance(item, Workload) and item.deletes_volumes)
 
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
@@ -324,47 +241,6 @@ class StopSequence:
         labels = {GOVERNED_LABEL: "true"}
         body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
         return lambda: self._cluster.patch(NODES, node.name, body)
-
-    async def _prove(self, stops: Sequence[Stop], outcome: Outcome, until: float) -> bool:
-        """Step 4a: a dry-run restart of each stop is refused by the lock.
-
-        False when it is not refused by `until`, and where nothing may be tried: then the lock
-        is not proven, which the outcome says, and the sweep still looks for pods.
-        """
-        for stop in stops:
-            place, pause = stop.namespace or "these nodes", 0.005
-            while True:
-                trial, words = await persistently(self._clock, lambda stop=stop: self._try(stop))  # type: ignore[misc]
-                if trial is Trial.DENIED:
-                    break
-                if trial is Trial.IMPOSSIBLE:
-                    outcome.note(f"the lock could not be tried in {place}: {words}")
-                    outcome.unprovable = True
-                    return False
-                if self._clock.monotonic() >= until:
-                    outcome.note(f"the lock does not deny a restart in {place} {words}".rstrip())
-                    return False
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, 0.25)
-        return True
-
-    async def _try(self, stop: Stop) -> tuple[Trial, str]:
-        """What a dry-run restart met, and in which words."""
-        words = "nothing to restart"
-        for attempt in _restarts(self._cluster, stop):
-            try:
-                await attempt()
-            except (NotFoundError, ConflictError):
-                continue
-            except RefusedError as error:
-                words = str(error)
-                if _DENIAL in words:
-                    return Trial.DENIED, words
-                if error.code == 422:  # its policies are not loaded yet: it may be seconds
-                    return Trial.UNCERTAIN, f"in the lock's words: {words}"
-                continue  # no right to do it: try the next way
-            return Trial.ALLOWED, ""
-        return Trial.IMPOSSIBLE, words
 
     async def _sweep(
         self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome, until: float
@@ -412,77 +288,3 @@ class StopSequence:
             outcome.note(f"could not {what}: {error}")
             return False
         return True
-
-
-def _at_rest(item: Workload | Node) -> bool:
-    """Whether it is as a stop leaves it."""
-    if isinstance(item, Node):
-        return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
-    return item.replicas == 0
-
-
-def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
-    """Dry runs that would restart something held: the narrowest rights first."""
-    if stop.nodes:
-        body = {"spec": {"unschedulable": False}}
-        return [
-            lambda node=node: cluster.patch(NODES, node.name, body, dry_run=True)  # type: ignore[misc]
-            for node in stop.nodes[:3]
-        ]
-    raised = {"spec": {"replicas": max((t.replicas or 1 for t in stop.targets), default=1) + 1}}
-    ways: list[Callable[[], Any]] = [
-        lambda target=target: cluster.patch(  # type: ignore[misc]
-            WORKLOADS[target.kind],
-            target.name,
-            raised,
-            target.namespace,
-            subresource="scale",
-            dry_run=True,
-        )
-        for target in stop.targets[:3]
-    ]
-    probe = _probe_pod(stop)
-    return [*ways, lambda: cluster.create(PODS, probe, stop.namespace, dry_run=True)]
-
-
-def _probe_pod(stop: Stop) -> Json:
-    """A pod that the lock must refuse; only ever created as a dry run."""
-    metadata: Json = {"name": "killswitch-probe", "labels": dict(stop.pod_labels or {})}
-    owner = next((key for key in stop.locks if key.startswith("uid/")), None)
-    if owner is not None:
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": "apps/v1",
-                "kind": "ReplicaSet",
-                "name": "killswitch-probe",
-                "uid": owner.removeprefix("uid/"),
-                "controller": True,
-            }
-        ]
-    container = {"name": "probe", "image": "killswitch.invalid/probe"}
-    spec = {"containers": [container], "restartPolicy": "Never"}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-
-
-def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:
-    """Whether an existing Shutdown is this order's own, under terms that are no weaker."""
-    mine, theirs = spec.get("policy") or {}, existing.get("policy") or {}
-    if mine.get("uid") != theirs.get("uid") or mine.get("episode") != theirs.get("episode"):
-        return False
-    if not mine and spec["requestedBy"] != existing["requestedBy"]:
-        return False
-    return bool(existing["requiredApprovals"] >= spec["requiredApprovals"])
-
-
-def _missing(spec: Json, held: Mapping[str, Any]) -> Json:
-    """What the order holds and the existing Shutdown does not; empty when it is covered."""
-    if (held.get("scope") or {}).get("wholeNamespace"):
-        return {}
-    missing: Json = {}
-    if spec.get("scope") and spec["scope"] != held.get("scope"):
-        missing["scope"] = spec["scope"]
-    for part in ("locks", "nodes", "namespaces"):
-        lacking = {k: v for k, v in (spec.get(part) or {}).items() if k not in held.get(part, {})}
-        if lacking:
-            missing[part] = lacking
-    return missing

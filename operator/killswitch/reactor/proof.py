@@ -1,0 +1,113 @@
+"""Step 4a of a stop: is it locked? A dry run that would restart something must be refused.
+
+Only a refusal in the lock's own words proves anything. Where nothing may be tried, or there is
+nothing to restart, the lock stays unproven, which is not the same as open
+(docs/decisions/0006-unproven-is-not-unlocked.md).
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Any
+
+from killswitch.core.errors import ConflictError, NotFoundError, RefusedError
+from killswitch.core.kinds import NODES, PODS, WORKLOADS
+from killswitch.core.plans import Stop
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.persistence import persistently
+
+_DENIAL = "held down by"
+"""How the lock's own message begins."""
+_FIRST, _LONGEST = 0.005, 0.25
+
+
+class Trial(Enum):
+    """What a dry-run restart met."""
+
+    DENIED = auto()  # by the lock, in its own words
+    ALLOWED = auto()
+    UNCERTAIN = auto()  # refused, but not in the lock's words
+    IMPOSSIBLE = auto()  # there is nothing to restart, or no right to try
+
+
+async def prove(
+    cluster: Cluster, clock: Clock, stops: Sequence[Stop], until: float
+) -> tuple[Trial, str]:
+    """What the stops met at `until` (monotonic) at the latest: DENIED if all did, else the first.
+
+    The text says where and in which words it was not denied.
+    """
+    for stop in stops:
+        place, pause = stop.namespace or "these nodes", _FIRST
+        while True:
+            trial, words = await persistently(clock, lambda stop=stop: _try(cluster, stop))  # type: ignore[misc]
+            if trial is Trial.DENIED:
+                break
+            if trial is Trial.IMPOSSIBLE:
+                return trial, f"the lock could not be tried in {place}: {words}"
+            if clock.monotonic() >= until:
+                return trial, f"the lock does not deny a restart in {place} {words}".rstrip()
+            await clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
+    return Trial.DENIED, ""
+
+
+async def _try(cluster: Cluster, stop: Stop) -> tuple[Trial, str]:
+    """What a dry-run restart met, and in which words."""
+    words = "nothing to restart"
+    for attempt in _restarts(cluster, stop):
+        try:
+            await attempt()
+        except (NotFoundError, ConflictError):
+            continue
+        except RefusedError as error:
+            words = str(error)
+            if _DENIAL in words:
+                return Trial.DENIED, words
+            if error.code == 422:  # its policies are not loaded yet: it may be seconds
+                return Trial.UNCERTAIN, f"in the lock's words: {words}"
+            continue  # no right to do it: try the next way
+        return Trial.ALLOWED, ""
+    return Trial.IMPOSSIBLE, words
+
+
+def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
+    """Dry runs that would restart something held: the narrowest rights first."""
+    if stop.nodes:
+        body = {"spec": {"unschedulable": False}}
+        return [
+            lambda node=node: cluster.patch(NODES, node.name, body, dry_run=True)  # type: ignore[misc]
+            for node in stop.nodes[:3]
+        ]
+    raised = {"spec": {"replicas": max((t.replicas or 1 for t in stop.targets), default=1) + 1}}
+    ways: list[Callable[[], Any]] = [
+        lambda target=target: cluster.patch(  # type: ignore[misc]
+            WORKLOADS[target.kind],
+            target.name,
+            raised,
+            target.namespace,
+            subresource="scale",
+            dry_run=True,
+        )
+        for target in stop.targets[:3]
+    ]
+    probe = _probe_pod(stop)
+    return [*ways, lambda: cluster.create(PODS, probe, stop.namespace, dry_run=True)]
+
+
+def _probe_pod(stop: Stop) -> Json:
+    """A pod that the lock must refuse; only ever created as a dry run."""
+    metadata: Json = {"name": "killswitch-probe", "labels": dict(stop.pod_labels or {})}
+    owner = next((key for key in stop.locks if key.startswith("uid/")), None)
+    if owner is not None:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "name": "killswitch-probe",
+                "uid": owner.removeprefix("uid/"),
+                "controller": True,
+            }
+        ]
+    container = {"name": "probe", "image": "killswitch.invalid/probe"}
+    spec = {"containers": [container], "restartPolicy": "Never"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -1,0 +1,88 @@
+"""Step 3a of a stop: what was there, stored once before the first scaling write.
+
+What an earlier, unrestored stop recorded stays the truth while that stop holds, and after its
+release as long as the target is still at rest; a later stop never overwrites it with 0. A target
+that people have started again by hand meanwhile is recorded anew.
+"""
+
+import contextlib
+from collections.abc import Sequence
+
+from killswitch.api import orders
+from killswitch.api.common import GOVERNED_LABEL
+from killswitch.core import conditions
+from killswitch.core.conditions import ShutdownCondition
+from killswitch.core.errors import ConflictError, RefusedError
+from killswitch.core.inventory import Node, Workload
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
+from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.persistence import persistently
+from killswitch.reactor.view import engaged
+
+Item = Workload | Node
+
+
+def at_rest(item: Item) -> bool:
+    """Whether it is as a stop leaves it."""
+    if isinstance(item, Node):
+        return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
+    return item.replicas == 0
+
+
+async def store(
+    cluster: Cluster, clock: Clock, shutdown: Json, items: Sequence[Item], namespace: str
+) -> set[str]:
+    """The uids whose former state is stored, now or by an earlier stop: all of these items'.
+
+    RefusedError or NotFoundError: it could not be stored, so nothing may be scaled.
+    """
+    while True:
+        recorded, chunks = await persistently(
+            clock, lambda: _recorded(cluster, shutdown, items, namespace)
+        )
+        missing = [item for item in items if item.uid not in recorded]
+        bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
+        try:
+            for body in bodies:
+                await persistently(
+                    clock,
+                    lambda body=body: cluster.create(RECORDS, body, namespace),  # type: ignore[misc]
+                )
+        except ConflictError:
+            continue  # another replica wrote this chunk: look again
+        return recorded | {item.uid for item in missing}
+
+
+async def _recorded(
+    cluster: Cluster, shutdown: Json, items: Sequence[Item], namespace: str
+) -> tuple[set[str], int]:
+    """Targets recorded by unrestored stops, and how many chunks this stop has already."""
+    records = (await cluster.list(RECORDS, namespace)).items
+    holders = await _unrestored(cluster, namespace)
+    resting = {item.uid for item in items if at_rest(item)}
+    recorded: set[str] = set()
+    chunks = 0
+    for record in records:
+        spec, holder = record["spec"], record["spec"]["shutdownUid"]
+        own = holder == shutdown["metadata"]["uid"]
+        chunks += own and "targets" in spec
+        targets = {target["uid"] for target in spec.get("targets") or ()}
+        if own or holders.get(holder):
+            recorded |= targets
+        elif holder in holders:
+            recorded |= targets & resting
+    return recorded, chunks
+
+
+async def _unrestored(cluster: Cluster, namespace: str) -> dict[str, bool]:
+    """Shutdowns by uid that are not restored, and whether each still holds."""
+    found = [*(await cluster.list(SHUTDOWNS, namespace)).items]
+    with contextlib.suppress(RefusedError):  # a person may lack this right, cluster-wide
+        found += (await cluster.list(CLUSTER_SHUTDOWNS)).items
+    return {
+        each["metadata"]["uid"]: engaged(each)
+        for each in found
+        if not conditions.holds(
+            each.get("status", {}).get("conditions", ()), ShutdownCondition.RESTORED
+        )
+    }
