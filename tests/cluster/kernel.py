@@ -26,5 +26,5 @@ def apply(control_plane: ControlPlane) -> None:
 def _established(control_plane: ControlPlane, plural: str) -> bool:
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     found = control_plane.api().get(f"{path}/{plural}.killswitch.dev").body
-    conditions = found.get("status", {}).get("conditions", ())
+    conditions = found.get("status", {}).get("conditions") or ()  # null at first
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
