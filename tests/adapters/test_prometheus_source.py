@@ -13,6 +13,7 @@ import pytest
 
 from killswitch.adapters import promql
 from killswitch.adapters.prometheus import PrometheusSource
+from killswitch.adapters.prometheus_http import Found
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import SignalSource
 from tests.adapters.foreign_server import ForeignServer, serving
@@ -32,6 +33,22 @@ async def source(prometheus: Prometheus) -> AsyncIterator[PrometheusSource]:
     running = PrometheusSource(prometheus.url, timeout=TIMEOUT)
     yield running
     running.close()
+
+
+@pytest.fixture
+def counted(
+    source: PrometheusSource, monkeypatch: pytest.MonkeyPatch
+) -> tuple[PrometheusSource, list[str]]:
+    """The adapter, and the text of each request that it sends."""
+    texts: list[str] = []
+    ask = source._http.ask
+
+    def counting(text: str, seconds: float) -> Found | NoAnswer:
+        texts.append(text)
+        return ask(text, seconds)
+
+    monkeypatch.setattr(source._http, "ask", counting)
+    return source, texts
 
 
 @pytest.fixture
@@ -534,8 +551,71 @@ async def test_connections_are_kept(server: ForeignServer) -> None:
             await asyncio.gather(*(source.measure("a") for _ in range(40)))
     finally:
         source.close()
-    assert len(server.requests) == 80
+    assert len(server.requests) >= 40  # those that were refused together were asked alone
     assert len(server.clients) <= 4
+
+
+async def test_what_is_asked_in_one_moment_shares_requests(
+    prometheus: Prometheus, exporter: Exporter, counted: tuple[PrometheusSource, list[str]]
+) -> None:
+    """Sixty queries in three requests, each with its own value, age and warnings."""
+    source, texts = counted
+    exporter.set("shared_metric", 7)
+    await answered(source, "shared_metric")
+    texts.clear()
+    queries = [f"shared_metric + {number}" for number in range(58)]
+    *many, absent, twice = await asyncio.gather(
+        *(source.measure(query) for query in (*queries, "no_such_metric", "shared_metric * 2"))
+    )
+    assert [answer.values for answer in many if isinstance(answer, Answer)] == [
+        (7.0 + number,) for number in range(58)
+    ]
+    assert Answer((), None, ("no series of no_such_metric",)) == absent
+    assert isinstance(twice, Answer)
+    assert (twice.values, twice.warnings) == ((14.0,), ())
+    assert twice.oldest_age is not None
+    assert twice.oldest_age < 5
+    assert len(texts) == 3
+
+
+async def test_a_query_that_fails_blinds_no_neighbour(
+    prometheus: Prometheus, exporter: Exporter, counted: tuple[PrometheusSource, list[str]]
+) -> None:
+    """Its neighbours are asked alone in the same call, and from then on it is the one that is."""
+    source, texts = counted
+    for number in range(2):
+        exporter.set("many_to_many", 1, side=str(number))
+        exporter.set("many_too", 1, side=str(number))
+    await answered(source, "many_to_many", 2)
+    await answered(source, "many_too", 2)
+    bad, good = "many_to_many + on() many_too", "exporter_up"
+    for requests in (3, 2):  # together and each alone; then one for the good ones, one for it
+        texts.clear()
+        found, healthy = await asyncio.gather(source.measure(bad), source.measure(good))
+        assert faulted(Blindness.FAILED)(found)
+        assert isinstance(healthy, Answer)
+        assert (healthy.values, len(texts)) == ((1.0,), requests)
+
+
+async def test_a_slow_query_blinds_no_neighbour(
+    counted: tuple[PrometheusSource, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes a shared request late is told as late; the others have their answer in time."""
+    source, _ = counted
+    quick = source._http.ask
+
+    def ask(text: str, seconds: float) -> Found | NoAnswer:
+        if "slow_metric" in text:
+            time.sleep(seconds)
+            return NoAnswer(Blindness.TIMEOUT, "late")
+        return quick(text, seconds)
+
+    monkeypatch.setattr(source._http, "ask", ask)
+    found, healthy = await asyncio.gather(
+        source.measure("slow_metric"), source.measure("exporter_up")
+    )
+    assert faulted(Blindness.TIMEOUT)(found)
+    assert isinstance(healthy, Answer)
 
 
 async def test_a_full_default_executor_does_not_blind_it(server: ForeignServer) -> None:

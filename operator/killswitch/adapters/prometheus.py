@@ -1,7 +1,8 @@
-"""Port `SignalSource` over a Prometheus API, through the prometheus-api-client package.
+"""Port `SignalSource` over a Prometheus API.
 
 The reactor's poller calls `measure` for each distinct query. One request asks for the value and
-for the age of the samples behind it (`promql.Parsed.text`). Every fault becomes a `NoAnswer`;
+for the age of the samples behind it (`promql.Parsed.text`), and queries that are asked in the same
+moment share a request, since a request costs more than its query. Every fault becomes a `NoAnswer`;
 nothing here judges, retries or remembers an older answer.
 
 What is whole: every selector of the query must have series. One without makes the answer partial
@@ -9,61 +10,44 @@ and is named among its warnings, so that a value beyond its threshold is believe
 is not: in `a or b`, `b` may be what would have told. Only the right of `unless` may be empty,
 since it can do nothing but remove series. The age is that of the oldest sample of any selector.
 
-The package returns a list and drops the rest of the answer, waits for ever and retries unless
-told otherwise (signals.md §4). A hook on its session therefore reads each answer, within bounds
-of size and time, and keeps what the package drops.
+Nobody is blind by a neighbour: when a shared request fails, each of its queries is asked alone
+within the same timeout, and one that fails then is asked alone for some minutes. A warning cannot
+be told apart and counts for all that shared the request.
 """
 
 import asyncio
-import io
 import math
-import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import orjson
-import requests
-import urllib3
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from requests.adapters import HTTPAdapter
+from dataclasses import dataclass, replace
 
 from killswitch.adapters import promql
+from killswitch.adapters.prometheus_http import MOST_SERIES, Found, PrometheusHttp, Series, too_many
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 
-MOST_SERIES = 1000
-_MOST_BYTES = 4_000_000
-"""Beyond the answer of `MOST_SERIES` with large labels; more would burden every other policy."""
-_CHUNK = 65536
 _GRACE = 0.25
-"""Seconds the calling task waits beyond the timeout, so that the thread can name the fault."""
+"""Seconds a task waits beyond the timeout, so that the thread can name the fault."""
 _DETAIL = 300
-
-_LATE = (requests.exceptions.ReadTimeout, urllib3.exceptions.TimeoutError, TimeoutError)
-_BROKEN = (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError)
-"""DNS, TLS, refused, reset, ended in the middle of an answer."""
-
-_ERROR_TYPES = {
-    "bad_data": Blindness.REJECTED,
-    "execution": Blindness.FAILED,
-    "timeout": Blindness.FAILED,
-    "canceled": Blindness.FAILED,
-    "internal": Blindness.FAILED,
-    "unavailable": Blindness.FAILED,
-    "too_many_requests": Blindness.FAILED,
-}
+_TOGETHER = 25
+_LONGEST = 6000
+"""Queries, and characters of their texts, that share a request: it has to fit into a URL."""
+_ALONE = 300.0
+"""Seconds for which a query that failed is asked alone."""
 
 
-class _Call(threading.local):
-    """What the hook kept of the request that this thread makes."""
+@dataclass(slots=True)
+class _Asked:
+    """A query whose answer somebody waits for."""
 
-    deadline = 0.0
-    status = 0
-    content_type = ""
-    body = b""
+    parsed: promql.Parsed
+    answer: "asyncio.Future[Answer | NoAnswer]"
+
+    def tell(self, answer: Answer | NoAnswer) -> None:
+        """Unless the asker has gone."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 class PrometheusSource:
@@ -77,29 +61,14 @@ class PrometheusSource:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is connected yet. `timeout` (seconds) bounds each measurement as a whole."""
-        base = url.rstrip("/")
         self._timeout = timeout
-        self._call = _Call()
+        self._http = PrometheusHttp(url, timeout, threads, headers)
         # Never the loop's default executor: whatever fills that must not blind us.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prometheus")
-        session = requests.Session()
-        session.trust_env = False  # the environment is re-read at each request otherwise
-        session.max_redirects = 0  # a redirect leads to a login page
-        session.headers["Accept-Encoding"] = "identity"
-        session.hooks["response"].append(self._receive)
-        self._client = PrometheusConnect(
-            url=base,
-            headers=dict(headers or {}),
-            session=session,
-            retry=urllib3.Retry(0),
-            timeout=timeout,
-        )
-        # The client mounted its own adapter, with ten connections and read retries that turn a
-        # timeout into a refused connection.
-        adapter = HTTPAdapter(1, threads, max_retries=urllib3.Retry(0, read=False))
-        session.mount(base, adapter)
-        # The server gives up before we do, and says so.
-        self._params = {"timeout": f"{round(timeout * 900)}ms", "limit": str(MOST_SERIES + 100)}
+        self._waiting: list[_Asked] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alone: dict[str, float] = {}
+        """Until when (monotonic) a query shares no request."""
 
     async def measure(self, query: str) -> Answer | NoAnswer:
         """What the query yields now, or why that is not known, within the timeout."""
@@ -107,12 +76,71 @@ class PrometheusSource:
             parsed = promql.parsed(query)
         except InvalidPolicyError as error:
             return NoAnswer(Blindness.REJECTED, str(error)[:_DETAIL])
+        loop = asyncio.get_running_loop()
+        asked = _Asked(parsed, loop.create_future())
+        if not self._waiting:
+            loop.call_soon(self._send)  # after everything else that is asked in this moment
+        self._waiting.append(asked)
+        return await asked.answer
+
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way end by their timeout."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        now = time.monotonic()
+        self._alone = {query: until for query, until in self._alone.items() if until > now}
+        alone = [each for each in waiting if each.parsed.query in self._alone]
+        shared = [each for each in waiting if each.parsed.query not in self._alone]
+        for group in [*([each] for each in alone), *_groups(shared)]:
+            task = asyncio.ensure_future(self._answer_all(group))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer_all(self, group: Sequence[_Asked]) -> None:
+        """Whatever happens, everybody who asked is told something."""
+        try:
+            await self._ask_together(group)
+        except (ValueError, IndexError) as error:  # tags that nobody wrote: not Prometheus
+            answer = NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: {error!r}")
+            for each in group:
+                each.tell(answer)
+        finally:
+            for each in group:
+                each.tell(_closed())
+
+    async def _ask_together(self, group: Sequence[_Asked]) -> None:
+        until = time.monotonic() + self._timeout
+        if len(group) > 1:
+            text = " or ".join(each.parsed.tagged(f"{n}:") for n, each in enumerate(group))
+            found = await self._ask(text, self._timeout / 2)
+            if isinstance(found, Found) and len(found.series) <= MOST_SERIES:
+                for each, series in zip(group, _apart(found, len(group)), strict=True):
+                    each.tell(_answer(each.parsed, series))
+                return
+            if isinstance(found, NoAnswer) and found.reason is Blindness.UNREACHABLE:
+                for each in group:
+                    each.tell(found)
+                return
+        await asyncio.gather(*(self._ask_alone(each, until) for each in group))
+
+    async def _ask_alone(self, asked: _Asked, until: float) -> None:
+        found = await self._ask(asked.parsed.text, max(0.05, until - time.monotonic()))
+        answer = _answer(asked.parsed, found) if isinstance(found, Found) else found
+        if isinstance(answer, NoAnswer) and answer.reason is not Blindness.UNREACHABLE:
+            self._alone[asked.parsed.query] = time.monotonic() + _ALONE
+        asked.tell(answer)
+
+    async def _ask(self, text: str, seconds: float) -> Found | NoAnswer:
+        late = NoAnswer(Blindness.TIMEOUT, f"no answer within {self._timeout:g} s")
         try:
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(self._timeout + _GRACE):
-                return await loop.run_in_executor(self._threads, self._ask, parsed)
+            async with asyncio.timeout(seconds + _GRACE):
+                found = await loop.run_in_executor(self._threads, self._http.ask, text, seconds)
         except TimeoutError:
-            return NoAnswer(Blindness.TIMEOUT, f"no answer within {self._timeout:g} s")
+            return late
         except RuntimeError:
             return _closed()
         except asyncio.CancelledError:
@@ -120,128 +148,55 @@ class PrometheusSource:
             if task is not None and task.cancelling():
                 raise
             return _closed()  # `close` dropped what had not been sent yet
-
-    def close(self) -> None:
-        """Let go of threads and connections; requests under way end by their timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
-
-    def _ask(self, parsed: promql.Parsed) -> Answer | NoAnswer:
-        self._call.deadline = time.monotonic() + self._timeout
-        self._call.status, self._call.body = 0, b""
-        try:
-            series = self._client.custom_query(parsed.text, params=self._params)
-            return self._answer(parsed, series)
-        except PrometheusApiClientException:
-            return _refusal(self._call.status, self._call.content_type, self._call.body)
-        except _TooLargeError:
-            return _too_many()
-        except Exception as error:  # noqa: BLE001 - not knowing is an answer too
-            return self._fault(error)
-
-    def _receive(self, response: requests.Response, **_: Any) -> None:
-        """Hook: read the answer, since the package neither bounds it nor keeps all of it."""
-        self._call.status = response.status_code
-        self._call.content_type = response.headers.get("Content-Type", "")
-        self._call.body = _bounded(response.raw, self._call.deadline)
-        response.raw = io.BytesIO(self._call.body)
-
-    def _answer(self, parsed: promql.Parsed, series: list[dict[str, Any]]) -> Answer | NoAnswer:
-        envelope = orjson.loads(self._call.body)
-        if envelope["status"] != "success" or envelope["data"]["resultType"] != "vector":
-            return NoAnswer(Blindness.BAD_ANSWER, "the answer is not an instant vector")
-        values, ages = [], {}
-        for each in series:
-            kind = each["metric"][promql.KIND]
-            if kind == promql.VALUE and "histogram" in each:
-                detail = "the query yields native histograms; use histogram_quantile"
-                return NoAnswer(Blindness.FAILED, detail)
-            number = float(each["value"][1])
-            if kind == promql.VALUE:
-                values.append(number)
-            else:
-                ages[int(kind)] = number
-        if len(values) > MOST_SERIES:
-            return _too_many()
-        missing = (parsed.selectors[number] for number in sorted(parsed.needed - ages.keys()))
-        warnings = [
-            *(envelope.get("warnings") or ()),
-            *(f"no series of {each}" for each in missing),
-        ]
-        return Answer(tuple(values), _oldest(ages.values()), tuple(warnings))
-
-    def _fault(self, error: Exception) -> NoAnswer:
-        if isinstance(error, _LATE):
-            return NoAnswer(Blindness.TIMEOUT, f"no answer within {self._timeout:g} s")
-        if isinstance(error, _BROKEN) or not self._call.status:
-            return NoAnswer(Blindness.UNREACHABLE, _cause(error)[:_DETAIL])
-        return _foreign(self._call.status, self._call.content_type)
+        timed_out = isinstance(found, NoAnswer) and found.reason is Blindness.TIMEOUT
+        return late if timed_out else found
 
 
-class _TooLargeError(Exception):
-    """The answer has more bytes than any that could be used."""
+def _groups(waiting: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    """Queries that share a request, in order."""
+    group: list[_Asked] = []
+    length = 0
+    for each in waiting:
+        own = len(each.parsed.text)
+        if group and (len(group) == _TOGETHER or length + own > _LONGEST):
+            yield group
+            group, length = [], 0
+        group.append(each)
+        length += own
+    if group:
+        yield group
 
 
-def _bounded(raw: Any, deadline: float) -> bytes:
-    """The body; a server that drips bytes is cut off at the deadline."""
-    body = bytearray()
-    try:
-        while chunk := raw.read1(_CHUNK, decode_content=True):
-            body += chunk
-            _stop_beyond(len(body), deadline)
-        raw.release_conn()
-    finally:
-        # Harmless once released; before, what is left must not be taken for the next answer.
-        raw.close()
-    return bytes(body)
+def _apart(found: Found, count: int) -> list[Found]:
+    """The series of a shared answer by query, tagged as if each had been asked alone."""
+    series: list[list[Series]] = [[] for _ in range(count)]
+    for each in found.series:
+        number, _, kind = each.kind.partition(":")
+        series[int(number)].append(replace(each, kind=kind))
+    return [Found(part, found.warnings) for part in series]
 
 
-def _stop_beyond(size: int, deadline: float) -> None:
-    if size > _MOST_BYTES:
-        raise _TooLargeError
-    if time.monotonic() > deadline:
-        raise TimeoutError
-
-
-def _refusal(status: int, content_type: str, body: bytes) -> NoAnswer:
-    """What an answer other than 200 means: Prometheus's own word, or whose else's it is."""
-    try:
-        envelope = orjson.loads(body)
-        reason = _ERROR_TYPES[envelope["errorType"]]
-        return NoAnswer(reason, str(envelope["error"])[:_DETAIL])
-    except (ValueError, KeyError, TypeError):
-        plain = content_type.startswith("text/plain")
-        if status == 503 and plain:  # replaying its log after a start, or shutting down
-            return NoAnswer(
-                Blindness.FAILED, f"not ready: {body[:_DETAIL].decode(errors='replace')}"
-            )
-        return _foreign(status, content_type)
-
-
-def _foreign(status: int, content_type: str) -> NoAnswer:
-    kind = content_type or "no content type"
-    return NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: status {status}, {kind}")
+def _answer(parsed: promql.Parsed, found: Found) -> Answer | NoAnswer:
+    values, ages = [], {}
+    for each in found.series:
+        if each.kind == promql.VALUE and each.histogram:
+            detail = "the query yields native histograms; use histogram_quantile"
+            return NoAnswer(Blindness.FAILED, detail)
+        if each.kind == promql.VALUE:
+            values.append(each.value)
+        else:
+            ages[int(each.kind)] = each.value
+    if len(values) > MOST_SERIES:
+        return too_many()
+    missing = (parsed.selectors[number] for number in sorted(parsed.needed - ages.keys()))
+    warnings = (*found.warnings, *(f"no series of {each}" for each in missing))
+    return Answer(tuple(values), _oldest(ages.values()), warnings)
 
 
 def _closed() -> NoAnswer:
     return NoAnswer(Blindness.UNREACHABLE, "the source is closed")
 
 
-def _too_many() -> NoAnswer:
-    return NoAnswer(Blindness.FAILED, f"more than {MOST_SERIES} series; aggregate")
-
-
 def _oldest(ages: Iterable[float]) -> float | None:
     known = [age for age in ages if not math.isnan(age)]
     return max(known, default=None)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason: the outer texts repeat the whole request."""
-    while True:
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((each for each in error.args if isinstance(each, BaseException)), None)
-        if inner is None:
-            return str(error).rpartition("object at 0x")[2] or type(error).__name__
-        error = inner

@@ -72,10 +72,14 @@ class Parsed:
         `timestamp` gives a sample's own time for bare selectors only. A line break ends a comment
         that the query may close with.
         """
+        return self.tagged("")
+
+    def tagged(self, prefix: str) -> str:
+        """The same with this before every part's kind, so that several queries fit one request."""
         value = f"vector(\n{self.query}\n)" if self.scalar else self.query
-        parts = [_tagged(f"\n{value}\n", VALUE)]
+        parts = [_tagged(f"\n{value}\n", prefix + VALUE)]
         for number, selector in enumerate(self.selectors):
-            parts.append(_tagged(f"max(time()-timestamp({selector}))", str(number)))
+            parts.append(_tagged(f"max(time()-timestamp({selector}))", f"{prefix}{number}"))
         return " or ".join(parts)
 
 

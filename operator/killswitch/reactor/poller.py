@@ -1,6 +1,7 @@
 """Ask each distinct query at a steady pace and hand its answer to whoever depends on it."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -34,17 +35,16 @@ class Poller:
             self._tasks[query] = asyncio.create_task(self._poll(query))
 
     async def _poll(self, query: str) -> None:
-        due = self._clock.monotonic()
         while True:
             try:
                 self._deliver(query, await self._source.measure(query))
             except Exception:
                 # A defect of ours must not end the polling: silence would look like health.
                 _LOG.exception("a poll failed", query=query)
-            # From due time to due time: a slow answer must not stretch the interval. Missed
-            # rounds are skipped, not caught up.
-            due = max(due + self._interval, self._clock.monotonic())
-            await self._clock.sleep(due - self._clock.monotonic())
+            # All queries wake in the same moments, so that the source may ask them together. A
+            # slow answer does not stretch the interval; missed rounds are skipped, not caught up.
+            now = self._clock.monotonic()
+            await self._clock.sleep((math.floor(now / self._interval) + 1) * self._interval - now)
 
     def stop(self) -> None:
         """Ask nothing more."""
