@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from killswitch.core.detectors import Kind, Vote, refuse_lone_detectors, safe_alone
@@ -53,3 +55,9 @@ def test_the_refusal_names_the_signals_and_the_cure() -> None:
         " require a second signal that watches something else, write mode: DryRun,"
         " or accept false stops with allowDetectorAlone: true"
     )
+
+
+def test_the_docs_name_every_detector() -> None:
+    """A detector nobody advises on is one nobody should use."""
+    text = (Path(__file__).resolve().parents[3] / "docs/detectors.md").read_text()
+    assert not [kind for kind in Kind if f"`{kind}`" not in text]

@@ -234,8 +234,9 @@ def test_a_finding_becomes_a_reading() -> None:
     message = "silent for 0.0 s, allowed 60 s"
     fresh = Reading("s", CLEAR, message, now, None, 0.0, found.at)
     assert fresh == found.reading("s", max_age=5, now=now)
-    old = found.reading("s", max_age=4, now=now)
-    assert (old.verdict, old.reason) == (UNKNOWN, Blindness.STALE)
+    for wrong in (now, found.at - 5):
+        old = found.reading("s", max_age=4, now=wrong)
+        assert (old.verdict, old.reason) == (UNKNOWN, Blindness.STALE)
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,12 @@ class Finding:
         return self.sentence.format(*self.numbers)
 
     def reading(self, signal: str, *, max_age: float, now: float) -> Reading:
-        """The same as a signal's reading; Unknown if the sample is older than `max_age`."""
+        """The same as a signal's reading; Unknown if the sample is older than `max_age`.
+
+        So is one dated further than that into the future: it would stay fresh for ever.
+        """
         age = now - self.at
-        if self.verdict is not Verdict.UNKNOWN and not age <= max_age:
+        if self.verdict is not Verdict.UNKNOWN and not -max_age <= age <= max_age:
             message = f"age of the newest sample is {age:.1f} s, allowed {max_age:g} s"
             return Reading(signal, Verdict.UNKNOWN, message, now, Blindness.STALE, self.value)
         return Reading(
