@@ -1,10 +1,11 @@
 """`make bench`: every figure as one JSON line, with the machine it was measured on.
 
-Each module is skipped unless one of its figures can match ONLY; each gets a control plane of its
-own, so that one does not measure what another left behind.
+Each module is skipped unless one of its figures can match ONLY; each that asks a control plane
+gets one of its own, so that one does not measure what another left behind.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -20,8 +21,12 @@ MODULES = {
     "poll": "bench.signals",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
+    "detector": "bench.detectors",
 }
 """How the names of a module's figures begin, and the module."""
+
+WITHOUT = {"poll", "detector"}
+"""Those that ask no control plane, so none is started for them."""
 
 
 def main() -> None:
@@ -35,9 +40,12 @@ def main() -> None:
         if only and only not in prefix and not only.startswith(prefix):
             continue
         print(f"# {name} …", file=sys.stderr, flush=True)
-        with ControlPlane() as running:
-            setting = Setting(running)
-            setting.prepare()
+        with contextlib.ExitStack() as until_done:
+            setting = Setting(ControlPlane())
+            until_done.callback(setting.control_plane.stop)
+            if prefix not in WITHOUT:
+                setting.control_plane.start()
+                setting.prepare()
             for line in importlib.import_module(name).measure(setting):
                 if only in line["name"]:
                     print(json.dumps(line), flush=True)

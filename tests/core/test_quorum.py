@@ -61,7 +61,18 @@ def test_never_read_is_no_vote(meaning: Meaning) -> None:
 
 
 @pytest.mark.parametrize("meaning", Meaning)
-@pytest.mark.parametrize("reason", [each for each in Blindness if each != Blindness.NEVER_READ])
+def test_warming_up_is_no_vote(meaning: Meaning) -> None:
+    """A detector that starts has no opinion; under Fire that would stop a model for starting."""
+    voting = Voting(rule(meaning=meaning))
+    assert not voting.given(0, {"a": reading("a", UNKNOWN, 0, Blindness.WARMING_UP)}).demanded
+    assert voting.since == {}
+
+
+@pytest.mark.parametrize("meaning", Meaning)
+@pytest.mark.parametrize(
+    "reason",
+    [each for each in Blindness if each not in {Blindness.NEVER_READ, Blindness.WARMING_UP}],
+)
 def test_every_blindness_has_the_same_meaning(meaning: Meaning, reason: Blindness) -> None:
     """`onNoData` is asked about missing data, not about its cause."""
     found = Voting(rule(meaning=meaning)).given(0, {"a": reading("a", UNKNOWN, 0, reason)})

@@ -48,7 +48,8 @@ class Vote:
 
     reading: Reading
     tripped: bool
-    """Effectively: Tripped, or Unknown where the policy says Fire; never before a first answer."""
+    """Effectively: Tripped, or Unknown where the policy says Fire; never before a first answer,
+    nor while a detector warms up."""
     counted: bool
     """Tripped for its whole hold-down."""
     due: float | None
@@ -132,7 +133,7 @@ def _bridges(rule: VotingRule, reading: Reading, span: Span) -> bool:
 
 
 def _tripped(rule: VotingRule, reading: Reading) -> bool:
-    if reading.reason is Blindness.NEVER_READ:
+    if reading.reason in {Blindness.NEVER_READ, Blindness.WARMING_UP}:
         # Not a failure to see: a start or an edit would fire before the first answer.
         return False
     if reading.verdict is Verdict.UNKNOWN:

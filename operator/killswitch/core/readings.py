@@ -31,6 +31,8 @@ class Blindness(StrEnum):
     BAD_ANSWER = "BadAnswer"  # an answer, but not Prometheus's: a proxy's HTML page
     REJECTED = "QueryRejected"  # the server cannot parse the query: it will never work
     FAILED = "QueryFailed"  # the server failed to execute it this time
+    WARMING_UP = "WarmingUp"  # a detector has not seen enough yet to have an opinion
+    INTERRUPTED = "Interrupted"  # a gap or a clock step parts this sample from those before it
 
 
 @dataclass(frozen=True, slots=True)
