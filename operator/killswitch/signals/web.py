@@ -41,6 +41,7 @@ ALERTMANAGER_PATH = "/v1/alertmanager"
 EVENTS_PATH = "/v1/events"
 
 _IDLE = 65.0
+_SHUTDOWN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def runner(app: web.Application, *, idle_seconds: float = _IDLE) -> web.AppRunne
         auto_decompress=False,
         keepalive_timeout=idle_seconds,
         lingering_time=0.0,
+        shutdown_timeout=_SHUTDOWN,
     )
 
 
@@ -186,10 +188,9 @@ class _Gate:
             return body
         try:
             return self._receiver.receive(request.headers, body)
-        except Exception:
-            self._counts[self._receiver.path, Reason.FAILED] += 1
-            _LOG.exception("a received request could not be handled", path=self._receiver.path)
-            raise
+        except Exception:  # noqa: BLE001  # callbacks are others': the sender must hear of it
+            _LOG.exception("a received request was not handled", path=self._receiver.path)
+            return Refusal(Reason.FAILED, "it could not be handled here", 1.0)
 
     def _unreadable(self, request: web.Request) -> Refusal | None:
         encoding = request.headers.get("content-encoding", "").lower()
