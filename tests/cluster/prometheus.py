@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,6 +92,14 @@ class Prometheus:
     targets: dict[str, dict[str, str]]
     """Address → labels; more may be added with `add_target`."""
     scrape_interval: str = "100ms"
+    rule_files: Sequence[Path] = ()
+    alertmanagers: Sequence[Mapping[str, Any]] = ()
+    """Entries of `alerting.alertmanagers`."""
+    scrape_configs: Sequence[Mapping[str, Any]] = ()
+    """Further jobs."""
+    resend_delay: str = "1s"
+    program: Path | None = None
+    """Another Prometheus than the one of tests/cluster."""
     _daemon: Daemon | None = None
     _port: int = field(default_factory=free_port)
 
@@ -115,7 +124,7 @@ class Prometheus:
 
     def start(self) -> None:
         """Return when it is ready; the first scrape follows some seconds later."""
-        program = binaries.locate(["prometheus"])["prometheus"]
+        program = self.program or binaries.locate(["prometheus"])["prometheus"]
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_targets()
         config = {
@@ -124,13 +133,16 @@ class Prometheus:
                 "scrape_timeout": self.scrape_interval,
                 "evaluation_interval": self.scrape_interval,
             },
+            "rule_files": [str(each) for each in self.rule_files],
+            "alerting": {"alertmanagers": [dict(each) for each in self.alertmanagers]},
             "scrape_configs": [
                 {
                     "job_name": "models",
                     "file_sd_configs": [
                         {"files": [str(self._target_file)], "refresh_interval": "1s"}
                     ],
-                }
+                },
+                *(dict(each) for each in self.scrape_configs),
             ],
         }
         file = self.directory / "prometheus.yml"
@@ -143,6 +155,7 @@ class Prometheus:
                 f"--storage.tsdb.path={self.directory / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self._port}",
                 "--query.timeout=10s",
+                f"--rules.alert.resend-delay={self.resend_delay}",
                 "--log.level=warn",
             ],
             self.directory / "prometheus.log",

@@ -8,7 +8,8 @@ KillSwitchError
 ├── ExpiredError           410: the resource version is too old; list again
 ├── OverloadedError        429: slow down; carries the seconds to wait
 ├── UnavailableError       no answer, 5xx, broken connection: nothing is known
-└── TransitionError        the switch was given an event its state does not expect
+├── TransitionError        the switch was given an event its state does not expect
+└── MalformedError         bytes that somebody sent are not what their path accepts
 """
 
 
@@ -60,3 +61,7 @@ class UnavailableError(KillSwitchError):
 
 class TransitionError(KillSwitchError):
     """An event that the switch's state table has no entry for."""
+
+
+class MalformedError(KillSwitchError):
+    """Bytes from outside that are not what their path accepts; the text says what is wrong."""

@@ -1,0 +1,1 @@
+"""Bytes in, judgements out: what others send us, parsed, verified and received."""
