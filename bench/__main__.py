@@ -18,6 +18,7 @@ MODULES = {
     "thousand": "bench.thousand",
     "admission": "bench.admission",
     "poll": "bench.signals",
+    "remote_write": "bench.remote_write",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
 }

@@ -8,6 +8,7 @@ KillSwitchError
 ├── ExpiredError           410: the resource version is too old; list again
 ├── OverloadedError        429: slow down; carries the seconds to wait
 ├── UnavailableError       no answer, 5xx, broken connection: nothing is known
+├── UnacceptableError      bytes from outside that cannot be taken; carries the HTTP status to answer
 └── TransitionError        the switch was given an event its state does not expect
 """
 
@@ -56,6 +57,14 @@ class OverloadedError(KillSwitchError):
 
 class UnavailableError(KillSwitchError):
     """No usable answer: whether the request took effect is unknown."""
+
+
+class UnacceptableError(KillSwitchError):
+    """What was sent cannot be taken, none of it was: 400 malformed, 413 too large, 415 foreign."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TransitionError(KillSwitchError):

@@ -1,0 +1,5 @@
+"""What other programs send or expose, turned into samples: bytes in, samples out.
+
+No module here decides anything; a sample that is too old for a decision is handed on with its own
+time, and `series.fresh` says so.
+"""
