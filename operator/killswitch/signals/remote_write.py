@@ -20,7 +20,7 @@ import cramjam
 
 from killswitch.core.errors import UnacceptableError
 from killswitch.signals import wire
-from killswitch.signals.runs import NO_VALUE, ONE_SAMPLE, Known, Stamps, Trail
+from killswitch.signals.runs import LONGEST, NO_VALUE, ONE_SAMPLE, Edge, Known, Stamps, Trail
 from killswitch.signals.series import ENDED, Samples, Series
 
 CONTENT_TYPE = "application/x-protobuf"
@@ -31,7 +31,7 @@ _DOUBLE = Struct("<d")
 _value = _DOUBLE.unpack_from
 _MOST_EXPANSION = 22
 """Snappy copies at most 64 bytes by 3: a header that claims more than this ratio lies."""
-_ENTRY_COST = 1000
+_ENTRY_COST = 700
 """About what a cached series occupies, beside three times its label bytes."""
 
 
@@ -102,7 +102,7 @@ class Decoder:
         wanted: Collection[str] | None = None,
         *,
         limits: Limits | None = None,
-        cache_bytes: int = 128 << 20,
+        cache_bytes: int = 256 << 20,
     ) -> None:
         self.statistics = Statistics()
         self._limits = limits or Limits()
@@ -138,7 +138,8 @@ class Decoder:
         known, stamps, epoch = self._known, self._stamps, self._epoch
         trail = Trail(epoch)
         add_series, add_value = out.series.append, out.values.append
-        add_timestamp = out.timestamps.append
+        add_timestamp, frames, add_frame = out.timestamps.append, trail.frames, trail.frames.append
+        alone = Edge.ALONE
         at, end, unusual = 0, len(body), 0
         while at < end:
             start = at
@@ -176,7 +177,10 @@ class Decoder:
                 add_series(found.series)
                 add_value(_value(body, stop - 15)[0] if written else 0.0)
                 add_timestamp(timestamp)
-            trail.add(body, (found, start, stop, written))
+            if (edge := found.edge) or len(frames) >= LONGEST:
+                trail.end(body)
+            if edge is not alone:
+                add_frame((found, start, stop, written))
             at = stop
         trail.end(body)
         self._held += trail.cost

@@ -13,6 +13,7 @@ alone and no longer breaks a run.
 """
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from itertools import compress, repeat
 from operator import itemgetter
 from struct import Struct
@@ -27,24 +28,34 @@ NO_VALUE: Final = b"\x12\x07\x10"
 RUN_COST = 150
 """About what a run occupies for each series, beside its bytes."""
 
-_LONGEST, _SHORTEST = 64, 8
-_FLAPPING = 4
+LONGEST: Final = 64
+_SHORTEST, _FLAPPING = 8, 4
 _BOUNDARY = 63  # mask of a hash: one series in 64 begins a run
 
 _Items = tuple[Any, ...]
 
 
+class Edge(IntEnum):
+    """What a series means for the runs around it; 0 for most."""
+
+    NONE = 0
+    BEGINS = 1
+    ALONE = 2
+
+
 class Known:
     """What the cache keeps for one series: `series` is None where nobody asked for it."""
 
-    __slots__ = ("begins", "flips", "run", "seen", "series")
+    __slots__ = ("edge", "flips", "run", "seen", "series", "trail")
 
     def __init__(self, raw: bytes, series: Series | None, epoch: int) -> None:
         self.series = series
         self.run: Run | None = None
         self.seen = epoch
         self.flips = 0
-        self.begins = hash(raw) & _BOUNDARY == 0
+        self.trail = 0
+        """How many bytes the last walk took that began here."""
+        self.edge = Edge.BEGINS if hash(raw) & _BOUNDARY == 0 else Edge.NONE
 
 
 class Stamps(dict[bytes, int | None]):
@@ -133,7 +144,8 @@ class Run:
         pairs = zip(found, self._expected, self.entries, strict=True)
         culprit = next(entry for one, other, entry in pairs if one != other)
         culprit.flips += 1
-        if culprit is self.entries[0] and culprit.flips >= _FLAPPING:
+        if culprit.flips >= _FLAPPING:
+            culprit.edge = Edge.ALONE
             culprit.run = None
 
 
@@ -144,32 +156,27 @@ _Frame = tuple[Known, int, int, bool]
 class Trail:
     """Series walked one after the other, about to become a run."""
 
-    __slots__ = ("_epoch", "_frames", "cost")
+    __slots__ = ("_epoch", "cost", "frames")
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
-        self._frames: list[_Frame] = []
+        self.frames: list[_Frame] = []
+        """The walk appends here itself, and calls `end` before an edge and at `LONGEST`."""
         self.cost = 0
         """What the runs made here occupy, less those that they replaced."""
 
-    def add(self, body: bytes, frame: _Frame) -> None:
-        """One more series; where a run has to begin or end here, it does."""
-        entry = frame[0]
-        if entry.flips >= _FLAPPING:
-            self.end(body)
-            return
-        if entry.begins or len(self._frames) >= _LONGEST:
-            self.end(body)
-        self._frames.append(frame)
-
     def end(self, body: bytes) -> None:
-        """What was walked until here is a run, if it is long enough."""
-        if len(self._frames) >= _SHORTEST:
-            first = self._frames[0][0]
-            self.cost -= first.run.cost if first.run is not None else 0
-            first.run = Run(body, self._frames, self._epoch)
-            self.cost += first.run.cost
-        self._frames.clear()
+        """What was walked until here is a run, if it is long enough and was as long last time."""
+        frames = self.frames
+        if len(frames) >= _SHORTEST:
+            first, start = frames[0][:2]
+            size = frames[-1][2] - start
+            if first.trail == size:
+                self.cost -= first.run.cost if first.run is not None else 0
+                first.run = Run(body, frames, self._epoch)
+                self.cost += first.run.cost
+            first.trail = size
+        frames.clear()
 
 
 def _pick(places: Sequence[int]) -> Callable[[_Items], _Items]:
