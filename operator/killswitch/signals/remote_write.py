@@ -92,9 +92,9 @@ class Statistics:
 class Decoder:
     """Decodes requests; keeps the cache of series between them. One per stream, not thread-safe.
 
-    `wanted` are the metric names somebody asked for, None for all. The cache holds at most about
-    `cache_bytes`; when it is full, what was not seen since it was last full is dropped, and where
-    that frees less than a quarter, everything.
+    `wanted` are the metric names somebody asked for, None for all. The cache holds at most
+    `cache_bytes` by a generous estimate, and what one request brings beside; when it is full, the
+    half that was not seen for longest is dropped.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Decoder:
         self._limits = limits or Limits()
         self._cache_bytes = cache_bytes
         self._stamps = Stamps()
-        self._epoch = 0
+        self._request = 0
         self._held = 0
         self._known: dict[bytes, Known] = {}
         self.want(wanted)
@@ -124,6 +124,7 @@ class Decoder:
 
     def decode_message(self, message: bytes) -> Samples:
         """All samples of a WriteRequest after decompression."""
+        self._request += 1
         samples = Samples()
         self._walk(message, samples)
         if len(samples) > self._limits.samples:
@@ -135,8 +136,8 @@ class Decoder:
         return samples
 
     def _walk(self, body: bytes, out: Samples) -> None:  # noqa: C901 - the hot loop: a call for each sample would halve its speed
-        known, stamps, epoch = self._known, self._stamps, self._epoch
-        trail = Trail(epoch)
+        known, stamps, request = self._known, self._stamps, self._request
+        trail = Trail(request)
         add_series, add_value = out.series.append, out.values.append
         add_timestamp, frames, add_frame = out.timestamps.append, trail.frames, trail.frames.append
         alone = Edge.ALONE
@@ -167,12 +168,12 @@ class Decoder:
                 continue
             run = found.run
             if run is not None and (after := run.read(body, start, end, stamps, out)):
-                run.seen = epoch
+                run.seen = request
                 self.statistics.in_runs += run.wanted
                 trail.end(body)
                 at = after
                 continue
-            found.seen = epoch
+            found.seen = request
             if found.series is not None:
                 add_series(found.series)
                 add_value(_value(body, stop - 15)[0] if written else 0.0)
@@ -197,7 +198,7 @@ class Decoder:
         at, stop = wire.span(body, at, end)
         raw, samples = wire.time_series(body, at, stop, self._limits.samples)
         found = self._known.get(raw) or self._learn(raw)
-        found.seen = self._epoch
+        found.seen = self._request
         if (series := found.series) is not None:
             if len(out) + len(samples) > self._limits.samples:
                 raise _too_many(self._limits)
@@ -212,34 +213,36 @@ class Decoder:
         series = Series(*wire.labels(raw)) if asked else None
         self.statistics.parsed += asked
         self._held += _ENTRY_COST + 3 * len(raw)
-        found = self._known[raw] = Known(raw, series, self._epoch)
+        found = self._known[raw] = Known(raw, series, self._request)
         return found
 
     def _evict(self) -> None:
-        """Drop what was not seen since the last time; everything if that is not enough."""
-        epoch = self._epoch
+        """Keep the most recently seen series, as many as fill half of the room."""
         runs = [entry.run for entry in self._known.values() if entry.run is not None]
         for run in runs:
-            if run.seen == epoch:
-                for entry in run.entries:
-                    entry.seen = epoch
-        kept = {raw: entry for raw, entry in self._known.items() if entry.seen == epoch}
-        held = sum(_ENTRY_COST + 3 * len(raw) for raw in kept)
-        for entry in kept.values():
-            if entry.run is not None:
-                if entry.run.seen == epoch:
-                    held += entry.run.cost
-                else:
-                    entry.run = None
+            for entry in run.entries:
+                entry.seen = max(entry.seen, run.seen)
+        newest = sorted(self._known.items(), key=lambda item: item[1].seen, reverse=True)
         self._forget()
-        if held <= 0.75 * self._cache_bytes:
-            self._known, self._held = kept, held
+        for raw, entry in newest:
+            if self._held > self._cache_bytes // 2:
+                # Runs of this time or before may hold series that are dropped here.
+                self._forget_runs(entry.seen)
+                break
+            self._known[raw] = entry
+            self._held += _ENTRY_COST + 3 * len(raw)
+            self._held += entry.run.cost if entry.run is not None else 0
         self.statistics.evictions += 1
+
+    def _forget_runs(self, until: int) -> None:
+        for entry in self._known.values():
+            if entry.run is not None and entry.run.seen <= until:
+                self._held -= entry.run.cost
+                entry.run = None
 
     def _forget(self) -> None:
         self._known = {}
         self._held = 0
-        self._epoch += 1
 
 
 def _mark_ends(samples: Samples) -> None:

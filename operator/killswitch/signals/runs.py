@@ -48,10 +48,10 @@ class Known:
 
     __slots__ = ("edge", "flips", "run", "seen", "series", "trail")
 
-    def __init__(self, raw: bytes, series: Series | None, epoch: int) -> None:
+    def __init__(self, raw: bytes, series: Series | None, request: int) -> None:
         self.series = series
         self.run: Run | None = None
-        self.seen = epoch
+        self.seen = request
         self.flips = 0
         self.trail = 0
         """How many bytes the last walk took that began here."""
@@ -89,7 +89,7 @@ class Run:
         "wanted",
     )
 
-    def __init__(self, body: bytes, frames: Sequence["_Frame"], epoch: int) -> None:
+    def __init__(self, body: bytes, frames: Sequence["_Frame"], request: int) -> None:
         layout, expected = ["<"], []
         prefixes, values, stamps, at = [], [], [], 0
         for entry, start, stop, value in frames:
@@ -112,7 +112,7 @@ class Run:
         self.wanted = len(self._series)
         self.size = shape.size
         self.cost = self.size + RUN_COST * len(self.entries)
-        self.seen = epoch
+        self.seen = request
 
     def read(self, body: bytes, start: int, end: int, stamps: Stamps, out: Samples) -> int:
         """Where the run at `start` ends, its samples added to `out`; 0 if another thing is there."""
@@ -156,10 +156,10 @@ _Frame = tuple[Known, int, int, bool]
 class Trail:
     """Series walked one after the other, about to become a run."""
 
-    __slots__ = ("_epoch", "cost", "frames")
+    __slots__ = ("_request", "cost", "frames")
 
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self, request: int) -> None:
+        self._request = request
         self.frames: list[_Frame] = []
         """The walk appends here itself, and calls `end` before an edge and at `LONGEST`."""
         self.cost = 0
@@ -173,7 +173,7 @@ class Trail:
             size = frames[-1][2] - start
             if first.trail == size:
                 self.cost -= first.run.cost if first.run is not None else 0
-                first.run = Run(body, frames, self._epoch)
+                first.run = Run(body, frames, self._request)
                 self.cost += first.run.cost
             first.trail = size
         frames.clear()
