@@ -19,6 +19,7 @@ MODULES = {
     "admission": "bench.admission",
     "poll": "bench.signals",
     "remote_write": "bench.remote_write",
+    "exposition": "bench.exposition",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
 }

@@ -10,10 +10,10 @@ Lines of other metrics are not judged. Label values with a raw line feed are not
 format escapes them.
 """
 
-import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import isfinite, isinf
 
 from killswitch.core.errors import UnacceptableError
 from killswitch.signals.series import Labels, Samples, Series
@@ -29,7 +29,7 @@ _WORDS = {b"inf", b"+inf", b"-inf", b"infinity", b"+infinity", b"-infinity", b"n
 _MILLISECONDS = re.compile(rb"-?[0-9]{1,18}\Z")
 _EOF = re.compile(rb"(?:\A|\n)# EOF\r?\n?\Z")
 _BLANKS = b" \t"
-_AFTER_NAME = frozenset(b"{ \t")
+_AFTER_NAME = frozenset((b"{", b" ", b"\t", b"\r", b"\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,9 @@ class Parser:
         at = find(name)
         while at >= 0:
             after = at + length
-            if after < len(body) and body[after] in _AFTER_NAME and _begins_line(body, at):
+            if body[after : after + 1] in _AFTER_NAME and (
+                body[at - 1 : at] == b"\n" or _begins_line(body, at)
+            ):
                 stop = find(b"\n", after)
                 stop = stop if stop >= 0 else len(body)
                 if stop - at > self._limits.line:
@@ -103,10 +105,10 @@ class Parser:
     ) -> None:
         head, _, text = line.rpartition(b" ")
         series = self._known.get(head)
-        if series is None or not _NUMBER.match(text):
+        if series is None or not _NUMBER.match(text) or isinf(number := float(text)):
             self._new_line(line.rstrip(b" \t\r"), name_length, out, scraped_at, openmetrics)
             return
-        out.values.append(_number(text))
+        out.values.append(number)
         out.series.append(series)
         out.timestamps.append(scraped_at)
 
@@ -178,7 +180,7 @@ def _number(text: bytes) -> float:
     """The value as the format writes it; Python alone would take `1_000` as well."""
     if text.lower() in _WORDS:
         return float(text)
-    if _NUMBER.match(text) and math.isfinite(number := float(text)):
+    if _NUMBER.match(text) and isfinite(number := float(text)):
         return number
     raise UnacceptableError(f"{_shown(text)} is not a value")
 
@@ -187,7 +189,7 @@ def _timestamp(text: bytes, openmetrics: bool) -> int:
     """Milliseconds; OpenMetrics writes seconds."""
     if openmetrics:
         seconds = _number(text)
-        if math.isfinite(seconds) and abs(seconds) < 1e15:
+        if isfinite(seconds) and abs(seconds) < 1e15:
             return round(seconds * 1000)
     elif _MILLISECONDS.match(text):
         return int(text)
