@@ -21,8 +21,8 @@ def measure(_setting: Setting) -> Iterator[Figure]:
     """Figures named exposition_*. The control plane is not asked."""
     for lines in (_FEW, _MANY):
         body = _body(lines)
-        names = {f"server_metric_{number}" for number in range(5)}
-        one, five = Parser({"server_metric_3"}), Parser(names)
+        names = {f"server_metric_{number:04}" for number in range(5)}
+        one, five = Parser({"server_metric_0003"}), Parser(names)
 
         def official(body: bytes = body, names: set[str] = names) -> int:
             families = text_string_to_metric_families(body.decode())
@@ -60,7 +60,7 @@ def _body(lines: int) -> bytes:
     """Metrics of `_SHARE` lines each: a policy needs five of a hundred or of thousands."""
     written = []
     for number in range(lines // _SHARE):
-        name = f"server_metric_{number}"
+        name = f"server_metric_{number:04}"
         written.append(f"# HELP {name} What it says.\n# TYPE {name} gauge\n")
         written += [
             f'{name}{{model_name="meta-llama/Llama-3.1-70B",engine="{engine}",le="+Inf"}} '
