@@ -27,6 +27,7 @@ class Receiver:
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.port = free_port()
         self.got: list[tuple[float, Samples]] = []
+        self.decoder = Decoder()
         self._bounds = bounds
         self._runner: web.AppRunner | None = None
 
@@ -37,7 +38,7 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen."""
-        app = application(Decoder(), self._deliver, self._bounds)
+        app = application(self.decoder, self._deliver, self._bounds)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port).start()
@@ -169,10 +170,12 @@ async def test_a_real_prometheus_is_understood(tmp_path: Path) -> None:
     await receiver.start()
     exporter.set("tokens_total", 7.0, model="llama", note='say "hi"\n')
     exporter.set("steady", 0.0)
+    for number in range(50):
+        exporter.set("many", number, number=str(number))
     prometheus = Prometheus(tmp_path, {exporter.address: {}}, remote_write=receiver.url)
     try:
         await asyncio.to_thread(prometheus.start)
-        await until(lambda: len(receiver.samples("tokens_total")) >= 3)
+        await until(lambda: len(receiver.samples("tokens_total")) >= 5)
         arrival, value, timestamp = receiver.samples("tokens_total")[-1]
         assert value == 7.0
         assert fresh(timestamp, arrival, 1.0)
@@ -182,6 +185,10 @@ async def test_a_real_prometheus_is_understood(tmp_path: Path) -> None:
             s for _, samples in receiver.got for s in samples.series if s.name == "tokens_total"
         }
         assert dict(series.labels)["note"] == 'say "hi"\n'
+        assert receiver.decoder.statistics.in_runs > 0, "a real sender repeats the order of series"
+        assert receiver.decoder.statistics.parsed == len(
+            {series.key for _, samples in receiver.got for series in samples.series}
+        )
 
         exporter.remove("tokens_total", model="llama", note='say "hi"\n')
         await until(lambda: receiver.samples("tokens_total")[-1][1] is ENDED)

@@ -29,7 +29,7 @@ Deliver = Callable[[Samples], None]
 class Bounds:
     """What senders may take of this process at most."""
 
-    body: int = 4 << 20
+    body: int = 2 << 20
     """Bytes of one body; the decoder's own limits hold beside it."""
     seconds: float = 5.0
     """For one body to arrive as a whole."""
