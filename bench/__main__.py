@@ -19,6 +19,8 @@ MODULES = {
     "thousand": "bench.thousand",
     "admission": "bench.admission",
     "poll": "bench.signals",
+    "remote_write": "bench.remote_write",
+    "exposition": "bench.exposition",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
     "detector": "bench.detectors",

@@ -80,6 +80,24 @@ class Exporter:
         self._thread.join(5)
 
 
+def _prompt_remote_write(url: str) -> dict[str, Any]:
+    """One shard keeps the order; the short backoff, how far it falls behind after an outage."""
+    return {
+        "url": url,
+        "remote_timeout": "2s",
+        "metadata_config": {"send": False},
+        "queue_config": {
+            "batch_send_deadline": "5ms",
+            "max_samples_per_send": 500,
+            "capacity": 2500,
+            "min_shards": 1,
+            "max_shards": 1,
+            "min_backoff": "10ms",
+            "max_backoff": "50ms",
+        },
+    }
+
+
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -100,6 +118,8 @@ class Prometheus:
     resend_delay: str = "1s"
     program: Path | None = None
     """Another Prometheus than the one of tests/cluster."""
+    remote_write: str = ""
+    """A URL to write all samples to, as fast as the reference says; nowhere if empty."""
     _daemon: Daemon | None = None
     _port: int = field(default_factory=free_port)
 
@@ -127,7 +147,7 @@ class Prometheus:
         program = self.program or binaries.locate(["prometheus"])["prometheus"]
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_targets()
-        config = {
+        config: dict[str, Any] = {
             "global": {
                 "scrape_interval": self.scrape_interval,
                 "scrape_timeout": self.scrape_interval,
@@ -145,6 +165,8 @@ class Prometheus:
                 *(dict(each) for each in self.scrape_configs),
             ],
         }
+        if self.remote_write:
+            config["remote_write"] = [_prompt_remote_write(self.remote_write)]
         file = self.directory / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))
         self._daemon = Daemon(

@@ -21,3 +21,5 @@ def test_the_others_carry_what_callers_act_upon() -> None:
     assert errors.RefusedError("no").code == 403
     assert errors.RefusedError("no", 422).code == 422
     assert errors.OverloadedError("slow", 1.5).retry_after == 1.5
+    assert errors.UnacceptableError("bad").status == 400
+    assert errors.UnacceptableError("big", 413).status == 413

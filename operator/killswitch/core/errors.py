@@ -8,8 +8,9 @@ KillSwitchError
 ├── ExpiredError           410: the resource version is too old; list again
 ├── OverloadedError        429: slow down; carries the seconds to wait
 ├── UnavailableError       no answer, 5xx, broken connection: nothing is known
-├── TransitionError        the switch was given an event its state does not expect
-└── MalformedError         bytes that somebody sent are not what their path accepts
+├── UnacceptableError      bytes from outside that cannot be taken; carries the HTTP status to answer
+├── MalformedError         bytes that somebody sent are not what their path accepts
+└── TransitionError        the switch was given an event its state does not expect
 """
 
 
@@ -57,6 +58,14 @@ class OverloadedError(KillSwitchError):
 
 class UnavailableError(KillSwitchError):
     """No usable answer: whether the request took effect is unknown."""
+
+
+class UnacceptableError(KillSwitchError):
+    """What was sent cannot be taken, none of it was: 400 malformed, 413 too large, 415 foreign."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TransitionError(KillSwitchError):
