@@ -1,6 +1,7 @@
 """Receivers on a real loopback socket: bounds of bytes, of time and of number, and who is told."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -167,7 +168,10 @@ async def test_a_body_that_never_ends_is_cut_off() -> None:
         writer.write(head(ECHO, "Content-Length: 1000"))
         trickle = asyncio.create_task(_trickle(writer))
         async with asyncio.timeout(20):
-            assert b"TooSlow" in await reader.read()
+            # A byte that arrives after the end resets the connection, and the answer with it: what
+            # counts is that it ended, and for which reason.
+            with contextlib.suppress(ConnectionResetError):
+                assert b"TooSlow" in await reader.read()
         trickle.cancel()
         writer.close()
     assert counts == {(ECHO, Reason.TOO_SLOW): 2}
