@@ -15,6 +15,7 @@ from killswitch.core.errors import (
     NotFoundError,
     OverloadedError,
     RefusedError,
+    ServerError,
     UnavailableError,
 )
 from killswitch.core.kinds import PODS
@@ -82,7 +83,7 @@ async def test_half_an_object_is_no_answer(server: ForeignServer, api: Kubernete
         (410, ExpiredError),
         (422, RefusedError),
         (429, OverloadedError),
-        (500, UnavailableError),
+        (500, ServerError),
         (502, UnavailableError),
         (503, UnavailableError),
         (504, UnavailableError),

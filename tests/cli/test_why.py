@@ -89,7 +89,7 @@ def _fired(stage: Stage) -> None:
         "kind": "ShutdownRecord",
         "metadata": {
             "name": "tokens-1-evidence",
-            "labels": {"killswitch.dev/shutdown": "tokens-1"},
+            "labels": {"killswitch.dev/shutdown": made["metadata"]["uid"]},
         },
         "spec": {
             "shutdown": "tokens-1",

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,8 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import KillSwitchError, RefusedError
 from killswitch.core.kinds import DEPLOYMENTS, PODS, SHUTDOWNS, Resource
 from killswitch.reactor.finisher import finished
-from tests.cluster.control_plane import QUICK, ControlPlane
-from tests.e2e.chart import until
-from tests.kernel.fixtures import install
-from tests.reactor.harness import Bench, Dial, bench, eventually, reactor
+from tests.cluster.control_plane import ControlPlane
+from tests.reactor.harness import Bench, Dial, eventually, reactor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 VLLM = {"kind": "Deployment", "name": "vllm"}
@@ -61,27 +57,6 @@ class InterruptedApi(KubernetesApi):
         if resource == PODS:
             await self.outage.delete()
         await super().delete(resource, name, *args, **more)
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[ControlPlane]:
-    """A control plane that may be broken: nobody else's tests run on it."""
-    with ControlPlane(controller_manager_flags=QUICK) as running:
-        install(running)
-        running.add_gpu_nodes(2)
-        yield running
-
-
-@pytest.fixture
-async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
-    """A fresh governed namespace."""
-    name = f"fault-{time.monotonic_ns()}"
-    own.api().create("/api/v1/namespaces", {"metadata": {"name": name}})
-    label = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
-    # For up to half a minute after a restart the API server refuses whatever the kernel matches.
-    until(lambda: own.api().patch(f"/api/v1/namespaces/{name}", label).status == 200, "governed")
-    async with bench(own.admin.kubeconfig, name) as ready:
-        yield ready
 
 
 async def test_a_stop_survives_the_api_servers_restart(own: ControlPlane, scene: Bench) -> None:

@@ -18,6 +18,7 @@ def view(clock: list[float]) -> View:
     """An empty view whose time is what stands in the list."""
     return View(
         now=lambda: clock[0],
+        username="reactor",
         policies_changed=_nothing,
         policies_removed=_nothing,
         shutdowns_changed=_nothing,
@@ -31,7 +32,12 @@ def stop(approvals: int, *, required: int = 2, label: str = "true", **status: An
     return {
         "kind": "Shutdown",
         "metadata": {"uid": "s", "name": "p-1", "labels": {"killswitch.dev/engaged": label}},
-        "spec": {"requiredApprovals": required, "approvals": people, "policy": {"uid": "p"}},
+        "spec": {
+            "requestedBy": "reactor",
+            "requiredApprovals": required,
+            "approvals": people,
+            "policy": {"uid": "p"},
+        },
         "status": status,
     }
 
@@ -69,6 +75,17 @@ def test_a_shutdown_that_is_gone_leaves_nothing_behind() -> None:
     seen.shutdowns.remove("s")
     assert seen.shutdowns_of("p") == []
     assert seen.released_at("p") is None
+
+
+def test_what_somebody_else_requested_is_nobodys_fire() -> None:
+    """Whoever may stop may write any policy's uid: neither its episodes nor its cooldown follow."""
+    seen = view([NOW])
+    forged = stop(2)
+    forged["spec"]["requestedBy"] = "mallory"
+    seen.shutdowns.put(forged)
+    assert seen.shutdowns_of("p") == []
+    assert seen.released_at("p") is None
+    seen.shutdowns.remove("s")
 
 
 def bypass(until: str) -> Json:

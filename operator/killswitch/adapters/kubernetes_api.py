@@ -22,6 +22,7 @@ from killswitch.core.errors import (
     NotFoundError,
     OverloadedError,
     RefusedError,
+    ServerError,
     UnavailableError,
 )
 from killswitch.core.kinds import Resource
@@ -301,8 +302,10 @@ def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
             return OverloadedError(message, float(after) if after.isdigit() else 1.0)
         case code if 400 <= code < 500:
             return RefusedError(message, code)
-        case _:
+        case 502 | 503 | 504:  # a proxy, or an API server that starts or ends: nobody has looked
             return UnavailableError(f"{status}: {message}")
+        case _:
+            return ServerError(f"{status}: {message}")
 
 
 def _change(line: bytes) -> Change:

@@ -214,7 +214,8 @@ def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: J
             # A name may come again after its Shutdown was deleted; a record must not be mistaken.
             "name": f"{metadata['name']}-{scope}{metadata['uid'][:8]}-{suffix}",
             "namespace": namespace,
-            "labels": {SHUTDOWN_LABEL: metadata["name"]},
+            # The uid: a name may be longer than a label's value can be.
+            "labels": {SHUTDOWN_LABEL: metadata["uid"]},
         },
         "spec": {
             "shutdown": metadata["name"],

@@ -152,7 +152,7 @@ async def _evidence(session: Session, resource: Resource, body: Json) -> Json | 
     if "evidenceDigest" not in body["spec"]:
         return None
     namespace = body["metadata"].get("namespace") or _OPERATOR_NAMESPACE
-    labels = f"{SHUTDOWN_LABEL}={body['metadata']['name']}"
+    labels = f"{SHUTDOWN_LABEL}={body['metadata']['uid']}"
     try:
         records = (await session.cluster.list(RECORDS, namespace, labels=labels)).items
     except KillSwitchError:

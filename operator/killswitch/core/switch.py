@@ -73,7 +73,8 @@ TABLE: dict[State, dict[Event, Transition]] = {
     # Still inhibited: people were told once, at the transition.
     _S.INHIBITED: _QUIET | _FIRE | {_E.FORBIDDEN: Transition(_S.INHIBITED)},
     # While the order is out only its answer moves the switch: a signal that clears within these
-    # milliseconds does not call the order back, and nothing is ordered twice.
+    # milliseconds (seconds, while the API server is away) does not call the order back, and
+    # nothing is ordered twice.
     _S.FIRING: {event: Transition(_S.FIRING) for event in Event}
     | {_E.ENGAGED: Transition(_S.LATCHED), _E.REFUSED: Transition(_S.ARMED)},
     # The engaged Shutdown is the fact behind LATCHED: as long as it exists every judgement of

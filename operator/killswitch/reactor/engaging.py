@@ -5,7 +5,8 @@ Shutdown and helps. A name that somebody else holds is passed by: it can neither
 nor be taken for its own.
 """
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from killswitch.api.orders import Order
@@ -14,7 +15,7 @@ from killswitch.ports import Cluster, Json
 from killswitch.reactor.view import engaged
 
 _NAMES = 10
-"""How many names are tried for one order."""
+"""How many names with a number are tried for one order."""
 
 
 async def engage(cluster: Cluster, order: Order) -> Json:
@@ -26,7 +27,7 @@ async def engage(cluster: Cluster, order: Order) -> Json:
     Shutdown is released already, so the caller's view is old; or no name was free.
     """
     spec: Json = order.body["spec"]
-    for name in (order.name, *(f"{order.name}-more-{n}" for n in range(1, _NAMES))):
+    for name in _names(order.name):
         metadata = {**order.body["metadata"], "name": name}
         body = {**order.body, "metadata": metadata, "spec": spec}
         try:
@@ -44,12 +45,21 @@ async def engage(cluster: Cluster, order: Order) -> Json:
     raise ConflictError(f"no name like {order.name} is free for this {order.resource.kind}")
 
 
+def _names(name: str) -> Iterator[str]:
+    """The name, its supplements', and one that nobody can have taken in advance."""
+    yield name
+    for number in range(1, _NAMES):
+        yield f"{name}-more-{number}"
+    yield f"{name}-more-{secrets.token_hex(4)}"
+
+
 def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:
     """Whether an existing Shutdown is this order's own, under terms that are no weaker."""
     mine, theirs = spec.get("policy") or {}, existing.get("policy") or {}
     if mine.get("uid") != theirs.get("uid") or mine.get("episode") != theirs.get("episode"):
         return False
-    if not mine and spec["requestedBy"] != existing["requestedBy"]:
+    # Whom the API server knows as the requester; the policy is only what that one wrote.
+    if spec["requestedBy"] != existing["requestedBy"]:
         return False
     return bool(existing["requiredApprovals"] >= spec["requiredApprovals"])
 

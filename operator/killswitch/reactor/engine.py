@@ -42,6 +42,8 @@ from killswitch.reactor.watched import Identity, Watched
 
 _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
+_ORDER = 5.0
+"""Seconds for which an order waits for an API server that is away; then all is judged anew."""
 _AGAIN = 1.0
 """Seconds between two plans of a policy that is inhibited, or latched while its demand lasts."""
 _WAITING = frozenset({State.PENDING, State.INHIBITED, State.LATCHED})
@@ -68,6 +70,7 @@ class Engine:
         self._started = False
         self.view = View(
             now=clock.now,
+            username=identity.username,
             policies_changed=self.policy_changed,
             policies_removed=self.policy_removed,
             shutdowns_changed=self.shutdown_changed,
@@ -143,7 +146,7 @@ class Engine:
         """Judge again what changes by time alone: hold-downs, cooldowns, bypasses, retries."""
         now = self._clock.now()
         for uid in tuple(self._waiting):
-            watched = self.watched[uid]
+            watched = self.watched[uid]  # `_forget` takes it out of both
             if watched.state is State.PENDING or now >= watched.plan_at:
                 self._evaluate(watched)
 
@@ -220,7 +223,7 @@ class Engine:
         before = watched.state
         transition = move(before, event)
         watched.state = transition.state
-        if watched.state in _WAITING:
+        if watched.state in _WAITING and self.watched.get(watched.policy.uid) is watched:
             self._waiting.add(watched.policy.uid)
         else:
             self._waiting.discard(watched.policy.uid)
@@ -245,10 +248,11 @@ class Engine:
         except Exception as error:
             _LOG.exception("a fire failed", policy=str(policy))
             problems = [repr(error)]
-        # The policy may have been edited meanwhile: its present form is told.
-        current = self.watched.get(policy.uid, watched)
+        # The policy may have been edited meanwhile: its present form is told. It may be gone.
+        current = self.watched.get(policy.uid)
+        if current is None:
+            return
         if problems:
-            _LOG.warning("not engaged", policy=str(policy), problems=problems)
             self._refused(current, "; ".join(problems))
         else:
             self._switch(current, Event.ENGAGED, None, tally)
@@ -282,7 +286,9 @@ class Engine:
     async def _engage(self, order: Order, statement: Json, decided: float) -> None:
         """One Shutdown: lock first; the stop itself goes on without being waited for."""
         self._finisher.announce(order, decided)
-        shutdown = await persistently(self._clock, lambda: self._sequence.engage(order))
+        shutdown = await persistently(
+            self._clock, lambda: self._sequence.engage(order), within=_ORDER
+        )
         self._finisher.start(shutdown, order.stops)
         if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
             self._spawn(self._testify(order, shutdown, statement))
@@ -304,7 +310,9 @@ class Engine:
             )  # expected, told whole
 
     def _refused(self, watched: Watched, message: str) -> None:
-        """Nothing was locked: say so, and try again while the demand lasts."""
+        """Something was not locked: say so, and try again while the demand lasts."""
+        if watched.refused != message:  # once, not at each attempt
+            _LOG.warning("not engaged", policy=str(watched.policy), problem=message)
         watched.refused = message
         watched.retry_at = self._clock.now() + _RETRY
         watched.inhibition = Inhibition(Cause.REFUSED, message)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from killswitch.core.errors import ConflictError, NotFoundError, RefusedError
+from killswitch.core.errors import ConflictError, NotFoundError, RefusedError, ServerError
 from killswitch.core.kinds import NODES, PODS, WORKLOADS
 from killswitch.core.plans import Stop
 from killswitch.ports import Clock, Cluster, Json
@@ -59,6 +59,8 @@ async def _try(cluster: Cluster, stop: Stop) -> tuple[Trial, str]:
             await attempt()
         except (NotFoundError, ConflictError):
             continue
+        except ServerError as error:
+            return Trial.UNCERTAIN, f"in the lock's words: {error}"
         except RefusedError as error:
             words = str(error)
             if _DENIAL in words:

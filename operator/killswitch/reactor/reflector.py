@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from killswitch.core.errors import KillSwitchError
+from killswitch.core.errors import ExpiredError, KillSwitchError
 from killswitch.core.kinds import Resource
 from killswitch.ports import Change, Clock, Cluster, Json
 
@@ -47,6 +47,7 @@ class Reflector:
         self._sink = sink
         self._fields = fields
         self._known: set[str] = set()
+        self._blind = False
         self.synced = asyncio.Event()
         self.heard = clock.monotonic()
         """When the API server last said anything (monotonic): the age of this view."""
@@ -63,9 +64,10 @@ class Reflector:
                 ):
                     version, pause = self._take(change), _FIRST
                 # The server closes a watch every few minutes: go on from where it ended.
-            except KillSwitchError:
+            except KillSwitchError as error:
                 # 410, or an error after which nothing says that the version is still good.
                 version = ""
+                self._told(error)
             if self._clock.monotonic() - began > _SOUND:
                 pause = _FIRST
                 if version:
@@ -87,6 +89,7 @@ class Reflector:
         self._known = seen
         self.heard = self._clock.monotonic()
         self.synced.set()
+        self._told(None)
         return page.version
 
     def _take(self, change: Change) -> str:
@@ -100,6 +103,16 @@ class Reflector:
             self._known.add(metadata["uid"])
             self._put(change.object)
         return str(metadata["resourceVersion"])
+
+    def _told(self, error: KillSwitchError | None) -> None:
+        """Log the first of a row of failures, and the end of it."""
+        kind, blind = self._resource.kind, error is not None
+        if blind and not self._blind and not isinstance(error, ExpiredError):
+            _LOG.warning("cannot watch", kind=kind, error=str(error))
+            self._blind = True
+        elif not blind and self._blind:
+            _LOG.info("watching again", kind=kind)
+            self._blind = False
 
     def _put(self, body: Json) -> None:
         try:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 
+import structlog
+
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import (
     BYPASSES,
@@ -26,6 +28,7 @@ from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 
+_LOG = structlog.get_logger(__name__)
 _TICK = 0.05
 """Seconds between looks at what changes by time alone. A hold-down may end this much late."""
 
@@ -74,8 +77,11 @@ class Reactor:
 
     async def _tick(self) -> None:
         while True:
-            self._poller.ask(self.engine.queries)
-            self.engine.due()
+            try:
+                self._poller.ask(self.engine.queries)
+                self.engine.due()
+            except Exception:  # the next tick may well succeed, and the kill path must live on
+                _LOG.exception("a tick failed")
             await self._clock.sleep(_TICK)
 
     def _make_reflectors(self) -> list[Reflector]:

@@ -26,6 +26,7 @@ from killswitch.core.errors import (
     KillSwitchError,
     NotFoundError,
     RefusedError,
+    ServerError,
 )
 from killswitch.core.inventory import Node, Pod, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS, WORKLOADS
@@ -192,7 +193,7 @@ class StopSequence:
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         try:
             return await records.store(self._cluster, self._clock, shutdown, items, namespace)
-        except (NotFoundError, RefusedError) as error:  # no such namespace, or no right
+        except (NotFoundError, RefusedError, ServerError) as error:  # no namespace, no right, …
             outcome.note(f"what was there could not be recorded: {error}")
             return None
 
@@ -251,7 +252,7 @@ class StopSequence:
         while await self._holds(shutdown, outcome):
             try:
                 outcome.left = await persistently(self._clock, lambda: self._left(stops))
-            except RefusedError as error:
+            except (RefusedError, ServerError) as error:
                 outcome.note(f"what is left could not be seen: {error}")
                 return False
             if not outcome.left:
@@ -278,13 +279,14 @@ class StopSequence:
         return tuple(left)
 
     async def _or_problem(self, act: Callable[[], Any], what: str, outcome: Outcome) -> bool:
-        """Whether it was accepted; a refusal is noted, and the other steps go on: the lock holds.
+        """Whether it was accepted; if not, that is noted, and all else goes on: the lock holds.
 
         NotFoundError and ConflictError pass through: what they mean differs by step.
         """
         try:
-            await persistently(self._clock, act)
-        except RefusedError as error:
+            # A webhook that fails is not waited for: others' turns come first, and the sweep's.
+            await persistently(self._clock, act, answered=0.0)
+        except (RefusedError, ServerError) as error:
             outcome.note(f"could not {what}: {error}")
             return False
         return True

@@ -98,13 +98,19 @@ class View:
         self,
         *,
         now: Callable[[], float],
+        username: str,
         policies_changed: Listener,
         policies_removed: Listener,
         shutdowns_changed: Listener,
         shutdowns_removed: Listener,
     ) -> None:
-        """The listeners are called after the view holds the change. `now` is wall time."""
+        """The listeners are called after the view holds the change. `now` is wall time.
+
+        `username` is the reactors': only what they requested counts as a policy's own. The API
+        server checks the requester; which policy it was for is nothing but that one's word.
+        """
         self._now = now
+        self._username = username
         self._tell_changed, self._tell_removed = shutdowns_changed, shutdowns_removed
         self._of_policy: dict[str, dict[str, Json]] = defaultdict(dict)
         self._seen_released: dict[str, float] = {}
@@ -149,22 +155,24 @@ class View:
         return None
 
     def _shutdown_changed(self, body: Json) -> None:
-        self._of_policy[_policy_of(body)][body["metadata"]["uid"]] = body
+        self._of_policy[self._policy_of(body)][body["metadata"]["uid"]] = body
         self._released_at(body)  # the moment at which it was first seen so counts
         self._tell_changed(body)
 
     def _shutdown_removed(self, body: Json) -> None:
-        uid, policy = body["metadata"]["uid"], _policy_of(body)
+        uid, policy = body["metadata"]["uid"], self._policy_of(body)
         self._seen_released.pop(uid, None)
         self._of_policy[policy].pop(uid, None)
         if not self._of_policy[policy]:
             del self._of_policy[policy]
         self._tell_removed(body)
 
-
-def _policy_of(shutdown: Json) -> str:
-    """The uid of the policy that fired it; empty for a person's stop."""
-    return str((shutdown["spec"].get("policy") or {}).get("uid", ""))
+    def _policy_of(self, shutdown: Json) -> str:
+        """The uid of the policy that fired it; empty for anybody else's stop."""
+        spec = shutdown["spec"]
+        if spec["requestedBy"] != self._username:
+            return ""
+        return str((spec.get("policy") or {}).get("uid", ""))
 
 
 def _moment(text: str) -> float | None:

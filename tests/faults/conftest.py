@@ -1,0 +1,32 @@
+"""A control plane of their own for tests that break it."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.cluster.control_plane import QUICK, ControlPlane
+from tests.e2e.chart import until
+from tests.kernel.fixtures import install
+from tests.reactor.harness import Bench, bench
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[ControlPlane]:
+    """A control plane that may be broken: nobody else's tests run on it."""
+    with ControlPlane(controller_manager_flags=QUICK) as running:
+        install(running)
+        running.add_gpu_nodes(2)
+        yield running
+
+
+@pytest.fixture
+async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
+    """A fresh governed namespace."""
+    name = f"fault-{time.monotonic_ns()}"
+    own.api().create("/api/v1/namespaces", {"metadata": {"name": name}})
+    label = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
+    # For up to half a minute after a restart the API server refuses whatever the kernel matches.
+    until(lambda: own.api().patch(f"/api/v1/namespaces/{name}", label).status == 200, "governed")
+    async with bench(own.admin.kubeconfig, name) as ready:
+        yield ready
