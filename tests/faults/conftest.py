@@ -1,5 +1,6 @@
 """A control plane of their own for tests that break it."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,15 +9,23 @@ import pytest
 from tests.cluster.control_plane import QUICK, ControlPlane
 from tests.e2e.chart import until
 from tests.kernel.fixtures import install
+from tests.kernel.objects import pod, pods
 from tests.reactor.harness import Bench, bench
+
+
+@contextlib.contextmanager
+def breakable() -> Iterator[ControlPlane]:
+    """A control plane with the kernel, which nobody else's tests run on."""
+    with ControlPlane(controller_manager_flags=QUICK) as running:
+        install(running)
+        running.add_gpu_nodes(2)
+        yield running
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[ControlPlane]:
-    """A control plane that may be broken: nobody else's tests run on it."""
-    with ControlPlane(controller_manager_flags=QUICK) as running:
-        install(running)
-        running.add_gpu_nodes(2)
+    """One for the module's tests."""
+    with breakable() as running:
         yield running
 
 
@@ -28,5 +37,10 @@ async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
     label = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
     # For up to half a minute after a restart the API server refuses whatever the kernel matches.
     until(lambda: own.api().patch(f"/api/v1/namespaces/{name}", label).status == 200, "governed")
+    until(lambda: _accepts_pods(own, name), "pods may be created")
     async with bench(own.admin.kubeconfig, name) as ready:
         yield ready
+
+
+def _accepts_pods(own: ControlPlane, namespace: str) -> bool:
+    return own.api().create(pods(namespace), pod("p"), dry_run=True).status == 201

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import KillSwitchError, RefusedError
-from killswitch.core.kinds import DEPLOYMENTS, PODS, SHUTDOWNS, Resource
+from killswitch.core.kinds import DEPLOYMENTS, SHUTDOWNS
 from killswitch.reactor.finisher import finished
 from tests.cluster.control_plane import ControlPlane
+from tests.faults.conftest import breakable
 from tests.reactor.harness import Bench, Dial, eventually, reactor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -24,22 +26,34 @@ VLLM = {"kind": "Deployment", "name": "vllm"}
 PODS_BEFORE = 24
 
 
+MOMENTS = {
+    "the lock": ("POST", "/shutdowns", 1),
+    "a deletion": ("DELETE", "/pods/", 3),
+    "the record": ("POST", "/shutdownrecords", 1),
+    "the scaling": ("PATCH", "/scale", 1),
+}
+"""At which request the API server is killed: method, part of the path, and the how manieth."""
+
+
 @dataclass
 class Outage:
     """Ends the API server in the midst of a stop, and starts it again."""
 
     control_plane: ControlPlane
-    at_delete: int
+    method: str
+    part: str
+    at: int
     seen: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
     _restarting: asyncio.Task[None] | None = None
 
-    async def delete(self) -> None:
-        """A pod is about to be deleted."""
-        self.seen += 1
-        if self.seen == self.at_delete:
-            await asyncio.to_thread(self.control_plane.stop_api_server)
-            self._restarting = asyncio.create_task(self._restart())
+    async def before(self, method: str, path: str) -> None:
+        """A request is about to be sent."""
+        if method == self.method and self.part in path:
+            self.seen += 1
+            if self.seen == self.at:
+                await asyncio.to_thread(self.control_plane.stop_api_server)
+                self._restarting = asyncio.create_task(self._restart())
 
     async def _restart(self) -> None:
         await asyncio.sleep(1)
@@ -52,19 +66,28 @@ class InterruptedApi(KubernetesApi):
 
     outage: Outage
 
-    async def delete(self, resource: Resource, name: str, *args: Any, **more: Any) -> None:
+    async def _request(self, method: str, path: str, **more: Any) -> Any:
         """As ever, but the API server may be gone by then."""
-        if resource == PODS:
-            await self.outage.delete()
-        await super().delete(resource, name, *args, **more)
+        await self.outage.before(method, path)
+        return await super()._request(method, path, **more)
 
 
-async def test_a_stop_survives_the_api_servers_restart(own: ControlPlane, scene: Bench) -> None:
-    """Killed after a few deletes, back a second later: the stop completes, and nothing came back."""
+@pytest.fixture
+def own() -> Iterator[ControlPlane]:
+    """A fresh one each: after a restart its controllers back off for longer than a start takes."""
+    with breakable() as running:
+        yield running
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_stop_survives_the_api_servers_restart(
+    own: ControlPlane, scene: Bench, moment: str
+) -> None:
+    """Killed at any of its steps, back a second later: it completes, and nothing came back."""
     await scene.deployment("vllm", PODS_BEFORE)
     before = {pod["metadata"]["uid"] for pod in await scene.pods()}
     await scene.policy("runaway", targets=[VLLM])
-    outage = Outage(own, at_delete=3)
+    outage = Outage(own, *MOMENTS[moment])
     async with InterruptedApi(credentials.load(kubeconfig=str(own.admin.kubeconfig))) as api:
         api.outage = outage
         dial = Dial()

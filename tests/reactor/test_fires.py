@@ -173,6 +173,27 @@ async def test_a_squatted_name_neither_disarms_nor_is_adopted(setting: Bench) ->
     assert await setting.replicas("vllm") == 0
 
 
+async def test_squatting_every_name_does_not_disarm_either(setting: Bench) -> None:
+    """The last one is not to be guessed."""
+    await setting.deployment("vllm", 1)
+    for name in ("runaway-1", *(f"runaway-1-more-{number}" for number in range(1, 10))):
+        squatter = shutdown(name, "admin", locks={"deployments.apps/other": ""})
+        await setting.cluster.create(SHUTDOWNS, squatter, setting.namespace)
+    await setting.policy("runaway", targets=[VLLM])
+    async with reactor(setting):
+        setting.dial.turn("runaway", 500)
+        await eventually(lambda: _replicas_are(setting, 0))
+    holders = [
+        s for s in await setting.shutdowns() if "deployments.apps/vllm" in s["spec"]["locks"]
+    ]
+    assert len(holders) == 1
+    assert holders[0]["metadata"]["name"].startswith("runaway-1-more-")
+
+
+async def _replicas_are(setting: Bench, count: int) -> bool:
+    return await setting.replicas("vllm") == count
+
+
 class _Refusing(KubernetesApi):
     """The product's client; creating Shutdowns in one namespace is refused for a while."""
 
