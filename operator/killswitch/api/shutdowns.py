@@ -37,7 +37,7 @@ class PolicyReference(Model):
     name: Name = Field(description="Name of the policy.")
     uid: str = Field(max_length=64, description="uid of the policy.")
     generation: int = Field(ge=0, description="Generation that decided.")
-    episode: int = Field(ge=1, description="Which firing of this policy it is.")
+    episode: int = Field(ge=1, le=1_000_000, description="Which firing of this policy it is.")
 
 
 class Approval(Model):
