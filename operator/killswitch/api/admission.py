@@ -339,7 +339,7 @@ def _life(resource: str, namespace: str) -> list[Validation]:
             f"'only the reactor engages in the name of a policy: leave out spec.policy, or get the"
             f" verb fire on {resource}'{place}",
         ),
-        # Its records are named after it, with up to 27 characters more; 253 is the most there is.
+        # Its records have longer names than it, and one that is refused leaves a stop unscaled.
         (
             f"{_CREATE} || size(object.metadata.name) <= {LONGEST_NAME}",
             f"the name is longer than {LONGEST_NAME} characters, and records are named after it:"
