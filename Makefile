@@ -42,11 +42,11 @@ check-static: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## Measure, one JSON line per figure (ONLY=substring chooses)
+bench: $(STAMP) ## Measure: one JSON line per figure, then a table (ONLY=substring chooses)
 	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
 
-cluster: $(STAMP) ## Leave a control plane up to play with; Ctrl-C ends it
-	@$(BIN)/python -m tests.cluster
+cluster: $(STAMP) ## Leave a control plane up to play with, OPERATOR=1 with killswitch; Ctrl-C ends it
+	@$(BIN)/python -m tests.cluster $(if $(OPERATOR),--operator)
 
 gen: $(STAMP) ## Write the generated files: CRDs, admission policies, chart copies, reference
 	@$(BIN)/python -m killswitch.api.generate

@@ -1,5 +1,7 @@
 """`make bench`: every figure as one JSON line, with the machine it was measured on.
 
+The lines are all that goes to standard output; standard error ends with them as a table.
+
 Each module is skipped unless one of its figures can match ONLY; each that asks a control plane
 gets one of its own, so that one does not measure what another left behind.
 """
@@ -9,7 +11,12 @@ import contextlib
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 
+from rich.console import Console
+
+from bench import table
+from bench.figures import Figure
 from bench.setting import Setting, machine
 from killswitch import telemetry
 from tests.cluster.control_plane import ControlPlane
@@ -38,6 +45,18 @@ def main() -> None:
     only = parser.parse_args().only
     telemetry.log_to_stderr()
     print(json.dumps({"machine": machine()}), flush=True)
+    figures = []
+    for line in _figures(only):
+        print(json.dumps(line), flush=True)
+        figures.append(line)
+    if figures:
+        table.show(figures, Console(stderr=True))
+    else:
+        print(f"no figure's name contains {only!r}", file=sys.stderr, flush=True)
+
+
+def _figures(only: str) -> Iterator[Figure]:
+    """Each figure whose name contains `only`, as soon as it is known."""
     for prefix, name in MODULES.items():
         if only and only not in prefix and not only.startswith(prefix):
             continue
@@ -50,7 +69,7 @@ def main() -> None:
                 setting.prepare()
             for line in importlib.import_module(name).measure(setting):
                 if only in line["name"]:
-                    print(json.dumps(line), flush=True)
+                    yield line
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import platform
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
@@ -88,8 +89,20 @@ class Setting:
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
     return {
+        "cpu": _cpu(),
         "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "arch": platform.machine(),
         "python": platform.python_version(),
     }
+
+
+def _cpu() -> str:
+    """The processor's model; where Linux does not tell it, what Python knows."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """All settings, read once from `KILLSWITCH_*` environment variables and passed in, frozen.
 
-The chart sets them; docs/reference/settings.md is generated from this model.
+The chart sets them; helm/killswitch/values.yaml explains each of its values.
 """
 
 from typing import Self

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,13 +38,13 @@ def kubeconfig(process: "subprocess.Popen[str]") -> Path:
     raise AssertionError(f"no KUBECONFIG in: {said}")
 
 
-def kubectl(config: Path) -> str:
-    """Names of the nodes, by the kubectl of the cache."""
+def run(config: Path, *arguments: str) -> str:
+    """What the kubectl of the cache answers."""
     from tests.cluster import binaries
 
     program = binaries.locate(["kubectl"])["kubectl"]
     return subprocess.run(
-        [str(program), "get", "nodes", "-o", "name"],
+        [str(program), *arguments],
         env={**os.environ, "KUBECONFIG": str(config)},
         capture_output=True,
         text=True,
@@ -58,9 +59,40 @@ def test_it_stays_up_and_leaves_nothing_behind(ending: signal.Signals | None) ->
         config = kubeconfig(process)
         daemons = children(process.pid)
         assert len(daemons) == 6
-        assert kubectl(config).split() == [f"node/gpu-{number}" for number in range(4)]
+        assert run(config, "get", "nodes", "-o", "name").split() == [
+            f"node/gpu-{number}" for number in range(4)
+        ]
         if ending:
             process.send_signal(ending)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert [pid for pid in daemons if alive(pid)] == []
+    assert not config.parent.exists()
+
+
+def test_the_operator_is_installed_and_runs_there() -> None:
+    """The commands of the README find all they need: helm, the plugin, the kinds, people."""
+    with start("--operator") as process:
+        config = kubeconfig(process)
+        assert process.stdout is not None
+        path = process.stdout.readline().strip().removeprefix("export PATH=").removesuffix(":$PATH")
+        daemons = children(process.pid)
+        assert len(daemons) == 6 + 3
+        for program in ("kubectl", "helm", "kubectl-killswitch"):
+            assert shutil.which(program, path=path), f"{program} is not on {path}"
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        policy = ROOT / "policies" / "vllm-runaway-tokens.yaml"
+        run(config, "apply", "-f", str(policy))
+        run(config, "wait", "ksp", "--all", "-n", "model-serving", "--for=condition=Ready")
+        carol = re.search(r"carol: KUBECONFIG=(\S+)", said)
+        assert carol
+        asked = ("auth", "can-i", "release", "shutdowns.killswitch.dev", "-n", "model-serving")
+        assert run(Path(carol.group(1)), *asked).strip() == "yes"
+        process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 0
     assert [pid for pid in daemons if alive(pid)] == []

@@ -81,6 +81,23 @@ def engaged(people: ControlPlane, governed: str) -> Iterator[str]:
     patch(people, governed, {"metadata": {"labels": {"killswitch.dev/engaged": "false"}}}, "bob")
 
 
+def test_nobody_stops_the_cluster_in_the_name_of_a_policy(
+    people: ControlPlane, governed: str
+) -> None:
+    """As for Shutdowns: the verb `fire`, or the reactor's name."""
+    reference = {
+        "kind": "ClusterKillSwitchPolicy",
+        "name": "p",
+        "uid": "0a1b2c3d",
+        "generation": 1,
+        "episode": 1,
+    }
+    body = cluster_shutdown("forged", "mallory", namespaces={governed: ""}, policy=reference)
+    answer = create(people, body, "mallory")
+    assert answer.status == 403
+    assert "or get the verb fire on clustershutdowns" in answer.message
+
+
 # --- ClusterKillSwitchPolicies ------------------------------------------------------------------
 
 

@@ -1,7 +1,12 @@
 """Who may create, approve, restore, edit and delete, and what the API server says otherwise."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from killswitch.api.admission import OPERATOR_NAMESPACE, REACTOR
 from tests.cluster.api import Answer
 from tests.cluster.control_plane import NODE, ControlPlane
 from tests.kernel.objects import (
@@ -90,6 +95,75 @@ def test_a_bad_shutdown_is_refused_with_the_cure(
 def test_a_good_shutdown_is_accepted(kernel: ControlPlane, governed: str) -> None:
     """The refusals above are for their reasons."""
     assert create(kernel, governed, shutdown("s", "alice")).status == 201
+
+
+def in_the_name_of_a_policy(by: str, **changed: Any) -> Json:
+    """A Shutdown that says some policy has fired."""
+    reference = {
+        "kind": "KillSwitchPolicy",
+        "name": "p",
+        "uid": "0a1b2c3d",
+        "generation": 1,
+        "episode": 1,
+        **changed,
+    }
+    return shutdown("p-1", by, policy=reference)
+
+
+@pytest.mark.parametrize("person", ["mallory", "alice"])
+def test_nobody_stops_in_the_name_of_a_policy(
+    kernel: ControlPlane, governed: str, person: str
+) -> None:
+    """It would latch that policy, or claim that it has fired; the right to stop is not enough."""
+    answer = create(kernel, governed, in_the_name_of_a_policy(person, episode=999_999), person)
+    assert answer.status == 403
+    assert "only the reactor engages in the name of a policy" in answer.message
+    assert f"verb fire on shutdowns in {governed}" in answer.message
+
+
+def test_the_reactor_stops_in_the_name_of_a_policy(kernel: ControlPlane, governed: str) -> None:
+    """By its name alone, without the verb; and so may whoever holds the verb `fire`."""
+    kernel.api().create("/api/v1/namespaces", {"metadata": {"name": OPERATOR_NAMESPACE}})
+    reactor = kernel.service_account(OPERATOR_NAMESPACE, "killswitch-reactor")
+    kernel.kubectl(
+        "create", "rolebinding", "reactor", "--clusterrole=test-responder",
+        f"--serviceaccount={OPERATOR_NAMESPACE}:killswitch-reactor", f"--namespace={governed}",
+    )  # fmt: skip
+    path = shutdowns(governed)
+    answer = kernel.api(reactor).create(path, in_the_name_of_a_policy(REACTOR))
+    assert answer.status == 201, answer.message
+    second = in_the_name_of_a_policy("admin")
+    second["metadata"]["name"] = "p-2"
+    assert kernel.api().create(path, second).status == 201
+
+
+def test_the_chart_gives_nobody_the_verb_fire() -> None:
+    """Neither by its name nor by `*`: what every role grants is compared with this file."""
+    golden = Path(__file__).parents[1] / "e2e" / "golden" / "rbac.yaml"
+    granted = golden.read_text()
+    assert "killswitch-responder" in granted
+    assert not re.search(r"\bfire\b|\*", granted)
+
+
+@pytest.mark.parametrize("episode", [0, 1_000_001, 2**53])
+def test_an_episode_is_bounded(kernel: ControlPlane, governed: str, episode: int) -> None:
+    """The next firing has a number too, whoever wrote the last."""
+    body = in_the_name_of_a_policy("admin", episode=episode)
+    answer = kernel.api().create(shutdowns(governed), body)
+    assert answer.status == 422
+    assert "spec.policy.episode" in answer.message
+
+
+def test_a_name_that_records_could_not_carry_is_refused(
+    kernel: ControlPlane, governed: str
+) -> None:
+    """A stop whose record is refused would never be scaled; the longest of a policy's fits."""
+    answer = create(kernel, governed, shutdown("s" * 101, "alice"))
+    assert answer.status == 403
+    assert "the name is longer than 100 characters" in answer.message
+    longest = "p" * 52 + "-1000000-part-9999-more-9999"
+    for name in (longest, "s" * 100):
+        assert create(kernel, governed, shutdown(name, "alice")).status == 201
 
 
 def test_an_ungoverned_namespace_refuses_a_shutdown_and_says_how_to_govern(

@@ -1,12 +1,31 @@
 """The manager over a real API server: accepted, armed, verified, released, restored."""
 
 import asyncio
+import re
+import time
 
 import pytest
 
-from killswitch.core.kinds import DEPLOYMENTS, NAMESPACES, NODES, PODS, SHUTDOWNS, STATEFULSETS
+from killswitch.core import conditions, times
+from killswitch.core.kinds import (
+    CLUSTER_SHUTDOWNS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SHUTDOWNS,
+    STATEFULSETS,
+)
 from killswitch.ports import Json
-from tests.kernel.objects import pod, policy
+from tests.cluster.api import Api
+from tests.kernel.objects import (
+    approval,
+    cluster_shutdown,
+    cluster_shutdowns,
+    pod,
+    policy,
+    shutdown,
+)
 from tests.manager.harness import Scene
 from tests.reactor.harness import deployment, eventually
 
@@ -94,6 +113,17 @@ async def test_a_policy_that_would_delete_volumes_is_not_ready(scene: Scene) -> 
         )
 
 
+async def test_a_query_with_the_word_delete_in_it_is_merely_invalid(scene: Scene) -> None:
+    """The reason is not guessed from the words: no volume is at stake."""
+    query = {"query": "sum(Delete(up))", "above": "1"}
+    signal = {"name": "load", "prometheus": query, "onNoData": "Hold"}
+    async with scene.manager():
+        await scene.bench.policy("bad", targets=[VLLM], signals=[signal])
+        message = await scene.policy_condition("bad", "Ready", "False", "Invalid")
+        await scene.policy_condition("bad", "Armed", "False", "NotReady")
+    assert "Delete" in message
+
+
 async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:
     """It must look unlike an armed one."""
     async with scene.manager():
@@ -109,10 +139,55 @@ async def test_a_stop_is_verified_by_an_independent_look(scene: Scene) -> None:
         message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
         await scene.condition("stop", "Released", "False", "AwaitingApprovals")
     found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
-    assert message.startswith("no pod left, ")
+    # Nobody recorded the decision, and the time of its creation has whole seconds only.
+    assert re.fullmatch(r"no pod left, within \d+ s of its creation", message)
+    assert message.startswith(f"no pod left, {found['status']['elapsed']} of ")
     assert found["status"]["approvals"] == "0/2"
     assert found["status"]["remaining"] == 0
-    assert found["status"]["elapsed"]
+
+
+async def test_a_recorded_decision_is_what_a_stop_is_timed_from(scene: Scene) -> None:
+    """It has fractions of a second, so the answer may have them too."""
+    await scene.bench.cluster.create(SHUTDOWNS, shutdown("stop", "admin"), scene.namespace)
+    stages = {"status": {"stages": {"decided": times.text(time.time() - 0.5)}}}
+    await scene.bench.cluster.patch(
+        SHUTDOWNS, "stop", stages, scene.namespace, subresource="status"
+    )
+    async with scene.manager():
+        message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        await scene.event("Shutdown", "stop", "NoPodsLeft")
+    assert re.fullmatch(r"no pod left, [\d.]+ (ms|s) after the decision", message)
+
+
+async def test_a_namespace_that_is_not_governed_keeps_a_stop_from_being_verified(
+    scene: Scene,
+) -> None:
+    """The API server cannot look when the ClusterShutdown is made, so nothing is held there."""
+    name, missing = scene.namespace, f"{scene.namespace}-typo"
+    label: Json = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
+    await scene.bench.cluster.patch(NAMESPACES, name, label)
+    body = cluster_shutdown(name, "admin", approvals=1, namespaces={name: "", missing: ""})
+    await scene.bench.cluster.create(CLUSTER_SHUTDOWNS, body)
+
+    async def verified(status: str, reason: str, text: str) -> str | None:
+        found = await scene.bench.cluster.get(CLUSTER_SHUTDOWNS, name)
+        each = conditions.find(found.get("status", {}).get("conditions", ()), "Verified")
+        right = each and (each["status"], each["reason"]) == (status, reason)
+        return str(each["message"]) if each and right and text in each["message"] else None
+
+    async with scene.manager():
+        message = await eventually(lambda: verified("False", "Ungoverned", name))
+        label["metadata"]["labels"]["killswitch.dev/governed"] = "true"
+        await scene.bench.cluster.patch(NAMESPACES, name, label)
+        scene.kernel.api().create("/api/v1/namespaces", {"metadata": {"name": missing}})
+        fewer = await eventually(lambda: verified("False", "Ungoverned", f"namespace {missing} is"))
+        await scene.bench.cluster.patch(NAMESPACES, missing, label)
+        await eventually(lambda: verified("True", "NoPodsLeft", "no pod left"))
+        _bob_releases(scene, name)
+    assert f"namespace {name} is not governed, so nothing is held there" in message
+    assert f"kubectl killswitch govern {name};" in message
+    assert f"namespace {missing} does not exist" in message
+    assert f"namespace {name} is" not in fewer
 
 
 async def test_what_is_left_at_the_deadline_is_named_with_its_node(scene: Scene) -> None:
@@ -291,6 +366,21 @@ async def test_what_a_person_scaled_meanwhile_is_left_alone(scene: Scene) -> Non
     assert "stands at 4 by somebody else, recorded 3" in message
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_what_a_person_scales_during_the_soak_is_left_alone(scene: Scene, count: int) -> None:
+    """Below the canaries or above them: it is not what this restore set, so not its to lift."""
+    await scene.bench.deployment("vllm", 5)
+    async with scene.manager():
+        await scene.stopped(restorePolicy={"canaryReplicas": 2, "soak": "3s"})
+        scene.approve("stop", "bob", "carol")
+        scene.order_restore("stop")
+        await scene.condition("stop", "Restored", "False", "Soaking")
+        await scene.edit("vllm", {"spec": {"replicas": count}})
+        message = await scene.condition("stop", "Restored", "True", "Complete")
+    assert await scene.bench.replicas("vllm") == count
+    assert f"stands at {count} by somebody else, recorded 5" in message
+
+
 async def test_a_policys_fired_condition_follows_its_shutdown(scene: Scene) -> None:
     """True while engaged, False after release."""
     async with scene.manager():
@@ -312,9 +402,6 @@ async def test_a_policys_fired_condition_follows_its_shutdown(scene: Scene) -> N
 
 async def test_nodes_are_verified_by_their_cordon_and_opened_as_they_were(scene: Scene) -> None:
     """The one that was cordoned before stays cordoned after the restore."""
-    from killswitch.core.kinds import CLUSTER_SHUTDOWNS
-    from tests.kernel.objects import cluster_shutdown
-
     open_node, shut_node = scene.kernel.add_gpu_nodes(2, prefix=f"n-{scene.namespace}")
     cluster = scene.bench.cluster
     await cluster.patch(NODES, shut_node, {"spec": {"unschedulable": True}})
@@ -326,17 +413,7 @@ async def test_nodes_are_verified_by_their_cordon_and_opened_as_they_were(scene:
         created = await cluster.create(CLUSTER_SHUTDOWNS, body)
         await _cordon(scene, created)
         await eventually(lambda: _verified(scene, name))
-        for role in ("test-releaser", "test-responder"):
-            scene.kernel.kubectl(
-                "create",
-                "clusterrolebinding",
-                f"{name}-{role}",
-                f"--clusterrole={role}",
-                "--user=bob",
-            )
-        bob = scene.kernel.api(scene.kernel.user("bob"))
-        path = f"/apis/killswitch.dev/v1alpha1/clustershutdowns/{name}"
-        assert bob.patch(path, {"spec": {"approvals": {"bob": {"reason": "r"}}}}).status == 200
+        bob, path = _bob_releases(scene, name), cluster_shutdowns(name)
         order = {"spec": {"restore": {"by": "bob", "reason": "fixed"}}}
         assert bob.patch(path, order).status == 200
 
@@ -347,6 +424,18 @@ async def test_nodes_are_verified_by_their_cordon_and_opened_as_they_were(scene:
         await eventually(opened)
     shut = await cluster.get(NODES, shut_node)
     assert shut["spec"]["unschedulable"] is True
+
+
+def _bob_releases(scene: Scene, name: str) -> Api:
+    """Bob, who gets every right over ClusterShutdowns and releases this one."""
+    for role in ("test-releaser", "test-responder"):
+        binding = f"{name}-{role}"
+        scene.kernel.kubectl(
+            "create", "clusterrolebinding", binding, f"--clusterrole={role}", "--user=bob"
+        )
+    bob = scene.kernel.api(scene.kernel.user("bob"))
+    assert bob.patch(cluster_shutdowns(name), approval("bob")).status == 200
+    return bob
 
 
 async def _cordon(scene: Scene, shutdown: Json) -> None:
@@ -365,9 +454,6 @@ async def _cordon(scene: Scene, shutdown: Json) -> None:
 
 
 async def _verified(scene: Scene, name: str) -> bool:
-    from killswitch.core import conditions
-    from killswitch.core.kinds import CLUSTER_SHUTDOWNS
-
     found = await scene.bench.cluster.get(CLUSTER_SHUTDOWNS, name)
     return conditions.holds(found.get("status", {}).get("conditions", ()), "Verified")
 

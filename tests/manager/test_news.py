@@ -59,6 +59,28 @@ async def test_an_inhibited_demand_is_told(scene: Scene) -> None:
     assert message == "it would fire, but TooManyTargets: 11 of at most 10"
 
 
+@pytest.mark.parametrize("cause", ["EngagementRefused", "InternalError"])
+async def test_a_policy_that_could_not_act_is_not_armed(scene: Scene, cause: str) -> None:
+    """Armed claims that it would act. It is armed again after a look without that."""
+    async with scene.manager():
+        await scene.armed_policy("good")
+        await scene.reactor_reports("good", inhibited=(cause, "quota exceeded"))
+        message = await scene.policy_condition("good", "Armed", "False", cause)
+        await scene.event(KIND, "good", cause, "Warning")
+        await scene.reactor_reports("good")
+        await scene.policy_condition("good", "Armed", "True", "LockProven")
+    assert message == "the reactor could not act: quota exceeded"
+
+
+async def test_a_policy_that_people_hold_back_stays_armed(scene: Scene) -> None:
+    """A bypass or a cooldown is a decision, told as Inhibited; the policy works."""
+    async with scene.manager():
+        await scene.armed_policy("good")
+        await scene.reactor_reports("good", inhibited=("Cooldown", "4 min left"))
+        await scene.event(KIND, "good", "Inhibited", "Warning")
+        await scene.policy_condition("good", "Armed", "True", "LockProven")
+
+
 @pytest.mark.parametrize(("on_no_data", "alerts"), [("Alert", 1), ("Hold", 0)])
 async def test_a_blind_signal_is_told_and_alert_names_it(
     scene: Scene, on_no_data: str, alerts: int

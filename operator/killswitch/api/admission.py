@@ -25,6 +25,8 @@ Validation = tuple[str, str]
 OPERATOR_NAMESPACE = "killswitch-system"
 REACTOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-reactor"
 MANAGER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-manager"
+LONGEST_NAME = 100
+"""Of a Shutdown; what the reactor writes is `<policy of 52>-<episode>-part-<n>-more-<n>`."""
 # A namespace that is being deleted takes its objects along through these two accounts.
 _COLLECTORS = (
     "system:serviceaccount:kube-system:namespace-controller",
@@ -329,6 +331,19 @@ def _life(resource: str, namespace: str) -> list[Validation]:
         (
             f"{_CREATE} || object.spec.requestedBy == variables.me",
             "'spec.requestedBy must be your own username: ' + variables.me",
+        ),
+        # A policy counts what names it as its own fire: by a forged one it would be latched.
+        (
+            f"{_CREATE} || !has(object.spec.policy) || variables.me == '{REACTOR}'"
+            f" || {_may('fire', resource, namespace)}",
+            f"'only the reactor engages in the name of a policy: leave out spec.policy, or get the"
+            f" verb fire on {resource}'{place}",
+        ),
+        # Its records have longer names than it, and one that is refused leaves a stop unscaled.
+        (
+            f"{_CREATE} || size(object.metadata.name) <= {LONGEST_NAME}",
+            f"the name is longer than {LONGEST_NAME} characters, and records are named after it:"
+            " choose a shorter one",
         ),
         (
             f"{_UPDATE} || variables.engaged || variables.released",

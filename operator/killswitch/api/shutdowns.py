@@ -37,7 +37,7 @@ class PolicyReference(Model):
     name: Name = Field(description="Name of the policy.")
     uid: str = Field(max_length=64, description="uid of the policy.")
     generation: int = Field(ge=0, description="Generation that decided.")
-    episode: int = Field(ge=1, description="Which firing of this policy it is.")
+    episode: int = Field(ge=1, le=1_000_000, description="Which firing of this policy it is.")
 
 
 class Approval(Model):
@@ -236,7 +236,12 @@ class ShutdownStatus(Model):
     pods: int = Field(default=0, ge=0, description="Pods that were there.")
     remaining: int = Field(default=0, ge=0, description="Pods not yet gone.")
     approvals: str = Field(default="", max_length=8, description="Approvals given / required.")
-    elapsed: str = Field(default="", max_length=32, description="Decision to verified.")
+    elapsed: str = Field(
+        default="",
+        max_length=32,
+        description="Decision to verified; `within` whole seconds of the creation where no "
+        "decision was recorded.",
+    )
     stages: Stages = Field(default=Stages(), description="When each stage was reached.")
     leftovers: list[Leftover] = Field(
         default=[],

@@ -1,7 +1,8 @@
 """Accept or refuse a policy, govern its namespaces, and say whether it is armed and fired.
 
 Armed claims that the policy would act. So it takes the policy itself (Ready, Enforce), a lock that
-has been proven lately, and a reactor that has reported on this generation of the policy lately.
+has been proven lately, and a reactor that has reported on this generation of the policy lately, and
+not that it could not act.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from killswitch.api.policies import Mode
 from killswitch.core import conditions, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
+from killswitch.core.interlocks import Cause
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
 from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
@@ -32,6 +34,12 @@ _HOLDS = (
 )
 _SILENT = 150.0
 """Seconds without a word after which no reactor counts as watching; it writes once a minute."""
+_CANNOT = {Cause.REFUSED, Cause.DEFECT}
+"""Causes of Inhibited that are nobody's decision: the policy would not act, whatever it demands."""
+
+
+class _DataLossError(InvalidPolicyError):
+    """Acting on the policy as it is written would delete data."""
 
 
 class Policies:
@@ -71,9 +79,10 @@ class Policies:
             self._check_protected(policy)
             await self._check_volumes(body, policy)
             await self._govern(policy)
+        except _DataLossError as error:
+            return (PolicyCondition.READY, False, Reason.DATA_LOSS, str(error))
         except InvalidPolicyError as error:
-            reason = Reason.DATA_LOSS if "Delete" in error.problem else Reason.INVALID
-            return (PolicyCondition.READY, False, reason, str(error))
+            return (PolicyCondition.READY, False, Reason.INVALID, str(error))
         except (NotFoundError, RefusedError) as error:
             return (PolicyCondition.READY, False, Reason.UNGOVERNED, str(error))
         message = "the policy can work as written"
@@ -107,7 +116,7 @@ class Policies:
                     for query in policy.queries
                 )
                 if meant and workload.deletes_volumes:
-                    raise InvalidPolicyError(
+                    raise _DataLossError(
                         "spec.targets",
                         f"StatefulSet {namespace}/{workload.name} has"
                         " persistentVolumeClaimRetentionPolicy.whenScaled: Delete,"
@@ -141,6 +150,8 @@ class Policies:
             return (type_, False, Reason.LOCK_NOT_PROVEN, self.proof.message[:1000])
         if silence := _silence(body, self._clock.now()):
             return (type_, False, Reason.REACTOR_SILENT, silence)
+        if hindrance := _hindrance(body):
+            return (type_, False, *hindrance)
         return (type_, True, Reason.LOCK_PROVEN, self.proof.message[:1000])
 
     async def _fired(self, body: Json) -> Judgement:
@@ -185,6 +196,15 @@ def _silence(body: Json, now: float) -> str:
     if now - times.seconds(latest) > _SILENT:
         return f"no reactor has reported since {latest}: nobody watches the signals; {_PODS}"
     return ""
+
+
+def _hindrance(body: Json) -> tuple[str, str] | None:
+    """Why the policy could not act when its reactor last looked; what people decided is none."""
+    observed = body.get("status", {}).get("conditions", ())
+    found = conditions.find(observed, PolicyCondition.INHIBITED)
+    if found is None or found["status"] != "True" or found["reason"] not in _CANNOT:
+        return None
+    return found["reason"], f"the reactor could not act: {found['message']}"[:1000]
 
 
 def _places(policy: CompiledPolicy) -> Iterable[str]:

@@ -132,7 +132,7 @@ class Restorer:
         ready_since = shutdown.get("status", {}).get("stages", {}).get("canaryReady")
         if ready_since is None or any(each.down for each in work.workloads):
             # At 0 after the soak began: somebody stopped it meanwhile, so it begins anew.
-            waiting = await self._raise(work.workloads, canary)
+            waiting = await self._raise(work.workloads, canary, {0})
             if waiting:
                 return Step(done=False, reason=Reason.CANARY, message=f"waits for {waiting}")
             ready_since = times.text(self._clock.now())
@@ -147,7 +147,7 @@ class Restorer:
                 canary_ready=ready_since,
                 again=min(left, 2.0),
             )
-        waiting = await self._raise(work.workloads, None)
+        waiting = await self._raise(work.workloads, None, {0, canary})
         if waiting:
             return Step(
                 done=False,
@@ -157,14 +157,16 @@ class Restorer:
             )
         return _complete(work, ready_since)
 
-    async def _raise(self, present: Sequence[Present], limit: int | None) -> str:
-        """Raise each workload to its recorded count, at most to `limit`; who is not ready yet."""
+    async def _raise(self, present: Sequence[Present], limit: int | None, ours: set[int]) -> str:
+        """Raise each workload to its recorded count, at most to `limit`; who is not ready yet.
+
+        Only from a count in `ours`, where this restore left it: any other is somebody else's
+        decision. (A person who chose the canaries' own count cannot be told from this restore.)
+        """
         waiting = []
         for each in present:
             want = each.recorded if limit is None else min(limit, each.recorded)
-            # Only from where this restore left it: any other count is somebody else's decision.
-            ours = each.replicas == 0 or (limit is None and each.replicas < want)
-            if ours and each.replicas < want:
+            if each.replicas in ours and each.replicas < want:
                 body = {"spec": {"replicas": want}}
                 resource = WORKLOADS[each.record["kind"]]
                 await self._cluster.patch(

@@ -1,5 +1,7 @@
 """A Shutdown's life after its lock: verified, released, restored."""
 
+import math
+
 from killswitch.api.common import ENGAGED_LABEL
 from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
@@ -8,12 +10,12 @@ from killswitch.manager import events
 from killswitch.manager.restore import Restorer, Step
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
-from killswitch.manager.verification import left
+from killswitch.manager.verification import left, ungoverned
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.settings import Settings
 
 _FAST, _SLOW = 0.2, 2.0
-_ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED}
+_ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.UNGOVERNED}
 
 
 class Shutdowns:
@@ -66,6 +68,9 @@ class Shutdowns:
         before = conditions.find(observed, ShutdownCondition.VERIFIED)
         fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
         type_ = ShutdownCondition.VERIFIED
+        if unheld := await ungoverned(self._cluster, shutdown):
+            words = f"{unheld}; left: {found}" if found.count else unheld
+            return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
         back = before is not None and (verified or before["reason"] == Reason.CAME_BACK)
         if found.count and back:
@@ -78,9 +83,9 @@ class Shutdowns:
             late = took > durations.seconds(shutdown["spec"]["deadline"])
             reason = Reason.DEADLINE if late else Reason.STOPPING
             return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
-        text = durations.text(max(took, 0.0))
+        text, since = _took(shutdown, took)
         what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
-        message = f"{what}{' again' if back else ''}, {text} after the decision"
+        message = f"{what}{' again' if back else ''}, {text} {since}"
         if not back:
             fields["elapsed"] = text
         return (type_, True, Reason.NO_PODS, message), fields, rest
@@ -150,3 +155,17 @@ def _began(shutdown: Json) -> float:
     """When the decision fell; for a person's stop, when the Shutdown was created."""
     stages = shutdown.get("status", {}).get("stages", {})
     return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])
+
+
+def _took(shutdown: Json, seconds: float) -> tuple[str, str]:
+    """How long it took, and since when; an upper bound where no decision was recorded.
+
+    `creationTimestamp` has whole seconds, so anything finer since then would be invented.
+    """
+    if shutdown.get("status", {}).get("stages", {}).get("decided"):
+        return durations.text(max(seconds, 0.0)), "after the decision"
+    whole = max(math.ceil(seconds), 1)
+    return (
+        f"within {whole} s" if whole < 60 else f"within {durations.text(whole)}",
+        "of its creation",
+    )

@@ -8,9 +8,11 @@ The reactor acts and says `Stopped`; this looks with its own list and its own cl
 
 from dataclasses import dataclass
 
+from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core import plans, projections
+from killswitch.core.errors import NotFoundError
 from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import NODES, PODS
+from killswitch.core.kinds import NAMESPACES, NODES, PODS
 from killswitch.ports import Cluster, Json
 
 
@@ -60,3 +62,24 @@ async def _open_nodes(cluster: Cluster, shutdown: Json) -> tuple[str, ...]:
         return ()
     nodes = [projections.node(body) for body in (await cluster.list(NODES)).items]
     return tuple(each.name for each in nodes if each.name in names and not each.unschedulable)
+
+
+async def ungoverned(cluster: Cluster, shutdown: Json) -> str:
+    """Where a ClusterShutdown holds nothing, with the cure; empty where it holds all it names."""
+    named = shutdown["spec"].get("namespaces") or {}
+    if not named:
+        return ""
+    listed = await cluster.list(NAMESPACES, labels=f"{GOVERNED_LABEL}=true")
+    unheld = sorted({*named} - {each["metadata"]["name"] for each in listed.items})
+    told = [await _unheld(cluster, name) for name in unheld[:5]]
+    more = [f"and {len(unheld) - 5} more namespaces"] if len(unheld) > 5 else []
+    return "; ".join(told + more)
+
+
+async def _unheld(cluster: Cluster, namespace: str) -> str:
+    cure = f"kubectl killswitch govern {namespace}"
+    try:
+        await cluster.get(NAMESPACES, namespace)
+    except NotFoundError:
+        return f"namespace {namespace} does not exist; once it does: {cure}"
+    return f"namespace {namespace} is not governed, so nothing is held there: {cure}"
