@@ -60,9 +60,26 @@ def test_every_error_has_words_and_a_next_command() -> None:
         errors.ExpiredError("old"),
         errors.OverloadedError("busy", 2),
         errors.UnavailableError("no answer"),
+        errors.ServerError("500: failed calling webhook"),
+        errors.UnacceptableError("bad"),
+        errors.MalformedError("not snappy"),
         errors.InvalidPolicyError("spec.x", "bad", "write y"),
         errors.TransitionError("bug"),
     ]
     assert {type(each) for each in found} == set(KillSwitchError.__subclasses__())
     assert all(explained("act", each, "prod").cure for each in found)
     assert explained("act", UnavailableError("x")).code is ExitCode.UNREACHABLE
+
+
+def test_an_answered_error_is_told_in_the_servers_words() -> None:
+    """The way to the API server is fine: nobody is sent to look at it."""
+    found = explained("stop", errors.ServerError('500: failed calling webhook "w.example"'), "prod")
+    assert found.code is ExitCode.REFUSED
+    assert 'failed calling webhook "w.example"' in found.why
+    assert "cluster-info" not in found.cure
+
+
+def test_not_found_names_where_it_was_looked_for() -> None:
+    """And the way to look elsewhere."""
+    found = explained("why x", errors.NotFoundError('"x" not found'), "prod")
+    assert ("namespace prod" in found.why, "-A" in found.cure, "-n" in found.cure) == (True,) * 3

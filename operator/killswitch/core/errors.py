@@ -8,6 +8,7 @@ KillSwitchError
 ├── ExpiredError           410: the resource version is too old; list again
 ├── OverloadedError        429: slow down; carries the seconds to wait
 ├── UnavailableError       no answer, 5xx, broken connection: nothing is known
+├── ServerError            an answered 5xx, e.g. a failing webhook; carries its words
 ├── UnacceptableError      bytes from outside that cannot be taken; carries the HTTP status to answer
 ├── MalformedError         bytes that somebody sent are not what their path accepts
 └── TransitionError        the switch was given an event its state does not expect
@@ -58,6 +59,10 @@ class OverloadedError(KillSwitchError):
 
 class UnavailableError(KillSwitchError):
     """No usable answer: whether the request took effect is unknown."""
+
+
+class ServerError(KillSwitchError):
+    """An answered 5xx, e.g. a webhook that fails: what was asked did not happen as far as known."""
 
 
 class UnacceptableError(KillSwitchError):
