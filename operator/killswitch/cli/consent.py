@@ -4,7 +4,7 @@ The API server counts and refuses; nothing here decides. Refusals are explained 
 the command reads afterwards, never from the wording of the message.
 """
 
-from killswitch.cli import find
+from killswitch.cli import find, rights
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem, explained
@@ -12,15 +12,11 @@ from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
 from killswitch.core.conditions import ShutdownCondition
-from killswitch.core.errors import KillSwitchError, RefusedError
+from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import Resource
 from killswitch.ports import Json
 from killswitch.reactor.view import engaged
 
-_REVIEWS = Resource(
-    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview",
-    namespaced=False,
-)  # fmt: skip
 _LOOK = 0.5
 """Seconds between two looks of --wait."""
 
@@ -141,7 +137,7 @@ async def _not_approved(
     if me == body["spec"]["requestedBy"]:
         why = f"you ({me}) requested this stop, and nobody releases their own"
         return Problem(what, why, f"ask {missing(body)} others to run: {again}", ExitCode.REFUSED)
-    if not await _may(session, "release", resource, name, namespace):
+    if not await rights.may(session, "release", resource, name, namespace):
         return _no_verb(what, "release", resource, me, namespace)
     return explained(what, error, namespace)
 
@@ -156,7 +152,7 @@ async def _not_restored(
         why = f"it is not released: {missing(body)} more approvals are needed"
         cure = f"others run: {PROGRAM} approve {target} --reason …"
         return Problem(what, why, cure, ExitCode.REFUSED)
-    if not await _may(session, "restore", resource, name, namespace):
+    if not await rights.may(session, "restore", resource, name, namespace):
         return _no_verb(what, "restore", resource, me, namespace)
     return explained(what, error, namespace)
 
@@ -168,24 +164,6 @@ def _no_verb(what: str, verb: str, resource: Resource, me: str, namespace: str) 
     check += f" -n {namespace}" if namespace else ""
     cure = f"someone who has it does it, or an administrator grants it; check with: {check}"
     return Problem(what, why, cure, ExitCode.REFUSED)
-
-
-async def _may(session: Session, verb: str, resource: Resource, name: str, namespace: str) -> bool:
-    """Whether RBAC lets the user; True where that cannot be asked."""
-    attributes = {
-        "group": resource.group, "resource": resource.plural, "verb": verb,
-        "name": name, "namespace": namespace,
-    }  # fmt: skip
-    review = {
-        "apiVersion": _REVIEWS.api_version,
-        "kind": _REVIEWS.kind,
-        "spec": {"resourceAttributes": attributes},
-    }
-    try:
-        answer = await session.cluster.create(_REVIEWS, review)
-    except KillSwitchError:
-        return True
-    return bool(answer["status"]["allowed"])
 
 
 def _consent(body: Json) -> Json:
