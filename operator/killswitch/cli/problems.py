@@ -49,6 +49,11 @@ def said(error: RefusedError) -> str:
     return str(error).rpartition(" denied request: ")[2]
 
 
+def not_installed(error: NotFoundError) -> bool:
+    """Whether the kind is unknown to the API server, rather than the object."""
+    return any(text in str(error) for text in _MISSING_KIND)
+
+
 def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem:
     """The problem that an error of the API server amounts to, for a command doing `what`."""
     place = f" -n {namespace}" if namespace else ""
@@ -90,7 +95,7 @@ def _not_found(what: str, error: NotFoundError, namespace: str) -> Problem:
     """Not installed, no such namespace, or no such object where it was looked for."""
     place = f" -n {namespace}" if namespace else ""
     text = str(error)
-    if any(each in text for each in _MISSING_KIND):
+    if not_installed(error):
         why = "killswitch is not installed in this cluster (its kinds are unknown)"
         return Problem(what, why, f"stop without it: {PROGRAM} break-glass --bare{place}")
     if text.startswith("namespaces "):
