@@ -13,8 +13,7 @@ from killswitch.cli.connect import Session
 from killswitch.cli.screen import Screen
 from killswitch.core.kinds import SHUTDOWNS
 from killswitch.ports import Cluster
-from tests.cli.conftest import STOPPING, Stage, told
-from tests.fakes.clock import FakeClock
+from tests.cli.conftest import STOPPING, LeapingClock, Stage, told
 
 
 def test_the_requester_is_refused_and_told_who_can(stage: Stage) -> None:
@@ -167,14 +166,6 @@ def test_what_is_released_needs_nobody_more(stage: Stage) -> None:
     assert sorted(stage.shutdown(name)["spec"]["approvals"]) == ["bob", "carol"]
 
 
-class _Leaping(FakeClock):
-    """Sleeping is how its time passes."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Return at once, that many seconds later."""
-        self._passed += seconds
-
-
 def test_a_soak_is_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line when the reason changes or ten seconds have passed, none before the order."""
     soaking = [("False", "Soaking", f"{30 - n / 2:g} s of soak left") for n in range(60)]
@@ -190,7 +181,7 @@ def test_a_soak_is_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None
         return SHUTDOWNS, next(bodies)
 
     monkeypatch.setattr(find, "shutdown", found)
-    session = Session(cast("Cluster", SimpleNamespace(get=answer)), _Leaping(), "prod")
+    session = Session(cast("Cluster", SimpleNamespace(get=answer)), LeapingClock(), "prod")
     lines: list[str] = []
     screen = cast("Screen", SimpleNamespace(line=lambda *spans: lines.append(str(spans[0]))))
     code = asyncio.run(consent.wait(session, screen, "x", longest="5m"))

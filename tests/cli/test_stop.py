@@ -351,3 +351,34 @@ def test_who_may_not_report_stops_all_the_same(stage: Stage) -> None:
     """Nothing is stored and nothing is said about it."""
     name = stage.stop("--all")
     assert "status" not in stage.shutdown(name)
+
+
+def test_who_may_lock_a_node_but_not_cordon_it_is_told_who_can(stage: Stage) -> None:
+    """Exit 4 and the one plain line that is missing."""
+    plane = stage.control_plane
+    (node,) = plane.add_gpu_nodes(1, gpus=1, prefix="cli-open")
+    for role, verbs, resource in (
+        ("cli-lookers", "get,list", "nodes"),
+        ("cli-lockers", "get,create", "clustershutdowns.killswitch.dev"),
+    ):
+        plane.kubectl("create", "clusterrole", role, f"--verb={verbs}", f"--resource={resource}")
+        plane.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--user=dave")
+    done = stage.run("stop", "--node", node, "--reason", "r", "--deadline", "1s", by="dave")
+    plane.kubectl("delete", "clusterrolebinding", "cli-lookers", "cli-lockers")
+    assert (done.returncode, done.stderr) == (4, "")
+    assert f"Not verified: still schedulable: {node}" in done.stdout
+    assert f"Next: someone who may patch nodes runs: kubectl cordon {node}\n" in done.stdout
+
+
+def test_a_refused_stop_says_that_it_governed(open_stage: Stage) -> None:
+    """Who may label but not lock has changed one thing, and is told so."""
+    namespaces = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}
+    govern = {
+        "apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["release"],
+    }  # fmt: skip
+    open_stage.grant("labellers", [namespaces, govern], "dave")
+    done = open_stage.run("stop", "--all", "--reason", "r", by="dave")
+    labels = open_stage.control_plane.api().get(f"/api/v1/namespaces/{open_stage.namespace}").body
+    governed = "killswitch.dev/governed" in labels["metadata"]["labels"]
+    said = f"namespace {open_stage.namespace} is governed now" in done.stderr
+    assert (done.returncode, said) == (3, governed), done.stderr

@@ -47,7 +47,10 @@ def refused(order: Order, error: RefusedError, observed: Observed) -> Problem:
     """The Shutdown was not let in."""
     what = f"create {order.resource.kind} {order.name}"
     place = f" -n {order.namespace}" if order.namespace else ""
-    why = f"{said(error)}. Nothing was locked and nothing was touched"
+    touched = "nothing was touched"
+    if order.namespace in observed.ungoverned:
+        touched = f"nothing was stopped; namespace {order.namespace} is governed now"
+    why = f"{said(error)}. Nothing was locked and {touched}"
     check = f"kubectl auth can-i create {order.resource.plural}.{order.resource.group}{place}"
     nodes = tuple(node.name for stop in order.stops for node in stop.nodes)
     bare = f"or stop with the rights that you have: {without(Scope(nodes=nodes), order.namespace)}"

@@ -100,6 +100,7 @@ def _not_found(what: str, error: NotFoundError, namespace: str) -> Problem:
         return Problem(what, why, f"stop without it: {PROGRAM} break-glass --bare{place}")
     if text.startswith("namespaces "):
         return Problem(what, text, "see which there are: kubectl get namespaces")
-    looked = f" (looked in namespace {namespace})" if namespace else ""
+    clusterwide = not namespace or text.startswith("cluster")
+    looked = "" if clusterwide else f" (looked in namespace {namespace})"
     cure = f"see what is there: {PROGRAM} status -A, or name its namespace with -n"
     return Problem(what, f"{text}{looked}", cure)

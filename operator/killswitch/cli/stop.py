@@ -184,7 +184,7 @@ async def _execute(
                 shutdown, order.stops, until=until, report=progress.reached, outcome=outcome
             )
     except TimeoutError:
-        outcome.note("the API server stopped answering before the end was seen")
+        outcome.note("the API server gave no usable answer before the deadline")
     except KillSwitchError as error:
         outcome.note(str(error))
     except ExceptionGroup as group:
