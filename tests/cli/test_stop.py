@@ -382,3 +382,48 @@ def test_a_refused_stop_says_that_it_governed(open_stage: Stage) -> None:
     governed = "killswitch.dev/governed" in labels["metadata"]["labels"]
     said = f"namespace {open_stage.namespace} is governed now" in done.stderr
     assert (done.returncode, said) == (3, governed), done.stderr
+
+
+def test_a_failing_webhook_is_told_in_the_servers_words(stage: Stage) -> None:
+    """The API server did answer; nothing was locked and nothing touched."""
+    stage.deployment()
+    api = stage.control_plane.api()
+    hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    hook = {
+        "name": "bad.example.org",
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": f"https://127.0.0.1:{free_port()}/x"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
+        "rules": [
+            {
+                "apiGroups": ["killswitch.dev"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE"],
+                "resources": ["shutdowns"],
+            }
+        ],
+    }
+    assert api.create(hooks, {"metadata": {"name": "cli-bad"}, "webhooks": [hook]}).status == 201
+    probe = {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "Shutdown",
+        "metadata": {"name": "probe", "labels": {"killswitch.dev/engaged": "true"}},
+        "spec": {
+            "requestedBy": "admin",
+            "reason": "does the webhook fail yet?",
+            "requiredApprovals": 1,
+            "scope": {"wholeNamespace": True},
+        },
+    }
+    path = f"/apis/killswitch.dev/v1alpha1/namespaces/{stage.namespace}/shutdowns"
+    eventually(lambda: "failed calling" in api.create(path, probe, dry_run=True).message)
+    try:
+        done = stage.run("stop", "--all", "--reason", "r")
+    finally:
+        api.delete(f"{hooks}/cli-bad")
+    assert 'failed calling webhook "bad.example.org"' in done.stderr
+    assert "stopped answering" not in done.stderr
+    assert (done.returncode != 0, len(stage.pods())) == (True, 2)
+    assert stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"] == []
