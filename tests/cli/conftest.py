@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.control_plane import ControlPlane, User
+from tests.fakes.clock import FakeClock
 
 Json = dict[str, Any]
 PROGRAM = Path(sys.executable).with_name("killswitch")
@@ -55,6 +56,14 @@ def without(*verbs: str, of: str) -> list[Json]:
         }
         for rule in STOPPING
     ]
+
+
+class LeapingClock(FakeClock):
+    """Sleeping is how its time passes."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return at once, that many seconds later."""
+        self._passed += seconds
 
 
 @dataclass

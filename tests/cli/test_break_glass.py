@@ -1,6 +1,7 @@
 """Both bundles are run as printed, by real bash and real kubectl, with none of our processes."""
 
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from killswitch.cli import glass
 from killswitch.cli.main import app
 from tests.cli.conftest import Stage, eventually
 
@@ -116,7 +118,25 @@ def test_scripts_are_valid_bash_and_ask_for_a_namespace(
     asked = subprocess.run(
         ["bash", "-s"], input=script, text=True, capture_output=True, check=False, cwd=tmp_path
     )
-    assert (checked.returncode, "name the namespace" in asked.stderr) == (0, True)
+    bundle = glass.choose(bare="--bare" in flags, undo="--undo" in flags)
+    said = f"name the namespace: bash {bundle.value} NAMESPACE"
+    assert (checked.returncode, said in asked.stderr) == (0, True)
+
+
+_AWKWARD = "it's \"bad\": {a: 'b'} \\ #\n- second\tline"
+
+
+def test_any_reason_is_stored_as_it_was_written(stage: Stage, tmp_path: Path) -> None:
+    """Quotes, backslashes and newlines break neither the YAML nor the JSON."""
+    reason = f"REASON={shlex.quote(_AWKWARD)}\n"
+    script = reason + _printed("--installed", "-n", stage.namespace)
+    done = _bash(stage, script, tmp_path, by="alice")
+    assert done.returncode == 0, done.stdout + done.stderr
+    undo = reason + _printed("--undo", "-n", stage.namespace)
+    assert _bash(stage, undo, tmp_path, by="bob").returncode == 0
+    (made,) = stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"]
+    assert made["spec"]["reason"] == _AWKWARD
+    assert made["spec"]["approvals"] == {"bob": {"reason": _AWKWARD}}
 
 
 def _stateful(stage: Stage, name: str, when_scaled: str) -> None:

@@ -1,9 +1,19 @@
 """`approve` and `restore`: two acts of people, counted by the API server, explained when refused."""
 
+import asyncio
 import threading
 import time
+from types import SimpleNamespace
+from typing import cast
 
-from tests.cli.conftest import STOPPING, Stage, told
+import pytest
+
+from killswitch.cli import consent, find
+from killswitch.cli.connect import Session
+from killswitch.cli.screen import Screen
+from killswitch.core.kinds import SHUTDOWNS
+from killswitch.ports import Cluster
+from tests.cli.conftest import STOPPING, LeapingClock, Stage, told
 
 
 def test_the_requester_is_refused_and_told_who_can(stage: Stage) -> None:
@@ -13,7 +23,7 @@ def test_the_requester_is_refused_and_told_who_can(stage: Stage) -> None:
     expected = (
         "Not possible: approve Shutdown NS/alice-TIME.\n"
         "Why: you (alice) requested this stop, and nobody releases their own\n"
-        "Next: ask 2 others to run: kubectl killswitch approve alice-TIME -n NS --reason …\n"
+        "Next: ask 2 other people to run: kubectl killswitch approve alice-TIME -n NS --reason …\n"
     )
     assert (expected, 3) == (told(done.stderr, stage.namespace), done.returncode)
 
@@ -75,7 +85,7 @@ def test_restore_before_release_is_refused_with_the_count(stage: Stage) -> None:
     name = stage.stop("--all")
     stage.run("approve", name, "--reason", "looked", by="bob")
     done = stage.run("restore", name, "--reason", "now", by="bob")
-    said = "it is not released: 1 more approvals are needed"
+    said = "it is not released: 1 more approval is needed"
     assert (done.returncode, said in done.stderr) == (3, True)
 
 
@@ -126,7 +136,58 @@ def test_restore_that_does_not_end_is_exit_4(stage: Stage) -> None:
 def test_an_unknown_name_is_exit_1(stage: Stage) -> None:
     """With the command that shows what is there."""
     done = stage.run("approve", "nope", "--reason", "r", by="bob")
-    assert (done.returncode, "kubectl killswitch status" in done.stderr) == (1, True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Not possible: find nope.\n"
+        f"Why: no Shutdown of that name in namespace {stage.namespace}; "
+        "clustershutdowns are hidden from you\n"
+        "Next: see what is there: kubectl killswitch status -A, or name its namespace with -n\n",
+    )
+
+
+def test_a_policy_of_that_name_is_pointed_to(stage: Stage) -> None:
+    """`why POLICY` is a likely slip."""
+    stage.policy("tokens")
+    done = stage.run("why", "tokens")
+    cure = f"kubectl killswitch why policy/tokens -n {stage.namespace}"
+    assert (done.returncode, cure in done.stderr) == (1, True)
+
+
+def test_what_is_released_needs_nobody_more(stage: Stage) -> None:
+    """Not even the requester is told to ask somebody."""
+    name = stage.stop("--all")
+    stage.run("approve", name, "--reason", "looked", by="bob")
+    early = stage.run("approve", name, "--reason", "mine")
+    assert "ask 1 other person to run" in early.stderr
+    stage.run("approve", name, "--reason", "agreed", by="carol")
+    late = stage.run("approve", name, "--reason", "mine")
+    assert (late.returncode, late.stderr) == (0, "")
+    assert late.stdout.startswith("It is released already: no approval is missing.\n")
+    assert sorted(stage.shutdown(name)["spec"]["approvals"]) == ["bob", "carol"]
+
+
+def test_a_soak_is_told_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line when the reason changes or ten seconds have passed, none before the order."""
+    soaking = [("False", "Soaking", f"{30 - n / 2:g} s of soak left") for n in range(60)]
+    stages = [("False", "NotRequested", "not asked for"), *soaking, ("True", "Complete", "done")]
+    bodies = iter(
+        {"metadata": {"name": "x"}, "status": {"conditions": [_restored(*each)]}} for each in stages
+    )
+
+    async def answer(*_: object) -> object:
+        return next(bodies)
+
+    async def found(*_: object) -> object:
+        return SHUTDOWNS, next(bodies)
+
+    monkeypatch.setattr(find, "shutdown", found)
+    session = Session(cast("Cluster", SimpleNamespace(get=answer)), LeapingClock(), "prod")
+    lines: list[str] = []
+    screen = cast("Screen", SimpleNamespace(line=lambda *spans: lines.append(str(spans[0]))))
+    code = asyncio.run(consent.wait(session, screen, "x", longest="5m"))
+    waited, *_, last = (line.split("  ")[-1] for line in lines)
+    assert (code, waited, last) == (0, "ordered; no operator has begun", "Restored")
+    assert len([line for line in lines if "Soaking" in line]) == 3
 
 
 def _release(stage: Stage, name: str) -> None:

@@ -1,6 +1,7 @@
 """`stop` on the real API server: pods gone, staying gone, and honest words where they are not."""
 
 import functools
+import os
 import signal
 import subprocess
 import time
@@ -194,6 +195,9 @@ def test_a_node_is_cordoned_and_held(kernel: ControlPlane, stage: Stage) -> None
     kernel.api().create("/api/v1/namespaces", {"metadata": {"name": "killswitch-system"}})
     done = stage.raw("stop", "--node", "cli-1", "--reason", "r", by=kernel.admin)
     assert (done.returncode, "cordoned and held" in done.stdout) == (0, True), done.stdout
+    assert "every node is cordoned" in done.stdout
+    assert "an uncordon was tried and denied" in done.stdout
+    assert [each for each in ("every pod", "no pod left") if each in done.stdout] == []
     node = kernel.api().get("/api/v1/nodes/cli-1").body
     assert node["spec"]["unschedulable"]
     (line,) = [each for each in done.stdout.splitlines() if each.startswith("Back: ")]
@@ -244,7 +248,15 @@ def test_ctrl_c_says_that_the_lock_stays(stage: Stage) -> None:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert (process.returncode, "has accepted by now stays" in said) == (130, True)
+    (made,) = stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"]
+    name = made["metadata"]["name"]
+    expected = (
+        "Interrupted: stop everything, after the lock.\n"
+        f"Why: by Ctrl-C; Shutdown {stage.namespace}/{name} is engaged and holds until 2 people "
+        "approve. What was not stopped by now is left to the operator, where one runs\n"
+        f"Next: see how far it came: kubectl killswitch why {name} -n {stage.namespace}\n"
+    )
+    assert (process.returncode, said) == (130, expected)
     for pod in pods:
         path = f"/api/v1/namespaces/{stage.namespace}/pods/{pod}"
         stage.control_plane.api().patch(path, {"metadata": {"finalizers": None}})
@@ -264,3 +276,154 @@ def test_pods_that_do_not_end_are_named_with_their_node(stage: Stage) -> None:
     ) == (4, True)
     assert "The lock holds all the same" in done.stdout
     api.patch(path, {"metadata": {"finalizers": None}})
+
+
+def test_an_unknown_node_points_to_the_nodes(stage: Stage) -> None:
+    """Nodes are looked up among nodes, not in a namespace."""
+    done = stage.raw("stop", "--node", "nope", "--reason", "r", by=stage.control_plane.admin)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "Next: see what is there: kubectl get nodes",
+    )
+
+
+def test_without_rights_on_nodes_the_cure_stays_with_the_node(stage: Stage) -> None:
+    """Never a stop of a whole namespace in its place."""
+    done = stage.run("stop", "--node", "cli-1", "--reason", "r")
+    assert (done.returncode, "--all" in done.stderr) == (3, False)
+    assert "someone who may patch nodes runs: kubectl cordon cli-1" in done.stderr
+    assert "you lack list nodes and patch nodes" in done.stderr
+
+
+def test_without_list_rights_a_workload_is_locked_by_its_name(open_stage: Stage) -> None:
+    """The next step is as narrow as what was asked, and works as printed."""
+    open_stage.govern()
+    rules = [{"apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["create"]}]
+    open_stage.grant("lockers", rules, "alice")
+    open_stage.deployment()
+    done = open_stage.run("stop", "-w", "deploy/vllm", "--reason", "it's bad")
+    assert (done.returncode, "--all" in done.stderr) == (3, False)
+    command = done.stderr.splitlines()[-1].partition(": printf ")[2]
+    plane = open_stage.control_plane
+    path = f"{plane.kubectl_path.parent}:{os.environ['PATH']}"
+    kubeconfig = str(plane.user("alice").kubeconfig)
+    subprocess.run(
+        ["sh", "-c", f"printf {command}"],
+        check=True,
+        env={**os.environ, "PATH": path, "KUBECONFIG": kubeconfig},
+    )
+    (made,) = open_stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"]
+    assert made["spec"]["locks"] == {"deployments.apps/vllm": "Deployment/vllm"}
+    scale = f"/apis/apps/v1/namespaces/{open_stage.namespace}/deployments/vllm/scale"
+    raised = plane.api().patch(scale, {"spec": {"replicas": 3}}, dry_run=True)
+    assert "held down by Shutdown" in raised.message
+
+
+def test_a_lock_that_cannot_be_tried_is_not_proven_and_no_failure(open_stage: Stage) -> None:
+    """Labels that nothing carries, and no right to try a pod: exit 0, in these words."""
+    open_stage.govern()
+    open_stage.grant("people", without("create", of="pods"), "alice")
+    done = open_stage.run("stop", "--labels", "app=nothing", "--reason", "r")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verified: no pod left" in done.stdout
+    assert "Not proven: the lock is engaged, but the lock could not be tried" in done.stdout
+    assert "not complete" not in done.stdout
+
+
+def test_true_moments_are_stored_by_who_may(stage: Stage) -> None:
+    """The manager then tells times from the decision, not from a whole second."""
+    rule = {"apiGroups": ["killswitch.dev"], "resources": ["shutdowns/status"], "verbs": ["patch"]}
+    stage.grant("reporters", [rule], "alice")
+    stage.deployment()
+    name = stage.stop("-w", "deployment/vllm")
+    body = stage.shutdown(name)
+    stages = ["decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped"]
+    assert sorted(body["status"]["stages"]) == sorted(stages)
+    assert {each["type"]: each["status"] for each in body["status"]["conditions"]} == {
+        "Locked": "True",
+        "Stopped": "True",
+    }
+    writers = {each["manager"] for each in body["metadata"]["managedFields"]}
+    assert "killswitch-cli" in writers
+
+
+def test_who_may_not_report_stops_all_the_same(stage: Stage) -> None:
+    """Nothing is stored and nothing is said about it."""
+    name = stage.stop("--all")
+    assert "status" not in stage.shutdown(name)
+
+
+def test_who_may_lock_a_node_but_not_cordon_it_is_told_who_can(stage: Stage) -> None:
+    """Exit 4 and the one plain line that is missing."""
+    plane = stage.control_plane
+    (node,) = plane.add_gpu_nodes(1, gpus=1, prefix="cli-open")
+    for role, verbs, resource in (
+        ("cli-lookers", "get,list", "nodes"),
+        ("cli-lockers", "get,create", "clustershutdowns.killswitch.dev"),
+    ):
+        plane.kubectl("create", "clusterrole", role, f"--verb={verbs}", f"--resource={resource}")
+        plane.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--user=dave")
+    done = stage.run("stop", "--node", node, "--reason", "r", "--deadline", "1s", by="dave")
+    plane.kubectl("delete", "clusterrolebinding", "cli-lookers", "cli-lockers")
+    assert (done.returncode, done.stderr) == (4, "")
+    assert f"Not verified: still schedulable: {node}" in done.stdout
+    assert f"Next: someone who may patch nodes runs: kubectl cordon {node}\n" in done.stdout
+
+
+def test_a_refused_stop_says_that_it_governed(open_stage: Stage) -> None:
+    """Who may label but not lock has changed one thing, and is told so."""
+    namespaces = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}
+    govern = {
+        "apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["release"],
+    }  # fmt: skip
+    open_stage.grant("labellers", [namespaces, govern], "dave")
+    done = open_stage.run("stop", "--all", "--reason", "r", by="dave")
+    labels = open_stage.control_plane.api().get(f"/api/v1/namespaces/{open_stage.namespace}").body
+    governed = "killswitch.dev/governed" in labels["metadata"]["labels"]
+    said = f"namespace {open_stage.namespace} is governed now" in done.stderr
+    assert (done.returncode, said) == (3, governed), done.stderr
+
+
+def test_a_failing_webhook_is_told_in_the_servers_words(stage: Stage) -> None:
+    """The API server did answer; nothing was locked and nothing touched."""
+    stage.deployment()
+    api = stage.control_plane.api()
+    hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    hook = {
+        "name": "bad.example.org",
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": f"https://127.0.0.1:{free_port()}/x"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
+        "rules": [
+            {
+                "apiGroups": ["killswitch.dev"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE"],
+                "resources": ["shutdowns"],
+            }
+        ],
+    }
+    assert api.create(hooks, {"metadata": {"name": "cli-bad"}, "webhooks": [hook]}).status == 201
+    probe = {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "Shutdown",
+        "metadata": {"name": "probe", "labels": {"killswitch.dev/engaged": "true"}},
+        "spec": {
+            "requestedBy": "admin",
+            "reason": "does the webhook fail yet?",
+            "requiredApprovals": 1,
+            "scope": {"wholeNamespace": True},
+        },
+    }
+    path = f"/apis/killswitch.dev/v1alpha1/namespaces/{stage.namespace}/shutdowns"
+    eventually(lambda: "failed calling" in api.create(path, probe, dry_run=True).message)
+    try:
+        done = stage.run("stop", "--all", "--reason", "r")
+    finally:
+        api.delete(f"{hooks}/cli-bad")
+    assert 'failed calling webhook "bad.example.org"' in done.stderr
+    assert "stopped answering" not in done.stderr
+    assert (done.returncode != 0, len(stage.pods())) == (True, 2)
+    assert stage.get("/apis/killswitch.dev/v1alpha1 shutdowns")["items"] == []

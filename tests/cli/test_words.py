@@ -1,15 +1,24 @@
 """The small pure parts: names, references, ages, standings."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from killswitch.cli import board
+from killswitch.cli import board, hopeless
+from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem, explained
 from killswitch.cli.references import parse
-from killswitch.cli.stop import name
+from killswitch.cli.scope import Named, Scope
+from killswitch.cli.screen import Screen
+from killswitch.cli.stop import Request, name, stop
 from killswitch.core import errors
 from killswitch.core.errors import KillSwitchError, UnavailableError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
+from killswitch.ports import Cluster, Page
+from tests.cli.conftest import LeapingClock
 
 
 @pytest.mark.parametrize(
@@ -60,9 +69,69 @@ def test_every_error_has_words_and_a_next_command() -> None:
         errors.ExpiredError("old"),
         errors.OverloadedError("busy", 2),
         errors.UnavailableError("no answer"),
+        errors.ServerError("500: failed calling webhook"),
+        errors.UnacceptableError("bad"),
+        errors.MalformedError("not snappy"),
         errors.InvalidPolicyError("spec.x", "bad", "write y"),
         errors.TransitionError("bug"),
     ]
     assert {type(each) for each in found} == set(KillSwitchError.__subclasses__())
     assert all(explained("act", each, "prod").cure for each in found)
     assert explained("act", UnavailableError("x")).code is ExitCode.UNREACHABLE
+
+
+def test_an_answered_error_is_told_in_the_servers_words() -> None:
+    """The way to the API server is fine: nobody is sent to look at it."""
+    found = explained("stop", errors.ServerError('500: failed calling webhook "w.example"'), "prod")
+    assert found.code is ExitCode.REFUSED
+    assert 'failed calling webhook "w.example"' in found.why
+    assert "cluster-info" not in found.cure
+
+
+def test_not_found_names_where_it_was_looked_for() -> None:
+    """And the way to look elsewhere."""
+    found = explained("why x", errors.NotFoundError('"x" not found'), "prod")
+    assert ("namespace prod" in found.why, "-A" in found.cure, "-n" in found.cure) == (True,) * 3
+
+
+@pytest.mark.parametrize(
+    ("scope", "cure"),
+    [
+        (Scope(whole=True), "kubectl killswitch break-glass --bare -n prod"),
+        (Scope(workloads=(Named("Deployment", "vllm"),)), "break-glass --bare -n prod"),
+        (Scope(nodes=("gpu-1", "gpu-2")), "kubectl cordon gpu-1 gpu-2"),
+    ],
+)
+def test_a_stop_that_the_server_failed_at_has_a_way_without_it(scope: Scope, cure: str) -> None:
+    """The server's words, that nothing is locked as far as known, and plain kubectl."""
+    found = hopeless.failed(scope, "prod", errors.ServerError("500: failed calling webhook"))
+    assert (found.code, cure in found.cure) == (ExitCode.REFUSED, True)
+    assert "500: failed calling webhook" in found.why
+    assert "As far as known nothing was locked" in found.why
+
+
+def test_a_5xx_at_the_shutdown_is_asked_again_and_then_told() -> None:
+    """A webhook that fails for a moment stops no stop; one that goes on failing is named."""
+    asked: list[str] = []
+
+    async def create(resource: Resource, *_: object) -> None:
+        asked.append(resource.kind)
+        raise errors.ServerError("500: failed calling webhook")
+
+    async def get(resource: Resource, *_: object) -> object:
+        labels = {"killswitch.dev/governed": "true"}
+        return {"metadata": {"labels": labels}, "resources": [{"name": "shutdowns"}]}
+
+    async def rows(*_: object) -> Page:
+        return Page([], "1")
+
+    async def whoami() -> str:
+        return "alice"
+
+    cluster = SimpleNamespace(create=create, get=get, list=rows, whoami=whoami)
+    session = Session(cast("Cluster", cluster), LeapingClock(), "prod")
+    request = Request(Scope(whole=True), "r", 2, "1m")
+    with pytest.raises(Problem, match="failed calling webhook") as caught:
+        asyncio.run(stop(session, Screen(), request))
+    assert (caught.value.code, len(asked) > 1) == (ExitCode.REFUSED, True)
+    assert "break-glass --bare -n prod" in caught.value.cure

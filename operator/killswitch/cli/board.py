@@ -11,7 +11,7 @@ from typing import Any
 
 from killswitch.cli.screen import Span, Tone
 from killswitch.core import conditions, times
-from killswitch.core.conditions import PolicyCondition, ShutdownCondition
+from killswitch.core.conditions import PolicyCondition, Reason, ShutdownCondition
 from killswitch.reactor.view import engaged
 
 Json = Mapping[str, Any]
@@ -37,6 +37,8 @@ class Standing(StrEnum):
     RESTORED = "RESTORED"
 
 
+_DENIES_NOT = "does not deny"
+"""How reactor.proof says that a trial was let through: that lock is open."""
 _TONES = {
     Standing.ARMED: Tone.GOOD,
     Standing.HELD: Tone.GOOD,
@@ -153,10 +155,12 @@ def approvals(body: Json) -> str:
 
 
 def mark(body: Json, type_: str) -> Span:
-    """`yes`, `no` or `?` for a condition."""
+    """`yes`, `no`, `not proven` or `?` for a condition."""
     found = conditions.find(observed(body), type_)
     if found is None or found["status"] == "Unknown":
         return Span("?", Tone.DIM)
+    if found["reason"] == Reason.LOCK_NOT_PROVEN and _DENIES_NOT not in found["message"]:
+        return Span("not proven", Tone.WARN)  # nothing was tried (docs/decisions/0006)
     return Span("yes", Tone.GOOD) if found["status"] == "True" else Span("no", Tone.BAD)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.options import Access
-from killswitch.cli.problems import PROGRAM, Problem, explained
+from killswitch.cli.problems import PROGRAM, Interrupted, Problem, explained
 from killswitch.cli.screen import Screen
 from killswitch.core.errors import KillSwitchError
 
@@ -46,18 +46,28 @@ def run(access: Access, screen: Screen, what: str, work: Work) -> NoReturn:
         screen.problem(problem)
         code = problem.code
     except KeyboardInterrupt:
-        why = "interrupted; what the API server has accepted by now stays"
-        screen.problem(Problem(what, why, f"{PROGRAM} status", ExitCode.INTERRUPTED))
-        code = ExitCode.INTERRUPTED
+        interrupted = _interrupted(what, access.namespace)
+        screen.problem(interrupted)
+        code = interrupted.code
     raise typer.Exit(int(code))
 
 
 async def _inside(access: Access, what: str, work: Work) -> ExitCode:
-    try:
-        async with session(access) as opened:
+    import asyncio
+
+    async with session(access) as opened:
+        try:
             return await work(opened)
-    except KillSwitchError as error:
-        raise explained(what, error, access.namespace or "") from error
+        except KillSwitchError as error:
+            raise explained(what, error, opened.namespace) from error
+        except asyncio.CancelledError:  # Ctrl-C: nothing else cancels a command
+            raise _interrupted(what, opened.namespace) from None
+
+
+def _interrupted(what: str, namespace: str | None) -> Interrupted:
+    place = f" -n {namespace}" if namespace else ""
+    why = "by Ctrl-C; what the API server has accepted by now stays"
+    return Interrupted(what, why, f"see what took effect: {PROGRAM} status{place}")
 
 
 @contextlib.asynccontextmanager

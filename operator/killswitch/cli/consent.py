@@ -4,25 +4,26 @@ The API server counts and refuses; nothing here decides. Refusals are explained 
 the command reads afterwards, never from the wording of the message.
 """
 
-from killswitch.cli import find
+from collections.abc import Mapping
+from typing import Any
+
+from killswitch.cli import find, rights
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem, explained
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
-from killswitch.core.conditions import ShutdownCondition
-from killswitch.core.errors import KillSwitchError, RefusedError
+from killswitch.core.conditions import Reason, ShutdownCondition
+from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import Resource
 from killswitch.ports import Json
 from killswitch.reactor.view import engaged
 
-_REVIEWS = Resource(
-    "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview",
-    namespaced=False,
-)  # fmt: skip
 _LOOK = 0.5
 """Seconds between two looks of --wait."""
+_REMIND = 10.0
+"""Seconds after which --wait says again what it waits for."""
 
 
 async def approve(session: Session, screen: Screen, text: str, reason: str) -> ExitCode:
@@ -30,7 +31,9 @@ async def approve(session: Session, screen: Screen, text: str, reason: str) -> E
     resource, body = await find.shutdown(session, text)
     me = await session.cluster.whoami()
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
-    if me in (body["spec"].get("approvals") or {}):
+    if not engaged(body):
+        screen.line("It is released already: no approval is missing.")
+    elif me in (body["spec"].get("approvals") or {}):
         screen.line(f"You ({me}) have approved already.")
     else:
         change = {"spec": {"approvals": {me: {"reason": reason}}}}
@@ -76,21 +79,21 @@ async def wait(session: Session, screen: Screen, text: str, *, longest: str) -> 
     resource, body = await find.shutdown(session, text)
     begun = session.clock.monotonic()
     until = begun + durations.seconds(longest)
-    told = ""
+    told: str | None = None
+    told_at = begun
     while True:
         found = (body.get("status") or {}).get("conditions") or ()
         restored = conditions.find(found, ShutdownCondition.RESTORED)
-        said = (
-            f"{restored['reason']}: {restored['message']}" if restored else "no operator has begun"
-        )
-        after = durations.text(session.clock.monotonic() - begun)
+        reason, said = _progress(restored)
+        now = session.clock.monotonic()
+        after = durations.text(now - begun)
         if conditions.holds(found, ShutdownCondition.RESTORED):
             screen.line(Span("Restored", Tone.GOOD), f": what was there runs again, {after}")
             return ExitCode.OK
-        if said != told:
+        if reason != told or now - told_at >= _REMIND:
             screen.line(f"  {after:>9}  {said}")
-            told = said
-        if session.clock.monotonic() >= until:
+            told, told_at = reason, now
+        if now >= until:
             target = argument(resource, body["metadata"]["name"], session.namespace)
             cure = f"see what it waits for: {PROGRAM} why {target}"
             raise Problem("see the restore complete", said, cure, ExitCode.NOT_VERIFIED)
@@ -98,10 +101,22 @@ async def wait(session: Session, screen: Screen, text: str, *, longest: str) -> 
         body = await session.cluster.get(resource, body["metadata"]["name"], session.namespace)
 
 
+def _progress(restored: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The reason, by which progress is told apart, and the words for it."""
+    if restored is None or restored["reason"] == Reason.NOT_REQUESTED:
+        return "", "ordered; no operator has begun"  # that condition is from before the order
+    return restored["reason"], f"{restored['reason']}: {restored['message']}"
+
+
 def missing(body: Json) -> int:
     """How many approvals are still needed."""
     needed = int(body["spec"]["requiredApprovals"])
     return max(0, needed - len(body["spec"].get("approvals") or {}))
+
+
+def _people(count: int, which: str) -> str:
+    """`1 other person`, `2 more people`."""
+    return f"{count} {which} {'person' if count == 1 else 'people'}"
 
 
 def _restore_order(body: Json, me: str, reason: str, *, accept_drift: bool) -> Json | None:
@@ -120,7 +135,7 @@ def _say_count(screen: Screen, resource: Resource, body: Json) -> None:
     counted = f"{len(given)} of {body['spec']['requiredApprovals']} ({', '.join(given)})"
     target = argument(resource, name, namespace)
     if lacking:
-        people = "1 more person" if lacking == 1 else f"{lacking} more people"
+        people = _people(lacking, "more")
         screen.line(Span("Approved", Tone.GOOD), f": {counted}; the lock still holds.")
         screen.line(f"Next: {people} must run: {PROGRAM} approve {target} --reason …")
     else:
@@ -140,8 +155,10 @@ async def _not_approved(
         return Problem(what, why, f"log in as a person, then: {again}", ExitCode.REFUSED)
     if me == body["spec"]["requestedBy"]:
         why = f"you ({me}) requested this stop, and nobody releases their own"
-        return Problem(what, why, f"ask {missing(body)} others to run: {again}", ExitCode.REFUSED)
-    if not await _may(session, "release", resource, name, namespace):
+        return Problem(
+            what, why, f"ask {_people(missing(body), 'other')} to run: {again}", ExitCode.REFUSED
+        )
+    if not await rights.may(session, "release", resource, name, namespace):
         return _no_verb(what, "release", resource, me, namespace)
     return explained(what, error, namespace)
 
@@ -153,10 +170,12 @@ async def _not_restored(
     what = f"restore {shown(resource, name, namespace)}"
     target = argument(resource, name, namespace)
     if engaged(body):
-        why = f"it is not released: {missing(body)} more approvals are needed"
+        lacking = missing(body)
+        needed = "1 more approval is" if lacking == 1 else f"{lacking} more approvals are"
+        why = f"it is not released: {needed} needed"
         cure = f"others run: {PROGRAM} approve {target} --reason …"
         return Problem(what, why, cure, ExitCode.REFUSED)
-    if not await _may(session, "restore", resource, name, namespace):
+    if not await rights.may(session, "restore", resource, name, namespace):
         return _no_verb(what, "restore", resource, me, namespace)
     return explained(what, error, namespace)
 
@@ -168,24 +187,6 @@ def _no_verb(what: str, verb: str, resource: Resource, me: str, namespace: str) 
     check += f" -n {namespace}" if namespace else ""
     cure = f"someone who has it does it, or an administrator grants it; check with: {check}"
     return Problem(what, why, cure, ExitCode.REFUSED)
-
-
-async def _may(session: Session, verb: str, resource: Resource, name: str, namespace: str) -> bool:
-    """Whether RBAC lets the user; True where that cannot be asked."""
-    attributes = {
-        "group": resource.group, "resource": resource.plural, "verb": verb,
-        "name": name, "namespace": namespace,
-    }  # fmt: skip
-    review = {
-        "apiVersion": _REVIEWS.api_version,
-        "kind": _REVIEWS.kind,
-        "spec": {"resourceAttributes": attributes},
-    }
-    try:
-        answer = await session.cluster.create(_REVIEWS, review)
-    except KillSwitchError:
-        return True
-    return bool(answer["status"]["allowed"])
 
 
 def _consent(body: Json) -> Json:

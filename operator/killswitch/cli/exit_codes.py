@@ -13,7 +13,10 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line itself is wrong; nothing was asked of the API server."""
     REFUSED = 3
-    """The API server refused: no right, or an admission policy. Nothing was changed by it."""
+    """The API server refused (no right, an admission policy), or failed at it (5xx, a webhook).
+
+    Nothing was changed by it; for a 5xx: as far as known.
+    """
     NOT_VERIFIED = 4
     """The lock is engaged or the order given, but the end was not observed by the deadline."""
     UNREACHABLE = 5

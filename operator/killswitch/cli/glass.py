@@ -12,7 +12,7 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
 
 _PLACE = "__NAMESPACE__"
-_ASK = "${1:?name the namespace: bash stop.sh NAMESPACE}"
+_ASK = "${1:?name the namespace: bash %s NAMESPACE}"
 
 
 class Bundle(StrEnum):
@@ -37,4 +37,4 @@ def text(bundle: Bundle, namespace: str | None) -> str:
         cure = "write lower-case letters, digits and dashes"
         raise Problem(f"use namespace {namespace!r}", "it cannot exist", cure, ExitCode.USAGE)
     folder = resources.files("killswitch.cli") / "break_glass"
-    return (folder / bundle.value).read_text().replace(_PLACE, namespace or _ASK)
+    return (folder / bundle.value).read_text().replace(_PLACE, namespace or _ASK % bundle.value)

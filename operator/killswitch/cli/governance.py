@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from killswitch.api.common import GOVERNED_LABEL, PROTECTED_NAMESPACES
-from killswitch.cli import board
+from killswitch.cli import board, kernel
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem
@@ -19,6 +19,10 @@ async def govern(session: Session, screen: Screen, namespace: str) -> ExitCode:
         why = "it is protected: a lock there could stop the cluster itself, or the way back"
         raise Problem(f"govern namespace {namespace}", why, "keep model servers elsewhere")
     body = await session.cluster.get(NAMESPACES, namespace)
+    if lacking := await kernel.lacking(session.cluster):
+        why = f"{lacking}: the label would promise a lock that does not apply. Nothing was changed"
+        cure = f"install killswitch (helm install killswitch …), then: {PROGRAM} govern {namespace}"
+        raise Problem(f"govern namespace {namespace}", why, cure)
     if (body["metadata"].get("labels") or {}).get(GOVERNED_LABEL) == "true":
         screen.line(f"Namespace {namespace} is governed already.")
     else:

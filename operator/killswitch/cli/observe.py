@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from killswitch.api.common import GOVERNED_LABEL, PROTECTED_NAMESPACES
-from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.errors import NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import (
     DEPLOYMENTS,
@@ -77,5 +77,5 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str, observed: 
     try:
         for body in (await cluster.list(resource, namespace)).items:
             sink.put(body)
-    except (RefusedError, NotFoundError) as error:
+    except (RefusedError, NotFoundError, ServerError) as error:
         observed.unseen.append(f"{resource.plural}: {error}")

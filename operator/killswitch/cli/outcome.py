@@ -16,6 +16,12 @@ from killswitch.core.plans import Stop
 from killswitch.ports import Json
 from killswitch.reactor.stop import Outcome
 
+_SAID_OF_NODES = {
+    "recorded": "what was there is stored",
+    "scaled": "every node is cordoned",
+    "proven": "an uncordon was tried and denied",
+}
+"""The other stages are about pods, and a stop of nodes ends none."""
 _SAID = {
     "deleted": "every pod was told to go, with 1 s of grace",
     "recorded": "what was there is stored",
@@ -23,6 +29,8 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_UNTRIED = "the lock could not be tried"
+"""How reactor.proof begins where there is nothing to try or no right to."""
 _SHOWN_PROBLEMS = 2
 _SHOWN_PODS = 20
 
@@ -34,6 +42,8 @@ class Progress:
     screen: Screen
     outcome: Outcome
     decided: float
+    nodes: bool = False
+    """Whether nodes are stopped, not pods."""
     _problems: int = 0
 
     def locked(self, shutdown: Json) -> None:
@@ -46,11 +56,12 @@ class Progress:
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence; problems that it met are said with it."""
         new = self._new_problems()
+        words = (_SAID_OF_NODES if self.nodes else _SAID).get(stage)
         if new:
             self._line(stage, at, "not complete", Tone.WARN)
             self._tell(new)
-        else:
-            self._line(stage, at, _SAID.get(stage, ""))
+        elif words is not None:
+            self._line(stage, at, words)
 
     def rest(self) -> None:
         """Problems after the last stage that was reached."""
@@ -59,6 +70,8 @@ class Progress:
     def _new_problems(self) -> list[str]:
         new = self.outcome.problems[self._problems :]
         self._problems = len(self.outcome.problems)
+        if self.outcome.unprovable:  # no failure of any stage: `conclude` says it
+            new = [each for each in new if not each.startswith(_UNTRIED)]
         return new
 
     def _tell(self, problems: list[str]) -> None:
@@ -80,7 +93,9 @@ async def conclude(
     proven = "proven" in outcome.stages or await _proven_by_others(session, shutdown)
     open_nodes = await _schedulable(session, nodes)
     took = outcome.stages.get("stopped", session.clock.now()) - outcome.stages["decided"]
-    done = outcome.stopped and proven and not open_nodes
+    # What stopped was seen under an engaged Shutdown; where no lock can be tried that is all there
+    # is to see (docs/decisions/0006).
+    done = outcome.stopped and (proven or outcome.unprovable) and not open_nodes
     if done and nodes:
         said = f"cordoned and held, {durations.text(took)}; the pods there run on"
         screen.line(Span("Verified", Tone.GOOD), f": {said}")
@@ -89,9 +104,15 @@ async def conclude(
     else:
         end = _open_end(outcome, open_nodes, nodes=bool(nodes), proven=proven)
         _unfinished(screen, shutdown, outcome, end, proven=proven)
+        if open_nodes:
+            who = "Next: someone who may patch nodes runs: kubectl cordon"
+            screen.line(f"{who} {' '.join(open_nodes)}")
+    if done and not proven:
+        untried = next((p for p in outcome.problems if p.startswith(_UNTRIED)), _UNTRIED)
+        screen.line(Span("Not proven", Tone.WARN), f": the lock is engaged, but {untried}")
     _way_back(screen, shutdown)
     screen.answer(
-        _answer(shutdown, outcome, verified=done),
+        _answer(shutdown, outcome, verified=done, proven=proven),
         f"{_resource(shutdown).kind.lower()}.{_resource(shutdown).group}/{_names(shutdown)[0]}",
     )
     return ExitCode.OK if done else ExitCode.NOT_VERIFIED
@@ -166,7 +187,7 @@ async def _schedulable(session: Session, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _answer(shutdown: Json, outcome: Outcome, *, verified: bool) -> Json:
+def _answer(shutdown: Json, outcome: Outcome, *, verified: bool, proven: bool) -> Json:
     name, namespace = _names(shutdown)
     decided = outcome.stages["decided"]
     return {
@@ -174,6 +195,7 @@ def _answer(shutdown: Json, outcome: Outcome, *, verified: bool) -> Json:
         "namespace": namespace,
         "name": name,
         "verified": verified,
+        "proven": proven,
         "requiredApprovals": shutdown["spec"]["requiredApprovals"],
         "stages": {stage: round(at - decided, 4) for stage, at in outcome.stages.items()},
         "left": [

@@ -13,6 +13,7 @@ from killswitch.core.errors import (
     NotFoundError,
     OverloadedError,
     RefusedError,
+    ServerError,
     UnavailableError,
 )
 
@@ -24,6 +25,8 @@ _MISSING_KIND = ("could not find the requested resource", "page not found")
 class Problem(Exception):  # noqa: N818 - it is told to people, under this name
     """What was not possible, why, and what to do next."""
 
+    headline = "Not possible"
+
     def __init__(self, what: str, why: str, cure: str, code: ExitCode = ExitCode.ERROR) -> None:
         super().__init__(f"{what}: {why}")
         self.what = what
@@ -32,9 +35,23 @@ class Problem(Exception):  # noqa: N818 - it is told to people, under this name
         self.code = code
 
 
+class Interrupted(Problem):
+    """A person's Ctrl-C: what was going on, what holds all the same, and what to do next."""
+
+    headline = "Interrupted"
+
+    def __init__(self, what: str, why: str, cure: str) -> None:
+        super().__init__(what, why, cure, ExitCode.INTERRUPTED)
+
+
 def said(error: RefusedError) -> str:
     """The refusal in its own words, without the names of the admission policy around them."""
     return str(error).rpartition(" denied request: ")[2]
+
+
+def not_installed(error: NotFoundError) -> bool:
+    """Whether the kind is unknown to the API server, rather than the object."""
+    return any(text in str(error) for text in _MISSING_KIND)
 
 
 def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem:
@@ -47,6 +64,14 @@ def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem
                 f"status{place}; what was accepted before holds without killswitch running"
             )
             return Problem(what, str(error), cure, ExitCode.UNREACHABLE)
+        case ServerError():
+            why = f"the API server answered, but with an error of its own: {error}"
+            cure = (
+                "read the words above: a webhook named there may be down or wrong "
+                f"(kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations); then: "
+                f"{PROGRAM} status{place}"
+            )
+            return Problem(what, why, cure, ExitCode.REFUSED)
         case OverloadedError():
             cure = f"the API server is overloaded: repeat in {error.retry_after:g} s"
             return Problem(what, str(error), cure, ExitCode.UNREACHABLE)
@@ -56,15 +81,26 @@ def explained(what: str, error: KillSwitchError, namespace: str = "") -> Problem
         case RefusedError():
             cure = f"see what you may do: kubectl auth can-i --list{place}"
             return Problem(what, said(error), cure, ExitCode.REFUSED)
-        case NotFoundError() if any(text in str(error) for text in _MISSING_KIND):
-            why = "killswitch is not installed in this cluster (its kinds are unknown)"
-            cure = f"stop without it: {PROGRAM} break-glass --bare{place}"
-            return Problem(what, why, cure)
         case NotFoundError():
-            return Problem(what, str(error), f"see what is there: {PROGRAM} status{place}")
+            return _not_found(what, error, namespace)
         case ConflictError():
             return Problem(what, str(error), f"look again: {PROGRAM} status{place}")
         case InvalidPolicyError():
             return Problem(what, f"{error.field}: {error.problem}", error.cure)
         case _:
             return Problem(what, str(error), f"see: {PROGRAM} status{place}")
+
+
+def _not_found(what: str, error: NotFoundError, namespace: str) -> Problem:
+    """Not installed, no such namespace, or no such object where it was looked for."""
+    place = f" -n {namespace}" if namespace else ""
+    text = str(error)
+    if not_installed(error):
+        why = "killswitch is not installed in this cluster (its kinds are unknown)"
+        return Problem(what, why, f"stop without it: {PROGRAM} break-glass --bare{place}")
+    if text.startswith("namespaces "):
+        return Problem(what, text, "see which there are: kubectl get namespaces")
+    clusterwide = not namespace or text.startswith("cluster")
+    looked = "" if clusterwide else f" (looked in namespace {namespace})"
+    cure = f"see what is there: {PROGRAM} status -A, or name its namespace with -n"
+    return Problem(what, f"{text}{looked}", cure)

@@ -102,7 +102,9 @@ class Screen:
         """What was not possible, why, and the next command, on standard error."""
         tty = sys.stderr.isatty()
         typer.echo(
-            typer.style(f"Not possible: {problem.what}.", bold=tty, fg="red" if tty else None),
+            typer.style(
+                f"{problem.headline}: {problem.what}.", bold=tty, fg="red" if tty else None
+            ),
             err=True,
         )
         typer.echo(f"Why: {problem.why}", err=True)

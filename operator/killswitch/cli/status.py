@@ -7,7 +7,7 @@ nobody has looked.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from killswitch.cli import board
 from killswitch.cli.connect import Session
@@ -36,6 +36,8 @@ class Stored:
 
     items: dict[str, list[Json]] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
+    unseen: set[str] = field(default_factory=set)
+    """Kinds that are hidden."""
     missing: int = 0
 
     def of(self, *resources: Resource) -> list[Json]:
@@ -86,6 +88,7 @@ async def gather(session: Session, namespace: str) -> Stored:
             stored.items[resource.kind] = (await session.cluster.list(resource, place)).items
         except RefusedError as error:
             stored.hidden.append(f"{resource.plural}: {error}")
+            stored.unseen.add(resource.kind)
         except NotFoundError:
             stored.missing += 1
 
@@ -222,11 +225,31 @@ def _shutdowns(screen: Screen, judged: Sequence[tuple[Json, board.Judged]], now:
 def _remarks(screen: Screen, stored: Stored, namespace: str) -> None:
     where = f"in {namespace}" if namespace else "in the cluster"
     if not stored.of(POLICIES, CLUSTER_POLICIES):
-        screen.line(Span("No policy", Tone.WARN), f" {where}: nothing watches; people can stop")
+        seen = _none("policy", where, stored, POLICIES, CLUSTER_POLICIES)
+        watched = "nothing watches" if seen.all else "whether something watches cannot be seen"
+        screen.line(Span(seen.text, Tone.WARN), f": {watched}; people can stop")
     if not stored.of(SHUTDOWNS, CLUSTER_SHUTDOWNS):
-        screen.line(f"No Shutdown {where}: nothing is held")
+        seen = _none("Shutdown", where, stored, SHUTDOWNS, CLUSTER_SHUTDOWNS)
+        held = "nothing is held" if seen.all else "whether something is held cannot be seen"
+        screen.line(f"{seen.text}: {held}")
     for each in stored.hidden:
         screen.line(Span("Hidden from you", Tone.WARN), f": {each}")
+
+
+class _Seen(NamedTuple):
+    """What is known about an empty list."""
+
+    text: str
+    all: bool
+
+
+def _none(noun: str, where: str, stored: Stored, own: Resource, cluster: Resource) -> _Seen:
+    """`No policy in prod`, as far as the user may see: what is hidden is not claimed absent."""
+    if own.kind in stored.unseen:
+        return _Seen(f"{own.plural} {where} are hidden from you", all=False)
+    if cluster.kind in stored.unseen:
+        return _Seen(f"No {noun} {where}, and {cluster.plural} are hidden from you", all=False)
+    return _Seen(f"No {noun} {where}", all=True)
 
 
 def _short(text: str, limit: int = 60) -> str:

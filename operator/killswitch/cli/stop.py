@@ -6,26 +6,29 @@ failure after the lock never hides that the lock holds.
 """
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from killswitch.api import orders
 from killswitch.api.orders import Order, Terms
+from killswitch.cli import hopeless, kernel, testimony
 from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.outcome import Progress, conclude
-from killswitch.cli.problems import PROGRAM, Problem, said
+from killswitch.cli.problems import PROGRAM, Interrupted, Problem, said
+from killswitch.cli.references import argument, shown
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.core import durations
-from killswitch.core.errors import KillSwitchError, RefusedError, UnavailableError
-from killswitch.core.kinds import NAMESPACES
-from killswitch.core.plans import Plan, Refusal
+from killswitch.core.errors import KillSwitchError, RefusedError, ServerError, UnavailableError
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
+from killswitch.core.plans import Plan
 from killswitch.ports import Json
 from killswitch.reactor.stop import Outcome, StopSequence
 
@@ -49,24 +52,65 @@ class Request:
 async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
     """Lock, stop, observe."""
     decided = session.clock.now()
-    me, observed = await asyncio.gather(
-        session.cluster.whoami(), planning.look(session, request.scope)
+    try:
+        plan, order, shutdown = await _lock(session, screen, request, decided)
+    except ServerError as error:
+        raise hopeless.failed(request.scope, session.namespace, error) from error
+    outcome = Outcome(stages={"decided": decided, "locked": session.clock.now()})
+    try:
+        return await _carry_out(session, screen, shutdown, order, plan, outcome=outcome)
+    except asyncio.CancelledError:  # Ctrl-C
+        raise _interrupted(request, shutdown) from None
+
+
+async def _lock(
+    session: Session, screen: Screen, request: Request, decided: float
+) -> tuple[Plan, Order, Json]:
+    """The plan, the order and the engaged Shutdown; a Problem where nothing was locked."""
+    scope, namespace = request.scope, session.namespace
+    me, observed, lacking = await asyncio.gather(
+        session.cluster.whoami(),
+        planning.look(session, scope),
+        kernel.lacking(session.cluster, nodes=bool(scope.nodes)),
     )
+    if lacking and namespace not in BOUNDARIES.protected:
+        raise hopeless.no_kernel(scope, namespace, lacking)
     planning.govern_in_thought(observed)
-    plan = scopes.plan(request.scope, session.namespace, observed.inventory, BOUNDARIES)
-    planning.show(screen, request.scope, plan, observed, session.namespace)
-    _require(plan, observed, request, session.namespace)
-    for name in observed.ungoverned:
-        await _govern(session, name)
-    order = _order(plan, request, me, decided)
-    shutdown = await _engage(session, order, observed)
-    outcome = Outcome(stages={"decided": decided})
-    progress = Progress(screen, outcome, decided)
-    outcome.stages["locked"] = session.clock.now()
+    plan = scopes.plan(scope, namespace, observed.inventory, BOUNDARIES)
+    planning.show(screen, scope, plan, observed, namespace)
+    terms = Terms(me, request.reason, request.approvals, request.deadline)
+    if not plan.stops:
+        own = name(me, decided)
+        raise await hopeless.nothing(session, scope, plan, observed, name=own, terms=terms)
+    for each in observed.ungoverned:
+        await _govern(session, each)
+    # A scope gives one stop of one place, and that is one order.
+    order = orders.for_stops(name(me, decided), plan.stops, terms)[0]
+    return plan, order, await _engage(session, order, observed)
+
+
+async def _carry_out(
+    session: Session,
+    screen: Screen,
+    shutdown: Json,
+    order: Order,
+    plan: Plan,
+    *,
+    outcome: Outcome,
+) -> ExitCode:
+    """Everything after the lock."""
+    progress = Progress(
+        screen, outcome, outcome.stages["decided"], nodes=any(stop.nodes for stop in order.stops)
+    )
     progress.locked(shutdown)
-    await _execute(session, shutdown, order, outcome, progress)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(testimony.begun(session, shutdown, outcome))
+        group.create_task(_execute(session, shutdown, order, outcome, progress))
     progress.rest()
     ended = await conclude(session, screen, shutdown, order.stops, outcome)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_MARGIN):
+            await testimony.ended(session, shutdown, outcome)
     missing = [told(each) for each in plan.refused]
     if ended is ExitCode.OK and missing:
         screen.line(f"But not everything that was named could be stopped: {'; '.join(missing)}")
@@ -74,16 +118,18 @@ async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
     return ended
 
 
-def _require(plan: Plan, observed: Observed, request: Request, namespace: str) -> None:
-    """Something to hold, or a Problem that says why there is nothing."""
-    if plan.stops:
-        return
-    what = f"stop {request.scope}"
-    if observed.unseen and not any(r.reason is Refusal.PROTECTED for r in plan.refused):
-        cure = f"stop without looking: {PROGRAM} stop --all -n {namespace} --reason …"
-        raise Problem(what, "; ".join(observed.unseen), cure, ExitCode.REFUSED)
-    why = "; ".join(told(each) for each in plan.refused) or "nothing matches"
-    raise Problem(what, why, f"see what is there: {PROGRAM} plan --all -n {namespace}")
+def _interrupted(request: Request, shutdown: Json) -> Interrupted:
+    """What holds though the person has stopped looking."""
+    resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+    names = shutdown["metadata"]["name"], shutdown["metadata"].get("namespace", "")
+    needed = shutdown["spec"]["requiredApprovals"]
+    people = "1 person approves" if needed == 1 else f"{needed} people approve"
+    why = (
+        f"by Ctrl-C; {shown(resource, *names)} is engaged and holds until {people}. "
+        "What was not stopped by now is left to the operator, where one runs"
+    )
+    cure = f"see how far it came: {PROGRAM} why {argument(resource, *names)}"
+    return Interrupted(f"stop {request.scope}, after the lock", why, cure)
 
 
 async def _govern(session: Session, namespace: str) -> None:
@@ -97,12 +143,6 @@ async def _govern(session: Session, namespace: str) -> None:
             f"meanwhile without a lock that people hold: {PROGRAM} break-glass --bare -n {namespace}"
         )
         raise Problem(f"govern namespace {namespace}", why, cure, ExitCode.REFUSED) from error
-
-
-def _order(plan: Plan, request: Request, me: str, decided: float) -> Order:
-    """A scope gives one stop of one place, and that is one order."""
-    terms = Terms(me, request.reason, request.approvals, request.deadline)
-    return orders.for_stops(name(me, decided), plan.stops, terms)[0]
 
 
 def name(me: str, moment: float) -> str:
@@ -123,24 +163,12 @@ async def _engage(session: Session, order: Order, observed: Observed) -> Json:
             return await sequence.engage(order)
         except RefusedError as error:
             if not observed.ungoverned or session.clock.monotonic() >= until:
-                raise _refused(order, error, observed) from error
-        except UnavailableError:
-            # A lost answer may hide a success; the name is the same, so asking again is safe.
+                raise hopeless.refused(order, error, observed) from error
+        except (ServerError, UnavailableError):
+            # Either may hide a success; the name is the same, so asking again is safe.
             if session.clock.monotonic() >= until:
                 raise
         await session.clock.sleep(0.05)
-
-
-def _refused(order: Order, error: RefusedError, observed: Observed) -> Problem:
-    what = f"create {order.resource.kind} {order.name}"
-    place = f" -n {order.namespace}" if order.namespace else ""
-    why = f"{said(error)}. Nothing was locked and nothing was touched"
-    check = f"kubectl auth can-i create {order.resource.plural}.{order.resource.group}{place}"
-    bare = f"or stop with the rights that you have: {PROGRAM} break-glass --bare{place}"
-    cure = f"see whether you may: {check}; {bare}"
-    if order.namespace in observed.assumed:
-        cure = f"is it governed? If not: {PROGRAM} govern {order.namespace}; {cure}"
-    return Problem(what, why, cure, ExitCode.REFUSED)
 
 
 async def _execute(
@@ -156,7 +184,7 @@ async def _execute(
                 shutdown, order.stops, until=until, report=progress.reached, outcome=outcome
             )
     except TimeoutError:
-        outcome.note("the API server stopped answering before the end was seen")
+        outcome.note("the API server gave no usable answer before the deadline")
     except KillSwitchError as error:
         outcome.note(str(error))
     except ExceptionGroup as group:

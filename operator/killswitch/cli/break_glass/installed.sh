@@ -4,6 +4,16 @@
 # Only bash and kubectl (1.28 or newer). Running it again does no harm.
 NS="__NAMESPACE__"
 REASON="${REASON:-break-glass stop}"
+# A string in double quotes, as YAML and JSON read it, whatever stands in it.
+quoted() {
+  local text=$1 back='\' quote='"'
+  text=${text//"$back"/"$back$back"}
+  text=${text//"$quote"/"$back$quote"}
+  text=${text//$'\n'/"${back}n"}
+  text=${text//$'\r'/"${back}r"}
+  text=${text//$'\t'/"${back}t"}
+  printf '"%s"' "$text"
+}
 # The API server accepts only your own name here.
 ME="$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')" || exit 1
 # One lock per day: a second run on the same day finds it, unless people have released it meanwhile.
@@ -22,8 +32,8 @@ metadata:
   namespace: $NS
   labels: {killswitch.dev/engaged: "true"}
 spec:
-  requestedBy: "$ME"
-  reason: "$REASON"
+  requestedBy: $(quoted "$ME")
+  reason: $(quoted "$REASON")
   requiredApprovals: 2
   scope: {wholeNamespace: true}
 YAML
