@@ -139,13 +139,11 @@ class StopSequence:
             outcome.note(words)
             outcome.unprovable = trial is Trial.IMPOSSIBLE
 
-        async def sweep() -> None:
-            if await self._sweep(shutdown, stops, outcome, until):
-                reached("stopped")
-
         async with asyncio.TaskGroup() as group:
             group.create_task(prove())
-            group.create_task(sweep())
+            swept = group.create_task(self._sweep(shutdown, stops, outcome, until))
+        if swept.result():  # said only once the lock has been tried
+            reached("stopped")
         return outcome
 
     async def _holds(self, shutdown: Json, outcome: Outcome) -> bool:
