@@ -241,6 +241,8 @@ def test_a_service_account_cannot_approve_a_cluster_shutdown(
         f"--serviceaccount={engaged}:robot",
     )  # fmt: skip
     change = approval(f"system:serviceaccount:{engaged}:robot")
+    # The API server knows a new binding moments after it is stored.
+    eventually(lambda: people.api(account).get(cluster_shutdowns(engaged)), 200)
     answer = people.api(account).patch(cluster_shutdowns(engaged), change)
     people.kubectl("delete", "clusterrolebinding", binding)
     assert (answer.status, "approvers are people" in answer.message) == (403, True)

@@ -17,6 +17,7 @@ from tests.kernel.objects import (
     shutdown,
     shutdowns,
 )
+from tests.kernel.test_lock import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -130,8 +131,9 @@ def test_the_reactor_stops_in_the_name_of_a_policy(kernel: ControlPlane, governe
         f"--serviceaccount={OPERATOR_NAMESPACE}:killswitch-reactor", f"--namespace={governed}",
     )  # fmt: skip
     path = shutdowns(governed)
-    answer = kernel.api(reactor).create(path, in_the_name_of_a_policy(REACTOR))
-    assert answer.status == 201, answer.message
+    body = in_the_name_of_a_policy(REACTOR)
+    # The API server knows a new binding moments after it is stored.
+    eventually(lambda: kernel.api(reactor).create(path, body), 201)
     second = in_the_name_of_a_policy("admin")
     second["metadata"]["name"] = "p-2"
     assert kernel.api().create(path, second).status == 201
@@ -225,6 +227,7 @@ def test_a_service_account_cannot_approve_even_with_the_verb(
             f"--serviceaccount={engaged}:robot", f"--namespace={engaged}",
         )  # fmt: skip
     name = f"system:serviceaccount:{engaged}:robot"
+    eventually(lambda: kernel.api(account).get(shutdowns(engaged, "stop")), 200)
     answer = kernel.api(account).patch(shutdowns(engaged, "stop"), approval(name))
     assert answer.status == 403
     assert "approvers are people" in answer.message
@@ -238,7 +241,7 @@ def test_a_node_cannot_approve_even_with_the_verb(kernel: ControlPlane, engaged:
             f"--user={NODE}", f"--namespace={engaged}",
         )  # fmt: skip
     node = kernel.api(kernel.user(NODE))
-    assert node.get(shutdowns(engaged, "stop")).status == 200
+    eventually(lambda: node.get(shutdowns(engaged, "stop")), 200)
     answer = node.patch(shutdowns(engaged, "stop"), approval(NODE))
     assert (answer.status, "approvers are people" in answer.message) == (403, True)
 
