@@ -5,14 +5,17 @@
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from killswitch.api.policies import (
     ClusterKillSwitchPolicy,
     ClusterTarget,
     KillSwitchPolicy,
+    MetricSignal,
     Mode,
+    PrometheusSignal,
     Signal,
     Target,
 )
@@ -24,6 +27,27 @@ from killswitch.core.readings import Threshold
 
 AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
 
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The series that one signal is about: a name, and labels that must be equal."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by name. An empty value asks for a label that is not there, as in PromQL."""
+
+    def matches(self, labels: Iterable[tuple[str, str]]) -> bool:
+        """Whether a series of this name with these labels is meant."""
+        found = dict(labels)
+        return all(found.get(name, "") == value for name, value in self.labels)
+
+    def __str__(self) -> str:
+        """As PromQL writes it."""
+        inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in self.labels)
+        return f"{self.name}{{{inner}}}" if inner else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledSignal:
@@ -34,6 +58,14 @@ class CompiledSignal:
     threshold: Threshold
     max_age: float
     rule: VotingRule
+    metric: Metric | None = None
+    """The series whose pushed samples trip it, where it names a metric."""
+
+    @property
+    def query_field(self) -> str:
+        """Where in the policy its query is written."""
+        source = "prometheus.query" if self.metric is None else "metric"
+        return f"spec.signals[{self.name}].{source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +129,46 @@ def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQ
 
 
 def _signal(signal: Signal) -> CompiledSignal:
-    source = signal.prometheus
     where = f"spec.signals[{signal.name}]"
-    if source is None:
-        raise InvalidPolicyError(where, "has no source", "add prometheus: {query: …}")
-    if (source.above is None) == (source.below is None):
-        raise InvalidPolicyError(
-            f"{where}.prometheus", "needs exactly one of above and below", "keep the one you mean"
-        )
-    threshold = Threshold(
-        above=_number(f"{where}.prometheus.above", source.above),
-        below=_number(f"{where}.prometheus.below", source.below),
-    )
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
     rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
-    return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+    if signal.prometheus is not None and signal.metric is None:
+        source = signal.prometheus
+        threshold = _threshold(f"{where}.prometheus", source)
+        return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+    if signal.metric is not None and signal.prometheus is None:
+        threshold = _threshold(f"{where}.metric", signal.metric)
+        metric = _metric(f"{where}.metric", signal.metric)
+        return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+    raise InvalidPolicyError(
+        where, "does not have exactly one source", "give it either prometheus or metric"
+    )
+
+
+def _metric(where: str, source: MetricSignal) -> Metric:
+    labels = tuple(sorted((source.labels or {}).items()))
+    for name, _ in labels:
+        if not _LABEL.fullmatch(name) or name == "__name__":
+            raise InvalidPolicyError(
+                f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
+            )
+    return Metric(source.name, labels)
+
+
+def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold:
+    if (source.above is None) == (source.below is None):
+        raise InvalidPolicyError(
+            where, "needs exactly one of above and below", "keep the one you mean"
+        )
+    return Threshold(
+        above=_number(f"{where}.above", source.above),
+        below=_number(f"{where}.below", source.below),
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _number(field: str, text: str | None) -> float | None:

@@ -1,6 +1,7 @@
 """Observe, decide, act: the reactor's heart, written to be read from top to bottom.
 
-    a sample arrives     `deliver`            readings of every policy that asks this query
+    a poll answers       `deliver`            readings of every policy that asks this query
+    a sample is pushed   `push`               trips the signals that name its metric, never clears
     readings change      `_judge`             facts → event → switch → effect
     effect ENGAGE        `_fire`              Shutdown(s), evidence, then the finisher
     a Shutdown appears   `shutdown_changed`   its policy is latched; the finisher completes it
@@ -20,7 +21,7 @@ import structlog
 
 from killswitch.api import orders
 from killswitch.api.acceptance import accept
-from killswitch.api.compiled import CompiledPolicy
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal
 from killswitch.api.orders import Order
 from killswitch.api.policies import Mode
 from killswitch.core import decisions, evidence, interlocks, plans, quorum, readings
@@ -29,7 +30,7 @@ from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.kinds import RECORDS
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
-from killswitch.core.readings import Answer, NoAnswer, Reading
+from killswitch.core.readings import Answer, NoAnswer, Path, Reading, Verdict
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import testimony
@@ -63,6 +64,7 @@ class Engine:
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
         self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
         self._asked_by: dict[str, set[str]] = defaultdict(set)
+        self._named_by: dict[str, list[tuple[str, CompiledSignal]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[str] = set()
         self._started = False
@@ -81,6 +83,11 @@ class Engine:
     def queries(self) -> set[str]:
         """Every query that some policy asks."""
         return set(self._asked_by)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Every metric whose pushed samples some policy takes."""
+        return frozenset(self._named_by)
 
     def start(self) -> None:
         """The view is complete: judge every policy, finish every stop."""
@@ -101,10 +108,42 @@ class Engine:
             watched = self.watched[uid]
             for signal in watched.policy.signals:
                 if signal.query == query:
-                    watched.readings[signal.name] = readings.judge(
+                    polled = readings.judge(
                         signal.name, signal.threshold, answer, max_age=signal.max_age, now=now
                     )
+                    watched.readings[signal.name] = readings.after_poll(
+                        watched.readings[signal.name], polled, max_age=signal.max_age
+                    )
             self._evaluate(watched)
+
+    def push(
+        self,
+        name: str,
+        labels: Iterable[tuple[str, str]],
+        value: float,
+        *,
+        sampled_at: float,
+        path: Path,
+    ) -> None:
+        """A sample of a metric arrived by itself: it may trip signals, and clears none.
+
+        One dict look-up where no policy names the metric. NaN, and so the end of a series, is
+        beyond no threshold.
+        """
+        for uid, signal in self._named_by.get(name, ()):
+            if signal.metric is None or not signal.metric.matches(labels):
+                continue
+            trip = readings.pushed(
+                signal.name,
+                signal.threshold,
+                value,
+                sampled_at=sampled_at,
+                path=path,
+                max_age=signal.max_age,
+                now=self._clock.now(),
+            )
+            if trip is not None:
+                self._trip(self.watched[uid], trip)
 
     def policy_changed(self, body: Json) -> None:
         """A policy was added or changed: compile it, keep what is still true of the old one."""
@@ -123,6 +162,8 @@ class Engine:
         self.watched[uid] = watched
         for signal in policy.signals:
             self._asked_by[signal.query].add(uid)
+            if signal.metric is not None:
+                self._named_by.setdefault(signal.metric.name, []).append((uid, signal))
         self._evaluate(watched)
 
     def policy_removed(self, body: Json) -> None:
@@ -146,6 +187,15 @@ class Engine:
             watched = self.watched[uid]
             if watched.state is State.PENDING or now >= watched.plan_at:
                 self._evaluate(watched)
+
+    def _trip(self, watched: Watched, trip: Reading) -> None:
+        """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""
+        before = watched.readings[trip.signal]
+        if readings.superseded(trip, before):
+            return
+        watched.readings[trip.signal] = trip
+        if before.verdict is not Verdict.TRIPPED:
+            self._evaluate(watched)
 
     def _evaluate_all(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -320,6 +370,10 @@ class Engine:
             self._asked_by[query].discard(uid)
             if not self._asked_by[query]:
                 del self._asked_by[query]
+        for metric in {s.metric.name for s in before.policy.signals if s.metric} if before else ():
+            self._named_by[metric] = [each for each in self._named_by[metric] if each[0] != uid]
+            if not self._named_by[metric]:
+                del self._named_by[metric]
 
 
 def _left(plan: Plan, holders: Sequence[Json]) -> tuple[Stop, ...]:
