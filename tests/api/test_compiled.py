@@ -9,6 +9,7 @@ from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
+from killswitch.core.windows import EventRule
 
 
 def signal(name: str = "rate", **more: Any) -> dict[str, Any]:
@@ -87,6 +88,14 @@ def test_a_metric_is_polled_as_its_selector() -> None:
     PromqlChecker().check(found.query_field, found.query)
 
 
+def test_an_event_has_no_query() -> None:
+    """It is counted where it arrives; evidence shows the count and the last one that is not enough."""
+    source = {"type": "jailbreak", "source": "g", "atLeast": 3, "within": "5m", "heartbeat": "1h"}
+    (found,) = policy(signals=[{"name": "e", "event": source, "onNoData": "Hold"}]).signals
+    assert found.events == EventRule("jailbreak", "g", 3, 300.0, 3600.0)
+    assert (found.query, found.threshold) == ("", Threshold(above=2.0))
+
+
 def test_a_metric_matches_equal_labels_and_missing_ones() -> None:
     """An empty value asks for a label that is not there, as in PromQL."""
     found = Metric("x", (("a", "1"), ("b", "")))
@@ -137,6 +146,18 @@ def test_targets_of_a_cluster_policy_are_spread_over_namespaces() -> None:
         ({"signals": [signal(prometheus={"above": None})]}, "spec.signals[rate].prometheus"),
         ({"quorum": 2}, "spec.quorum"),
         ({"signals": [signal(metric={"name": "x", "above": "1"})]}, "spec.signals[rate]"),
+        (
+            {
+                "signals": [
+                    {
+                        "name": "e",
+                        "event": {"type": "t", "heartbeat": "1s"},
+                        "onNoData": "Hold",
+                    }
+                ]
+            },
+            "spec.signals[e].event.heartbeat",
+        ),
         ({"signals": [metric(below="1")]}, "spec.signals[m].metric"),
         ({"signals": [metric(labels={"a b": "1"})]}, "spec.signals[m].metric.labels"),
         ({"signals": [metric(labels={"__name__": "y"})]}, "spec.signals[m].metric.labels"),

@@ -55,6 +55,10 @@ BAD = {
         with_signal(metric={"name": "up", "above": "1"}),
         "give the signal exactly one source",
     ),
+    "a heartbeat of nobody": (
+        with_signal(prometheus=None, event={"type": "jailbreak", "heartbeat": "1m"}),
+        "a heartbeat needs the source it is of",
+    ),
     "a metric's name": (
         with_signal(prometheus=None, metric={"name": "a b", "above": "1"}),
         "spec.signals[0].metric.name",
@@ -117,6 +121,16 @@ def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
     answer = kernel.api().create(policies(governed), with_signal(prometheus=None, metric=source))
     assert answer.status == 201, answer.message
     assert answer.body["spec"]["signals"][0]["metric"] == source
+
+
+def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:
+    """One within a minute trips unless it says otherwise."""
+    answer = kernel.api().create(
+        policies(governed), with_signal(prometheus=None, event={"type": "guardrail.jailbreak"})
+    )
+    assert answer.status == 201, answer.message
+    stored = answer.body["spec"]["signals"][0]["event"]
+    assert stored == {"type": "guardrail.jailbreak", "atLeast": 1, "within": "1m"}
 
 
 @pytest.mark.parametrize("field", ["targetz", "namespace"])

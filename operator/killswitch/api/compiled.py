@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from killswitch.api.policies import (
     ClusterKillSwitchPolicy,
     ClusterTarget,
+    EventSignal,
     KillSwitchPolicy,
     MetricSignal,
     Mode,
@@ -24,6 +25,7 @@ from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
+from killswitch.core.windows import EventRule
 
 AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
 
@@ -55,11 +57,14 @@ class CompiledSignal:
 
     name: str
     query: str
+    """Empty where nothing is polled."""
     threshold: Threshold
     max_age: float
     rule: VotingRule
     metric: Metric | None = None
     """The series whose pushed samples trip it, where it names a metric."""
+    events: EventRule | None = None
+    """The events that it counts, where it names an event."""
 
     @property
     def query_field(self) -> str:
@@ -133,17 +138,34 @@ def _signal(signal: Signal) -> CompiledSignal:
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
     rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
-    if signal.prometheus is not None and signal.metric is None:
-        source = signal.prometheus
-        threshold = _threshold(f"{where}.prometheus", source)
-        return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
-    if signal.metric is not None and signal.prometheus is None:
-        threshold = _threshold(f"{where}.metric", signal.metric)
-        metric = _metric(f"{where}.metric", signal.metric)
-        return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
-    raise InvalidPolicyError(
-        where, "does not have exactly one source", "give it either prometheus or metric"
-    )
+    match signal.prometheus, signal.metric, signal.event:
+        case PrometheusSignal() as source, None, None:
+            threshold = _threshold(f"{where}.prometheus", source)
+            return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+        case None, MetricSignal() as source, None:
+            threshold = _threshold(f"{where}.metric", source)
+            metric = _metric(f"{where}.metric", source)
+            return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+        case None, None, EventSignal() as source:
+            events = _events(f"{where}.event", source)
+            threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
+            return CompiledSignal(signal.name, "", threshold, max_age, rule, None, events)
+        case _:
+            raise InvalidPolicyError(
+                where,
+                "does not have exactly one source",
+                "give it one of prometheus, metric and event",
+            )
+
+
+def _events(where: str, source: EventSignal) -> EventRule:
+    heartbeat = None if source.heartbeat is None else durations.seconds(source.heartbeat)
+    if heartbeat is not None and source.source is None:
+        raise InvalidPolicyError(
+            f"{where}.heartbeat", "needs the source it is of", "name the source"
+        )
+    within = durations.seconds(source.within)
+    return EventRule(source.type, source.source, source.at_least, within, heartbeat)
 
 
 def _metric(where: str, source: MetricSignal) -> Metric:

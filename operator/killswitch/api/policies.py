@@ -158,13 +158,45 @@ class MetricSignal(Model):
     )
 
 
+class EventSignal(Model):
+    """Signed events of guardrails and classifiers, counted over a sliding window.
+
+    Each reactor counts what was posted to it. An event that names a namespace counts for policies
+    of that namespace, and for cluster policies.
+    """
+
+    model_config = rules(
+        Rule("!has(self.heartbeat) || has(self.source)", "a heartbeat needs the source it is of")
+    )
+
+    type: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        max_length=128,
+        description="Type of the events, e.g. guardrail.jailbreak.",
+    )
+    source: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Who must have sent them; anybody with a key if it is not given.",
+    )
+    at_least: int = Field(
+        default=1, ge=1, le=10000, description="How many within the window trip it."
+    )
+    within: Duration = Field(default="1m", description="Length of the window.")
+    heartbeat: Duration | None = Field(
+        default=None,
+        description="Unknown (Silent) when no event of the source, of any type, came for so long.",
+    )
+
+
 class Signal(Model):
     """One named input of the policy. It answers Tripped, Clear or Unknown."""
 
     model_config = rules(
         Rule(
-            "has(self.prometheus) != has(self.metric)",
-            "give the signal exactly one source: prometheus or metric",
+            "[has(self.prometheus), has(self.metric), has(self.event)].exists_one(given, given)",
+            "give the signal exactly one source: prometheus, metric or event",
         )
     )
 
@@ -175,8 +207,13 @@ class Signal(Model):
     metric: MetricSignal | None = Field(
         default=None, description="One metric, polled, and tripped at once by a pushed sample."
     )
+    event: EventSignal | None = Field(
+        default=None, description="Events that others post, counted over a window."
+    )
     max_age: Duration = Field(
-        default="1m", description="Samples older than this are Unknown (Stale)."
+        default="1m",
+        description="Samples older than this are Unknown (Stale); events that arrive older than "
+        "this do not count.",
     )
     hold_down: Duration = Field(
         default="0s",

@@ -32,6 +32,7 @@ class Blindness(StrEnum):
     REJECTED = "QueryRejected"  # the server cannot parse the query: it will never work
     FAILED = "QueryFailed"  # the server failed to execute it this time
     WARMING_UP = "WarmingUp"  # a detector has not seen enough yet to have an opinion
+    SILENT = "Silent"  # nothing was heard on a path, or from a source, that must say something
     INTERRUPTED = "Interrupted"  # a gap or a clock step parts this sample from those before it
 
 
