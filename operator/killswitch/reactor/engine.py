@@ -2,6 +2,7 @@
 
     a poll answers       `deliver`            readings of every policy that asks this query
     a sample is pushed   `push`               trips the signals that name its metric, never clears
+    an alert arrives     `alert`              trips the signal that it refers to, never clears
     an event arrives     `hear`               counted over the windows of the signals that want it
     readings change      `_judge`             facts → event → switch → effect
     effect ENGAGE        `_fire`              Shutdown(s), evidence, then the finisher
@@ -16,6 +17,7 @@ one namespace and refused in another goes on, as long as its demand lasts, with 
 import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -42,7 +44,8 @@ from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
 from killswitch.reactor.view import View, engaged
 from killswitch.reactor.watched import Identity, Watched
-from killswitch.signals import events
+from killswitch.signals import alerts, events
+from killswitch.signals.episodes import Arrival
 
 _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
@@ -160,6 +163,36 @@ class Engine:
             )
             if trip is not None:
                 self._trip(self.watched[uid], trip)
+
+    def alert(self, alert: alerts.Alert) -> Arrival:
+        """An alert of a rule for policies arrived: the signal it refers to trips while it fires.
+
+        It says since when, not of which sample: a poll whose samples are all newer than its start
+        knows better, and the next poll decides.
+        """
+        reference = alert.reference
+        if reference is None or alert.name != alerts.FIRE:
+            return Arrival.NOT_OURS
+        watched = self.watched.get(reference.policy)
+        if watched is None:
+            return Arrival.UNKNOWN_POLICY
+        if reference.generation != watched.policy.generation:
+            older = reference.generation < watched.policy.generation
+            return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
+        signal = next((s for s in watched.policy.signals if s.name == reference.signal), None)
+        if signal is None or not signal.query:
+            return Arrival.UNKNOWN_SIGNAL
+        now, before = self._clock.now(), watched.readings[signal.name]
+        if not alert.firing(now):
+            return Arrival.RESOLVED
+        if alert.value is not None and not signal.threshold.crossed(alert.value):
+            return Arrival.OVERTAKEN
+        if before.verdict is Verdict.TRIPPED:
+            return Arrival.REPEATED
+        if (before.sampled_at or 0.0) > alert.starts_at:
+            return Arrival.OVERTAKEN
+        self._trip(watched, replace(alerts.tripped(alert, now), path=Path.ALERT))
+        return Arrival.BEGAN
 
     def hear(self, event: events.Event) -> None:
         """An event arrived: a heartbeat of its source, and counted by every signal that wants it."""

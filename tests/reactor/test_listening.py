@@ -1,0 +1,128 @@
+"""`killswitch reactor` listens: a real Prometheus writes to it, a guardrail posts events."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.processes import free_port
+from tests.cluster.prometheus import Exporter, Prometheus
+from tests.reactor.harness import Bench, eventually
+from tests.signals.served import KEY, TOKEN, event_body, signed
+
+pytestmark = pytest.mark.cluster
+VLLM = {"kind": "Deployment", "name": "vllm"}
+
+
+@contextlib.contextmanager
+def listening(kernel: ControlPlane, folder: Path) -> Iterator[str]:
+    """The URL of a reactor process that can ask no Prometheus, but is told."""
+    port = free_port()
+    keys = folder / "keys.json"
+    keys.write_text(json.dumps({"guard": [KEY], "prometheus": [TOKEN]}))
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kernel.admin.kubeconfig),
+        "KILLSWITCH_PROMETHEUS_URL": "http://127.0.0.1:9",
+        "KILLSWITCH_POLL_INTERVAL": "0.1",
+        "KILLSWITCH_LISTEN": f"127.0.0.1:{port}",
+        "KILLSWITCH_EVENT_KEYS_FILE": str(keys),
+    }
+    with (folder / "reactor.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "killswitch", "reactor"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def post(url: str, body: bytes, headers: dict[str, str]) -> int:
+    """The status of the answer; 0 while nobody listens."""
+    request = urllib.request.Request(url, body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+async def test_what_prometheus_writes_stops_models(
+    kernel: ControlPlane, setting: Bench, tmp_path: Path
+) -> None:
+    """No poll can answer: the pushed sample alone fires, and the evidence says so."""
+    await setting.deployment("vllm", 1)
+    source = {"name": "model_load", "labels": {"model": setting.namespace}, "above": "100"}
+    signal = {"name": "load", "metric": source, "onNoData": "Hold"}
+    await setting.policy("runaway", targets=[VLLM], signals=[signal])
+    exporter = Exporter()
+    exporter.set("model_load", 1, model=setting.namespace)
+    try:
+        with (
+            listening(kernel, tmp_path) as url,
+            Prometheus(
+                tmp_path / "prometheus",
+                {exporter.address: {}},
+                remote_write=f"{url}/api/v1/write",
+                remote_write_token=TOKEN,
+            ) as prometheus,
+        ):
+            await asyncio.to_thread(prometheus.wait_for_sample, "model_load")
+            await asyncio.sleep(0.5)  # some samples arrive, none of which trips
+            assert await setting.shutdowns() == []
+            exporter.set("model_load", 500, model=setting.namespace)
+            await setting.stopped("runaway-1")
+            evidence = await eventually(setting.evidence)
+    finally:
+        exporter.close()
+    vote = evidence["signals"][0]
+    assert tuple(vote[each] for each in ("name", "verdict", "value", "path")) == (
+        "load",
+        "Tripped",
+        "500",
+        "remote_write",
+    )
+    assert vote["sampledAt"] <= vote["readAt"]
+
+
+async def test_a_signed_event_stops_models_and_strangers_are_refused(
+    kernel: ControlPlane, setting: Bench, tmp_path: Path
+) -> None:
+    """As a guardrail does it; the guardrail's key opens no other path."""
+    await setting.deployment("vllm", 1)
+    signal = {"name": "misuse", "event": {"type": "guardrail.jailbreak"}, "onNoData": "Hold"}
+    await setting.policy("misuse", targets=[VLLM], signals=[signal])
+    body = event_body(namespace=setting.namespace)
+    with listening(kernel, tmp_path) as url:
+
+        async def answered() -> int:
+            wrong = {"Authorization": "Bearer nobody-knows-this-token-at-all"}
+            return await asyncio.to_thread(post, f"{url}/v1/events", body, wrong)
+
+        assert await eventually(answered) == 401
+        assert await setting.shutdowns() == []
+        for path in ("/api/v1/write", "/api/v2/alerts"):
+            assert await asyncio.to_thread(post, url + path, b"[]", {}) == 401
+        headers = signed(body, now=time.time())
+        assert await asyncio.to_thread(post, f"{url}/v1/events", body, headers) == 202
+        assert await asyncio.to_thread(post, f"{url}/v1/events", body, headers) == 409
+        await setting.stopped("misuse-1")
+        evidence = await eventually(setting.evidence)
+    assert evidence["signals"][0]["path"] == "event"
