@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WARM = 16
 _PING = 10.0
 _LOOK = 0.1
-"""Seconds between looks at which metrics policies name."""
+"""Seconds between looks at which metrics policies name, and at the file of keys."""
 
 
 async def run_reactor(settings: Settings) -> None:
@@ -107,18 +107,18 @@ async def _listen(settings: Settings, reactor: "Reactor", clock: Clock) -> None:
     from killswitch.signals import web as receivers
     from killswitch.signals.keyfile import KeyFile
 
-    keys, tls = KeyFile(settings.event_keys_file), None
+    tls = None
     if settings.tls_cert_file:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
     await reactor.ready.wait()
-    listening = Listening(reactor.engine, clock)
-    runner = receivers.runner(listening.application(keys))
+    listening = Listening(reactor.engine, clock, KeyFile(settings.event_keys_file))
+    runner = receivers.runner(listening.application())
     await runner.setup()
     try:
         await web.TCPSite(runner, *settings.listen_address, ssl_context=tls).start()
         while True:
-            listening.want()
+            listening.look()
             await clock.sleep(_LOOK)
     finally:
         await runner.cleanup()

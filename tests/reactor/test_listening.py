@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from killswitch.core.kinds import POLICIES
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import free_port
 from tests.cluster.prometheus import Exporter, Prometheus
@@ -25,7 +27,7 @@ VLLM = {"kind": "Deployment", "name": "vllm"}
 
 
 @contextlib.contextmanager
-def listening(kernel: ControlPlane, folder: Path) -> Iterator[str]:
+def listening(kernel: ControlPlane, folder: Path, **settings: str) -> Iterator[str]:
     """The URL of a reactor process that can ask no Prometheus, but is told."""
     port = free_port()
     keys = folder / "keys.json"
@@ -37,6 +39,7 @@ def listening(kernel: ControlPlane, folder: Path) -> Iterator[str]:
         "KILLSWITCH_POLL_INTERVAL": "0.1",
         "KILLSWITCH_LISTEN": f"127.0.0.1:{port}",
         "KILLSWITCH_EVENT_KEYS_FILE": str(keys),
+        **settings,
     }
     with (folder / "reactor.log").open("wb") as log:
         process = subprocess.Popen(
@@ -46,17 +49,33 @@ def listening(kernel: ControlPlane, folder: Path) -> Iterator[str]:
             stderr=log,
         )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if settings else 'http'}://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
 
 
-def post(url: str, body: bytes, headers: dict[str, str]) -> int:
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    cert, key = folder / "tls.crt", folder / "tls.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "1", "-subj", "/CN=reactor", "-keyout", str(key)),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None = None) -> int:
     """The status of the answer; 0 while nobody listens."""
     request = urllib.request.Request(url, body, headers)
+    context = None if authority is None else ssl.create_default_context(cafile=str(authority))
     try:
-        with urllib.request.urlopen(request, timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=2, context=context) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -126,3 +145,29 @@ async def test_a_signed_event_stops_models_and_strangers_are_refused(
         await setting.stopped("misuse-1")
         evidence = await eventually(setting.evidence)
     assert evidence["signals"][0]["path"] == "event"
+
+
+async def test_keys_are_exchanged_while_it_listens_with_tls(
+    kernel: ControlPlane, setting: Bench, tmp_path: Path
+) -> None:
+    """A file that cannot be read lets nobody in and does not end the reactor; the next one holds."""
+    signal = {"name": "misuse", "event": {"type": "guardrail.jailbreak"}, "onNoData": "Hold"}
+    await setting.policy("misuse", targets=[VLLM], signals=[signal])
+    cert, key = certificate(tmp_path)
+    tls = {"KILLSWITCH_TLS_CERT_FILE": str(cert), "KILLSWITCH_TLS_KEY_FILE": str(key)}
+    body = event_body(type="heartbeat")
+    with listening(kernel, tmp_path, **tls) as url:
+
+        def sent() -> int:
+            return post(f"{url}/v1/events", body, signed(body, now=time.time(), id_="n-2"), cert)
+
+        async def accepted() -> bool:
+            return await asyncio.to_thread(sent) == 202
+
+        assert await eventually(accepted)
+        (tmp_path / "keys.json").write_text("{}")
+        assert await asyncio.to_thread(sent) == 401
+        await setting.with_condition(POLICIES, "misuse", "SignalsAvailable", "False")
+        (tmp_path / "keys.json").write_text(json.dumps({"guard": [KEY]}))
+        assert await asyncio.to_thread(sent) == 409
+        await setting.with_condition(POLICIES, "misuse", "SignalsAvailable", "True")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from killswitch.core.errors import MalformedError
 from killswitch.signals.keyfile import KeyFile
 from tests.signals.served import KEY, TOKEN
 
@@ -53,7 +52,13 @@ def test_after_an_accident_the_keys_of_before_hold(tmp_path: Path, accident: str
 
 
 @pytest.mark.parametrize("text", ["[", "- a", "guard: key", "1: [a]"])
-def test_a_start_without_readable_keys_is_refused(tmp_path: Path, text: str) -> None:
-    """Nobody should find out by an event that was refused."""
-    with pytest.raises(MalformedError):
-        KeyFile(str(written(tmp_path, text)))
+def test_a_start_without_readable_keys_lets_nobody_in_until_they_are(
+    tmp_path: Path, text: str
+) -> None:
+    """A kill switch whose keys somebody mistyped must still start, and poll."""
+    file = written(tmp_path, text)
+    found = KeyFile(str(file))
+    assert found.empty
+    file.write_text(f"guard: [{TOKEN}]\n")
+    assert not found.empty
+    assert found.keys().bearer.source(f"Bearer {TOKEN}") == "guard"

@@ -74,7 +74,7 @@ class Engine:
 
         `hears_events`: whether anybody can post events; signals that count them are Unknown if not.
         """
-        self._hears_events = hears_events
+        self.hears_events = hears_events
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -284,8 +284,8 @@ class Engine:
         changed = False
         for name, window in watched.windows.items():
             before, reading = watched.readings[name], window.reading(name, now)
-            if not self._hears_events:
-                message = "no receiver of events is set up"
+            if not self.hears_events:
+                message = "nobody can post events: no receiver is set up, or no key"
                 reading = Reading(
                     name, Verdict.UNKNOWN, message, now, Blindness.SILENT, path=Path.EVENT
                 )

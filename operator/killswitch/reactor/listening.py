@@ -29,8 +29,9 @@ _EVENTS = Rate(per_second=30.0, burst=300)
 class Listening:
     """The receivers of one reactor, and what they have counted."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, keys: KeyFile) -> None:
         """Nothing is received before the application runs."""
+        self._keys = keys
         self._engine = engine
         self._clock = clock
         self._decoder = Decoder(engine.metrics)
@@ -38,8 +39,9 @@ class Listening:
         self.requests: Counts = Counter()
         self.alerts: Counter[Arrival] = Counter()
 
-    def application(self, keys: KeyFile) -> web.Application:
+    def application(self) -> web.Application:
         """All paths, for those who have keys."""
+        keys = self._keys
         limits, seen = Limits(_EVENTS), Nonces(window=events.WINDOW)
         app = receivers.application(
             receivers.alerts_receiver(self._alerts, tokens=keys.writers),
@@ -51,8 +53,9 @@ class Listening:
         receiver.mount(app, self._decoder, self._samples, admit=receivers.bearer(keys.writers))
         return app
 
-    def want(self) -> None:
-        """Decode the samples of the metrics that policies name now; called again and again."""
+    def look(self) -> None:
+        """Follow the policies' metrics and the file of keys; called again and again."""
+        self._engine.hears_events = not self._keys.empty
         if self._wanted != self._engine.metrics:
             self._wanted = self._engine.metrics
             self._decoder.want(self._wanted)

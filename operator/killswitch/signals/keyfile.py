@@ -31,10 +31,17 @@ class KeyFile:
     """The keys in one file, as they stand now."""
 
     def __init__(self, path: str) -> None:
-        """OSError, MalformedError or ValueError where it cannot be read or holds something else."""
+        """A file that cannot be read lets nobody in: polling must go on, so that is no failure."""
         self._path = Path(path)
-        self._stamp = self._now()
-        self._keys, self._writers = _parsed(self._path.read_text())
+        self._stamp: _Stamp | None = (0, 0, 0)
+        self._keys, self._writers, self._count = _parsed("{}")
+        self._read_again()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is let in."""
+        self._read_again()
+        return not self._count
 
     def keys(self) -> Keys:
         """Who may post events."""
@@ -53,11 +60,11 @@ class KeyFile:
             return
         self._stamp = stamp
         try:
-            self._keys, self._writers = _parsed(self._path.read_text())
+            self._keys, self._writers, self._count = _parsed(self._path.read_text())
         except (OSError, ValueError, MalformedError) as error:
             _LOG.error("keys cannot be read; those of before hold", error=str(error))
         else:
-            _LOG.info("keys were read again")
+            _LOG.info("keys were read", count=self._count)
 
     def _now(self) -> _Stamp | None:
         try:
@@ -67,8 +74,8 @@ class KeyFile:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _parsed(text: str) -> tuple[Keys, BearerTokens]:
-    """Keys for events, and tokens for samples and alerts; errors repeat no secret."""
+def _parsed(text: str) -> tuple[Keys, BearerTokens, int]:
+    """Keys for events, tokens for samples and alerts, and how many there are; errors repeat no secret."""
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError:
@@ -86,4 +93,5 @@ def _parsed(text: str) -> tuple[Keys, BearerTokens]:
             kind = signing if each.startswith(_SIGNING) else bearer
             kind.setdefault(source, []).append(each)
     writers = BearerTokens({PROMETHEUS: bearer.get(PROMETHEUS, [])})
-    return Keys(SigningKeys(signing), BearerTokens(bearer)), writers
+    count = sum(len(each) for each in (*signing.values(), *bearer.values()))
+    return Keys(SigningKeys(signing), BearerTokens(bearer)), writers, count
