@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from killswitch.core import times
 from killswitch.core.kinds import POLICIES
+from killswitch.signals.alerts import FIRE, GENERATION, POLICY, SIGNAL, VALUE
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import free_port
 from tests.cluster.prometheus import Exporter, Prometheus
@@ -119,6 +121,44 @@ async def test_what_prometheus_writes_stops_models(
         "remote_write",
     )
     assert vote["sampledAt"] <= vote["readAt"]
+
+
+async def test_an_alert_for_the_current_generation_stops_models(
+    kernel: ControlPlane, setting: Bench, tmp_path: Path
+) -> None:
+    """One for another generation is taken and changes nothing."""
+    await setting.deployment("vllm", 1)
+    source = {"name": "model_load", "labels": {"model": setting.namespace}, "above": "100"}
+    signal = {"name": "load", "metric": source, "onNoData": "Hold"}
+    created = await setting.policy("runaway", targets=[VLLM], signals=[signal])
+    uid, generation = created["metadata"]["uid"], created["metadata"]["generation"]
+    token = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+
+    def body(of: int) -> bytes:
+        labels = {
+            "alertname": FIRE,
+            POLICY: uid,
+            GENERATION: str(of),
+            SIGNAL: "load",
+        }
+        start, end = times.text(time.time()), times.text(time.time() + 4)
+        alert = {"labels": labels, "annotations": {VALUE: "500"}, "startsAt": start, "endsAt": end}
+        return json.dumps([alert]).encode()
+
+    with listening(kernel, tmp_path) as url:
+
+        async def taken() -> bool:
+            other = body(generation + 1)
+            return await asyncio.to_thread(post, f"{url}/api/v2/alerts", other, token) == 200
+
+        assert await eventually(taken)
+        await asyncio.sleep(0.3)
+        assert await setting.shutdowns() == []
+        assert await asyncio.to_thread(post, f"{url}/api/v2/alerts", body(generation), token) == 200
+        await setting.stopped("runaway-1")
+        evidence = await eventually(setting.evidence)
+    vote = evidence["signals"][0]
+    assert (vote["value"], vote["path"]) == ("500", "alert")
 
 
 async def test_a_signed_event_stops_models_and_strangers_are_refused(
