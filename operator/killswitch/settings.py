@@ -49,6 +49,40 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds between two looks at a stop that is verified."
     )
 
+    listen: str = Field(
+        default="",
+        description="host:port where the reactor receives samples, alerts and events, e.g. "
+        "0.0.0.0:8443. Empty: it receives none.",
+    )
+    event_keys_file: str = Field(
+        default="",
+        description="JSON or YAML file: source to list of whsec_ keys and bearer tokens. Required "
+        "to listen; read again when it changes.",
+    )
+    tls_cert_file: str = Field(default="", description="Certificate (PEM) to listen with.")
+    tls_key_file: str = Field(default="", description="Its private key (PEM).")
+    allow_plain_http: bool = Field(
+        default=False,
+        description="Listen beyond loopback without TLS; only behind something that adds it.",
+    )
+
+    @model_validator(mode="after")
+    def _listens_soundly(self) -> Self:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if not self.listen:
+            return self
+        host, port = self.listen_address
+        if not self.event_keys_file:
+            raise ValueError("listen needs event_keys_file: nobody could be let in without it")
+        plain = not (self.tls_cert_file or self.allow_plain_http)
+        if plain and host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError(
+                f"listen is {host}:{port} without TLS: give tls_cert_file and tls_key_file, listen"
+                " on 127.0.0.1, or set allow_plain_http"
+            )
+        return self
+
     @model_validator(mode="after")
     def _governs_nothing_protected(self) -> Self:
         wrong = sorted({*self.governed_namespaces} & self.protected)
@@ -58,6 +92,14 @@ class Settings(BaseSettings):
                 " nothing is governed or stopped there"
             )
         return self
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Host and port of `listen`; ValueError where it is neither."""
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"listen is {self.listen!r}, not host:port such as 0.0.0.0:8443")
+        return host.strip("[]"), int(port)
 
     @property
     def protected(self) -> frozenset[str]:

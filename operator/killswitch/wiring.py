@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING
 
 from killswitch import telemetry
 from killswitch.adapters import credentials
@@ -16,8 +17,13 @@ from killswitch.core.plans import Boundaries
 from killswitch.ports import Clock
 from killswitch.settings import Settings
 
+if TYPE_CHECKING:
+    from killswitch.reactor.run import Reactor
+
 _WARM = 16
 _PING = 10.0
+_LOOK = 0.1
+"""Seconds between looks at which metrics policies name, and at the file of keys."""
 
 
 async def run_reactor(settings: Settings) -> None:
@@ -46,9 +52,13 @@ async def run_reactor(settings: Settings) -> None:
             PromqlChecker(),
             identity,
             poll_interval=settings.poll_interval,
+            hears_events=bool(settings.listen),
         )
+        work = [reactor.run(), _keep_warm(cluster, clock)]
+        if settings.listen:
+            work.append(_listen(settings, reactor, clock))
         try:
-            await until_signalled(reactor.run(), _keep_warm(cluster, clock))
+            await until_signalled(*work)
         finally:
             source.close()
 
@@ -85,6 +95,33 @@ async def until_signalled(*work: Awaitable[None]) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def _listen(settings: Settings, reactor: "Reactor", clock: Clock) -> None:
+    """Receive what others push, once every policy is known; raises where it cannot."""
+    import ssl
+
+    from aiohttp import web
+
+    from killswitch.reactor.listening import Listening
+    from killswitch.signals import web as receivers
+    from killswitch.signals.keyfile import KeyFile
+
+    tls = None
+    if settings.tls_cert_file:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    await reactor.ready.wait()
+    listening = Listening(reactor.engine, clock, KeyFile(settings.event_keys_file))
+    runner = receivers.runner(listening.application())
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *settings.listen_address, ssl_context=tls).start()
+        while True:
+            listening.look()
+            await clock.sleep(_LOOK)
+    finally:
+        await runner.cleanup()
 
 
 async def _keep_warm(cluster: KubernetesApi, clock: Clock) -> None:

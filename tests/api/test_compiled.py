@@ -2,12 +2,14 @@ from typing import Any
 
 import pytest
 
-from killswitch.api.compiled import CompiledPolicy, CompiledSignal, compiled
+from killswitch.adapters.promql import PromqlChecker
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal, Metric, compiled
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
+from killswitch.core.windows import EventRule
 
 
 def signal(name: str = "rate", **more: Any) -> dict[str, Any]:
@@ -71,6 +73,37 @@ def test_signals() -> None:
     assert found.rules == (high, low)
 
 
+def metric(**source: Any) -> dict[str, Any]:
+    """A signal that names a metric."""
+    return {"name": "m", "metric": {"name": "x", "above": "5", **source}, "onNoData": "Hold"}
+
+
+def test_a_metric_is_polled_as_its_selector() -> None:
+    """Label values are quoted as PromQL wants them, whatever is in them."""
+    labels = {"pod": "p", "model": 'a"b\\c\nd'}
+    (found,) = policy(signals=[metric(name="vllm:running", labels=labels)]).signals
+    assert found.metric == Metric("vllm:running", (("model", 'a"b\\c\nd'), ("pod", "p")))
+    assert found.query == 'vllm:running{model="a\\"b\\\\c\\nd",pod="p"}'
+    assert found.threshold == Threshold(above=5.0)
+    PromqlChecker().check(found.query_field, found.query)
+
+
+def test_an_event_has_no_query() -> None:
+    """It is counted where it arrives; evidence shows the count and the last one that is not enough."""
+    source = {"type": "jailbreak", "source": "g", "atLeast": 3, "within": "5m", "heartbeat": "1h"}
+    (found,) = policy(signals=[{"name": "e", "event": source, "onNoData": "Hold"}]).signals
+    assert found.events == EventRule("jailbreak", "g", 3, 300.0, 3600.0)
+    assert (found.query, found.threshold) == ("", Threshold(above=2.0))
+
+
+def test_a_metric_matches_equal_labels_and_missing_ones() -> None:
+    """An empty value asks for a label that is not there, as in PromQL."""
+    found = Metric("x", (("a", "1"), ("b", "")))
+    assert found.matches([("a", "1"), ("c", "2")])
+    assert not found.matches([("a", "2")])
+    assert not found.matches([("a", "1"), ("b", "2")])
+
+
 def test_targets_of_a_namespaced_policy_stay_in_its_namespace() -> None:
     """By name and by labels."""
     labels = {"app": "llm"}
@@ -112,6 +145,22 @@ def test_targets_of_a_cluster_policy_are_spread_over_namespaces() -> None:
         ({"signals": [signal(prometheus={"below": "1"})]}, "spec.signals[rate].prometheus"),
         ({"signals": [signal(prometheus={"above": None})]}, "spec.signals[rate].prometheus"),
         ({"quorum": 2}, "spec.quorum"),
+        ({"signals": [signal(metric={"name": "x", "above": "1"})]}, "spec.signals[rate]"),
+        (
+            {
+                "signals": [
+                    {
+                        "name": "e",
+                        "event": {"type": "t", "heartbeat": "1s"},
+                        "onNoData": "Hold",
+                    }
+                ]
+            },
+            "spec.signals[e].event.heartbeat",
+        ),
+        ({"signals": [metric(below="1")]}, "spec.signals[m].metric"),
+        ({"signals": [metric(labels={"a b": "1"})]}, "spec.signals[m].metric.labels"),
+        ({"signals": [metric(labels={"__name__": "y"})]}, "spec.signals[m].metric.labels"),
     ],
 )
 def test_what_an_older_schema_let_through_is_refused(spec: dict[str, Any], field: str) -> None:

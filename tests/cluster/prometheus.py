@@ -80,10 +80,12 @@ class Exporter:
         self._thread.join(5)
 
 
-def _prompt_remote_write(url: str) -> dict[str, Any]:
+def _prompt_remote_write(url: str, token: str) -> dict[str, Any]:
     """One shard keeps the order; the short backoff, how far it falls behind after an outage."""
+    authorization = {"authorization": {"credentials": token}} if token else {}
     return {
         "url": url,
+        **authorization,
         "remote_timeout": "2s",
         "metadata_config": {"send": False},
         "queue_config": {
@@ -120,6 +122,8 @@ class Prometheus:
     """Another Prometheus than the one of tests/cluster."""
     remote_write: str = ""
     """A URL to write all samples to, as fast as the reference says; nowhere if empty."""
+    remote_write_token: str = ""
+    """What to prove by that it may be written."""
     _daemon: Daemon | None = None
     _port: int = field(default_factory=free_port)
 
@@ -166,7 +170,9 @@ class Prometheus:
             ],
         }
         if self.remote_write:
-            config["remote_write"] = [_prompt_remote_write(self.remote_write)]
+            config["remote_write"] = [
+                _prompt_remote_write(self.remote_write, self.remote_write_token)
+            ]
         file = self.directory / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))
         self._daemon = Daemon(

@@ -185,6 +185,34 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
     assert expected == Settings()
 
 
+def test_the_reactor_listens_where_keys_are_given(
+    offline: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS, beside a Service that finds every replica; the manager gets no key."""
+    objects = offline.template(
+        {"receivers": {"keysSecret": "senders", "tlsSecret": "reactor-tls", "port": 9443}}
+    )
+    pod = named(objects, "Deployment", "killswitch-reactor")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for entry in container["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", SYSTEM))
+    found = Settings()
+    assert found.listen == "0.0.0.0:9443"
+    mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
+    for file, secret in (
+        (found.event_keys_file, "senders"),
+        (found.tls_cert_file, "reactor-tls"),
+        (found.tls_key_file, "reactor-tls"),
+    ):
+        folder = file.rpartition("/")[0]
+        assert volumes[mounted[folder]] == {"secretName": secret}
+    (port,) = named(objects, "Service", "killswitch-reactor")["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (9443, container["ports"][0]["name"])
+    manager = named(objects, "Deployment", "killswitch-manager")["spec"]["template"]["spec"]
+    assert [each["name"] for each in manager["volumes"]] == ["tmp"]
+
+
 def test_default_values_are_the_default_settings(
     offline: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

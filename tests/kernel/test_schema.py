@@ -50,7 +50,23 @@ BAD = {
         "give exactly one of above and below",
     ),
     "no onNoData": (with_signal(onNoData=None), "spec.signals[0].onNoData: Required value"),
-    "no source": (with_signal(prometheus=None), "give the signal a source: prometheus"),
+    "no source": (with_signal(prometheus=None), "give the signal exactly one source"),
+    "two sources": (
+        with_signal(metric={"name": "up", "above": "1"}),
+        "give the signal exactly one source",
+    ),
+    "a heartbeat of nobody": (
+        with_signal(prometheus=None, event={"type": "jailbreak", "heartbeat": "1m"}),
+        "a heartbeat needs the source it is of",
+    ),
+    "a metric's name": (
+        with_signal(prometheus=None, metric={"name": "a b", "above": "1"}),
+        "spec.signals[0].metric.name",
+    ),
+    "a metric without threshold": (
+        with_signal(prometheus=None, metric={"name": "up"}),
+        "give exactly one of above and below",
+    ),
     "quorum above the signals": (
         policy("p", quorum=2),
         "quorum is more than the number of signals",
@@ -97,6 +113,24 @@ def test_a_good_policy_is_accepted_with_its_defaults(kernel: ControlPlane, gover
     assert answer.status == 201
     assert answer.body["spec"]["mode"] == "DryRun"
     assert answer.body["spec"]["release"] == {"requiredApprovals": 2}
+
+
+def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
+    """With labels, whose values may be anything."""
+    source = {"name": "vllm:running", "labels": {"model_name": "meta/Llama-3"}, "above": "1"}
+    answer = kernel.api().create(policies(governed), with_signal(prometheus=None, metric=source))
+    assert answer.status == 201, answer.message
+    assert answer.body["spec"]["signals"][0]["metric"] == source
+
+
+def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:
+    """One within a minute trips unless it says otherwise."""
+    answer = kernel.api().create(
+        policies(governed), with_signal(prometheus=None, event={"type": "guardrail.jailbreak"})
+    )
+    assert answer.status == 201, answer.message
+    stored = answer.body["spec"]["signals"][0]["event"]
+    assert stored == {"type": "guardrail.jailbreak", "atLeast": 1, "within": "1m"}
 
 
 @pytest.mark.parametrize("field", ["targetz", "namespace"])

@@ -104,11 +104,12 @@ async def test_a_blind_signal_is_told_and_alert_names_it(
     assert await _told(scene, "NoData") == alerts
 
 
-async def test_a_policy_at_its_start_is_no_alarm(scene: Scene) -> None:
-    """Not read yet is where each policy begins."""
+@pytest.mark.parametrize("early", ["NeverRead", "WarmingUp"])
+async def test_a_policy_at_its_start_is_no_alarm(scene: Scene, early: str) -> None:
+    """Not read yet is where each policy begins, and warming up each detector."""
     async with scene.manager():
         await scene.bench.policy("good", targets=[scene.vllm])
-        await scene.reactor_reports("good", unknown="NeverRead")
+        await scene.reactor_reports("good", unknown=early)
         await scene.policy_condition("good", "Armed", "True")
     assert not await _told(scene, "SignalsUnknown")
     assert not await _told(scene, "ReactorSilent")

@@ -160,7 +160,13 @@ async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[R
         boundaries=Boundaries(frozenset({"kube-system", OPERATOR_NAMESPACE}), GOVERNED_LABEL),
     )
     running = Reactor(
-        setting.cluster, SystemClock(), setting.dial, EveryQuery(), identity, poll_interval=0.05
+        setting.cluster,
+        SystemClock(),
+        setting.dial,
+        EveryQuery(),
+        identity,
+        poll_interval=0.05,
+        hears_events=True,
     )
     task = asyncio.create_task(running.run())
     try:

@@ -79,7 +79,7 @@ class Reactor:
     async def listening(self) -> AsyncIterator[str]:
         """The address to post to and to scrape."""
         tokens = BearerTokens({"prometheus": [TOKEN]})
-        receiver = receivers.alerts_receiver(self.deliver, tokens=tokens)
+        receiver = receivers.alerts_receiver(self.deliver, tokens=lambda: tokens)
         app = receivers.application(receiver, counts=Counter())
 
         async def metrics(_: web.Request) -> web.Response:
@@ -92,7 +92,9 @@ class Reactor:
 
 def documented(address: str, directory: Path) -> dict[str, Any]:
     """The Prometheus snippet of docs/events.md, for this address and without TLS."""
-    content: dict[str, Any] = yaml.safe_load(snippets("yaml")[0])
+    content: dict[str, Any] = yaml.safe_load(
+        next(each for each in snippets("yaml") if "alertmanagers:" in each)
+    )
     token = directory / "token"
     token.write_text(TOKEN)
     (alertmanager,) = content["alerting"]["alertmanagers"]

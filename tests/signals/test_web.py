@@ -42,14 +42,14 @@ def head(path: str, *fields: str) -> bytes:
 def alerts_with(delivered: list[Batch], **options: Any) -> Receiver:
     """Prometheus's path with one token."""
     tokens = BearerTokens({"prometheus": [TOKEN]})
-    return receivers.alerts_receiver(delivered.append, tokens=tokens, **options)
+    return receivers.alerts_receiver(delivered.append, tokens=lambda: tokens, **options)
 
 
 def events_with(deliver: Any, *, source: str = "guard", rate: Rate | None = None) -> Receiver:
     """The events path with one source."""
     return receivers.events_receiver(
         deliver,
-        keys=Keys(SigningKeys({source: [KEY]}), BearerTokens({})),
+        keys=lambda: Keys(SigningKeys({source: [KEY]}), BearerTokens({})),
         seen=Nonces(window=WINDOW),
         limits=Limits(rate or Rate(100.0, 100)),
         clock=SystemClock(),

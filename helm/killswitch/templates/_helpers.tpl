@@ -84,7 +84,8 @@ every list of protected namespaces: those that the values add follow it, in both
 
 {{/*
 The pod of one component: restricted in the sense of the Pod Security Standards, read-only root.
-Takes a dict of root, component, values and env (a list of maps beside the common ones).
+Takes a dict of root, component, values, env (a list of maps beside the common ones) and, where the component
+listens, ports and secrets (a dict of volume to Secret, mounted below /etc/killswitch).
 */}}
 {{- define "killswitch.pod" -}}
 {{- $root := .root -}}
@@ -142,13 +143,27 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
+      {{- with .ports }}
+      ports:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       volumeMounts:
         - name: tmp
           mountPath: /tmp
+        {{- range $name, $_ := .secrets }}
+        - name: {{ $name }}
+          mountPath: /etc/killswitch/{{ $name }}
+          readOnly: true
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir:
         sizeLimit: 16Mi
+    {{- range $name, $secret := .secrets }}
+    - name: {{ $name }}
+      secret:
+        secretName: {{ $secret }}
+    {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}

@@ -31,5 +31,6 @@ def accept(body: Mapping[str, Any], check: Check) -> CompiledPolicy:
         raise InvalidPolicyError(field, first["msg"], cure) from error
     result = compiled(policy)
     for signal in result.signals:
-        check(f"spec.signals[{signal.name}].prometheus.query", signal.query)
+        if signal.query:
+            check(signal.query_field, signal.query)
     return result

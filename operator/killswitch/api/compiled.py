@@ -5,14 +5,18 @@
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from killswitch.api.policies import (
     ClusterKillSwitchPolicy,
     ClusterTarget,
+    EventSignal,
     KillSwitchPolicy,
+    MetricSignal,
     Mode,
+    PrometheusSignal,
     Signal,
     Target,
 )
@@ -21,8 +25,30 @@ from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
+from killswitch.core.windows import EventRule
 
 AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The series that one signal is about: a name, and labels that must be equal."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by name. An empty value asks for a label that is not there, as in PromQL."""
+
+    def matches(self, labels: Iterable[tuple[str, str]]) -> bool:
+        """Whether a series of this name with these labels is meant."""
+        found = dict(labels)
+        return all(found.get(name, "") == value for name, value in self.labels)
+
+    def __str__(self) -> str:
+        """As PromQL writes it."""
+        inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in self.labels)
+        return f"{self.name}{{{inner}}}" if inner else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +57,20 @@ class CompiledSignal:
 
     name: str
     query: str
+    """Empty where nothing is polled."""
     threshold: Threshold
     max_age: float
     rule: VotingRule
+    metric: Metric | None = None
+    """The series whose pushed samples trip it, where it names a metric."""
+    events: EventRule | None = None
+    """The events that it counts, where it names an event."""
+
+    @property
+    def query_field(self) -> str:
+        """Where in the policy its query is written."""
+        source = "prometheus.query" if self.metric is None else "metric"
+        return f"spec.signals[{self.name}].{source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +134,63 @@ def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQ
 
 
 def _signal(signal: Signal) -> CompiledSignal:
-    source = signal.prometheus
     where = f"spec.signals[{signal.name}]"
-    if source is None:
-        raise InvalidPolicyError(where, "has no source", "add prometheus: {query: …}")
-    if (source.above is None) == (source.below is None):
-        raise InvalidPolicyError(
-            f"{where}.prometheus", "needs exactly one of above and below", "keep the one you mean"
-        )
-    threshold = Threshold(
-        above=_number(f"{where}.prometheus.above", source.above),
-        below=_number(f"{where}.prometheus.below", source.below),
-    )
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
     rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
-    return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+    match signal.prometheus, signal.metric, signal.event:
+        case PrometheusSignal() as source, None, None:
+            threshold = _threshold(f"{where}.prometheus", source)
+            return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+        case None, MetricSignal() as source, None:
+            threshold = _threshold(f"{where}.metric", source)
+            metric = _metric(f"{where}.metric", source)
+            return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+        case None, None, EventSignal() as source:
+            events = _events(f"{where}.event", source)
+            threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
+            return CompiledSignal(signal.name, "", threshold, max_age, rule, None, events)
+        case _:
+            raise InvalidPolicyError(
+                where,
+                "does not have exactly one source",
+                "give it one of prometheus, metric and event",
+            )
+
+
+def _events(where: str, source: EventSignal) -> EventRule:
+    heartbeat = None if source.heartbeat is None else durations.seconds(source.heartbeat)
+    if heartbeat is not None and source.source is None:
+        raise InvalidPolicyError(
+            f"{where}.heartbeat", "needs the source it is of", "name the source"
+        )
+    within = durations.seconds(source.within)
+    return EventRule(source.type, source.source, source.at_least, within, heartbeat)
+
+
+def _metric(where: str, source: MetricSignal) -> Metric:
+    labels = tuple(sorted((source.labels or {}).items()))
+    for name, _ in labels:
+        if not _LABEL.fullmatch(name) or name == "__name__":
+            raise InvalidPolicyError(
+                f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
+            )
+    return Metric(source.name, labels)
+
+
+def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold:
+    if (source.above is None) == (source.below is None):
+        raise InvalidPolicyError(
+            where, "needs exactly one of above and below", "keep the one you mean"
+        )
+    return Threshold(
+        above=_number(f"{where}.above", source.above),
+        below=_number(f"{where}.below", source.below),
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _number(field: str, text: str | None) -> float | None:

@@ -94,6 +94,10 @@ class ClusterTarget(Model):
     )
 
 
+MetricLabelName = Annotated[str, Field(min_length=1, max_length=255)]
+MetricLabelValue = Annotated[str, Field(max_length=512)]
+
+
 class PrometheusSignal(Model):
     """A PromQL measurement compared with a threshold.
 
@@ -122,17 +126,94 @@ class PrometheusSignal(Model):
     )
 
 
+class MetricSignal(Model):
+    """One metric compared with a threshold, polled as `name{labels}` and taken where it is pushed.
+
+    A sample that arrives by remote write trips the signal at once; Clear and Unknown come from the
+    poll, which goes on beside it.
+    """
+
+    model_config = rules(
+        Rule(
+            "has(self.above) != has(self.below)",
+            "give exactly one of above and below",
+        )
+    )
+
+    name: str = Field(
+        pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
+        max_length=255,
+        description="Name of the metric, e.g. vllm:num_requests_running.",
+    )
+    labels: dict[MetricLabelName, MetricLabelValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Labels that must all be equal; an empty value means that there is none.",
+    )
+    above: Decimal | None = Field(
+        default=None, description="Tripped when any series is greater than this."
+    )
+    below: Decimal | None = Field(
+        default=None, description="Tripped when any series is less than this."
+    )
+
+
+class EventSignal(Model):
+    """Signed events of guardrails and classifiers, counted over a sliding window.
+
+    Each reactor counts what was posted to it. An event that names a namespace counts for policies
+    of that namespace, and for cluster policies.
+    """
+
+    model_config = rules(
+        Rule("!has(self.heartbeat) || has(self.source)", "a heartbeat needs the source it is of")
+    )
+
+    type: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        max_length=128,
+        description="Type of the events, e.g. guardrail.jailbreak.",
+    )
+    source: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Who must have sent them; anybody with a key if it is not given.",
+    )
+    at_least: int = Field(
+        default=1, ge=1, le=10000, description="How many within the window trip it."
+    )
+    within: Duration = Field(default="1m", description="Length of the window.")
+    heartbeat: Duration | None = Field(
+        default=None,
+        description="Unknown (Silent) when no event of the source, of any type, came for so long.",
+    )
+
+
 class Signal(Model):
     """One named input of the policy. It answers Tripped, Clear or Unknown."""
 
-    model_config = rules(Rule("has(self.prometheus)", "give the signal a source: prometheus"))
+    model_config = rules(
+        Rule(
+            "[has(self.prometheus), has(self.metric), has(self.event)].exists_one(given, given)",
+            "give the signal exactly one source: prometheus, metric or event",
+        )
+    )
 
     name: str = Field(
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63, description="Name in reports."
     )
     prometheus: PrometheusSignal | None = Field(default=None, description="A PromQL query, polled.")
+    metric: MetricSignal | None = Field(
+        default=None, description="One metric, polled, and tripped at once by a pushed sample."
+    )
+    event: EventSignal | None = Field(
+        default=None, description="Events that others post, counted over a window."
+    )
     max_age: Duration = Field(
-        default="1m", description="Samples older than this are Unknown (Stale)."
+        default="1m",
+        description="Samples older than this are Unknown (Stale); events that arrive older than "
+        "this do not count.",
     )
     hold_down: Duration = Field(
         default="0s",

@@ -20,6 +20,12 @@ class SignalEvidence(Model):
     sampled_at: Timestamp | None = Field(default=None, description="Time of the oldest sample.")
     read_at: Timestamp | None = Field(default=None, description="When the answer came.")
     message: str = Field(default="", max_length=1024, description="In one sentence.")
+    # Without a default: the API server would add it to older records, whose digests it is not in.
+    path: str | None = Field(
+        default=None,
+        max_length=32,
+        description="How it arrived: poll, remote_write, alert or event.",
+    )
 
 
 class Evidence(Model):

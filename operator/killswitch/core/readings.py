@@ -32,7 +32,21 @@ class Blindness(StrEnum):
     REJECTED = "QueryRejected"  # the server cannot parse the query: it will never work
     FAILED = "QueryFailed"  # the server failed to execute it this time
     WARMING_UP = "WarmingUp"  # a detector has not seen enough yet to have an opinion
+    SILENT = "Silent"  # nothing was heard on a path, or from a source, that must say something
     INTERRUPTED = "Interrupted"  # a gap or a clock step parts this sample from those before it
+
+
+class Path(StrEnum):
+    """How an observation arrived. Push trips, poll clears; the first arrival wins."""
+
+    POLL = "poll"
+    REMOTE_WRITE = "remote_write"
+    ALERT = "alert"
+    EVENT = "event"
+
+
+FUTURE = 1.0
+"""Seconds by which a pushed sample may seem to be ahead of our clock; beyond that it is not fresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,7 @@ class Reading:
     reason: Blindness | None = None
     value: float | None = None
     sampled_at: float | None = None
+    path: Path = Path.POLL
 
 
 def judge(
@@ -117,6 +132,47 @@ def judge(
         return unknown(Blindness.NOT_A_NUMBER, "some series are NaN", worst)
     message = f"{worst:g} is not {threshold}"
     return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at)
+
+
+def pushed(
+    signal: str,
+    threshold: Threshold,
+    value: float,
+    *,
+    sampled_at: float,
+    path: Path,
+    max_age: float,
+    now: float,
+) -> Reading | None:
+    """The Tripped reading of a pushed sample; None where it proves nothing.
+
+    A push never clears: one series that is well says nothing about the others. A sample that is too
+    old or from the future is a replay or a wrong clock.
+    """
+    if not threshold.crossed(value) or not -FUTURE <= now - sampled_at <= max_age:
+        return None
+    message = f"{value:g} is {threshold}"
+    return Reading(signal, Verdict.TRIPPED, message, now, None, value, sampled_at, path)
+
+
+def superseded(trip: Reading, by: Reading) -> bool:
+    """Whether a pushed trip tells nothing: what is known already is of later samples."""
+    return by.sampled_at is not None and (trip.sampled_at or trip.read_at) < by.sampled_at
+
+
+def after_poll(before: Reading, polled: Reading, *, max_age: float) -> Reading:
+    """The polled reading, unless it is no later evidence than a pushed trip.
+
+    A poll that was under way during the push, or that failed, does not take the trip back; one of
+    newer samples does, and so does time: after `max_age` the pushed sample is stale.
+    """
+    if before.path is Path.POLL or before.verdict is not Verdict.TRIPPED:
+        return polled
+    if polled.verdict is Verdict.TRIPPED or before.sampled_at is None:
+        return polled
+    stale = polled.read_at - before.sampled_at > max_age
+    newer = polled.sampled_at is not None and polled.sampled_at >= before.sampled_at
+    return polled if stale or newer else before
 
 
 def never_read(signal: str, now: float) -> Reading:

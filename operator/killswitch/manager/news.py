@@ -95,7 +95,6 @@ def _of_reactor(body: Json) -> Iterator[News]:
 
 
 def _blind(signal: Json) -> bool:
-    """Whether it was asked and did not answer. Not asked yet is the start of every policy."""
-    return bool(
-        signal["verdict"] == Verdict.UNKNOWN and signal.get("reason") != Blindness.NEVER_READ
-    )
+    """Whether it was asked and did not answer. Every policy and every detector starts unread."""
+    early = (Blindness.NEVER_READ, Blindness.WARMING_UP)
+    return bool(signal["verdict"] == Verdict.UNKNOWN and signal.get("reason") not in early)

@@ -1,6 +1,9 @@
 """Observe, decide, act: the reactor's heart, written to be read from top to bottom.
 
-    a sample arrives     `deliver`            readings of every policy that asks this query
+    a poll answers       `deliver`            readings of every policy that asks this query
+    a sample is pushed   `push`               trips the signals that name its metric, never clears
+    an alert arrives     `alert`              trips the signal that it refers to, never clears
+    an event arrives     `hear`               counted over the windows of the signals that want it
     readings change      `_judge`             facts → event → switch → effect
     effect ENGAGE        `_fire`              Shutdown(s), evidence, then the finisher
     a Shutdown appears   `shutdown_changed`   its policy is latched; the finisher completes it
@@ -14,13 +17,14 @@ one namespace and refused in another goes on, as long as its demand lasts, with 
 import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from killswitch.api import orders
 from killswitch.api.acceptance import accept
-from killswitch.api.compiled import CompiledPolicy
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal
 from killswitch.api.orders import Order
 from killswitch.api.policies import Mode
 from killswitch.core import decisions, evidence, interlocks, plans, quorum, readings
@@ -29,8 +33,9 @@ from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.kinds import RECORDS
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
-from killswitch.core.readings import Answer, NoAnswer, Reading
+from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
 from killswitch.core.switch import Effect, Event, State, move
+from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import testimony
 from killswitch.reactor.fan_out import cancel
@@ -39,6 +44,8 @@ from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
 from killswitch.reactor.view import View, engaged
 from killswitch.reactor.watched import Identity, Watched
+from killswitch.signals import alerts, events
+from killswitch.signals.episodes import Arrival
 
 _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
@@ -46,6 +53,8 @@ _ORDER = 5.0
 """Seconds for which an order waits for an API server that is away; then all is judged anew."""
 _AGAIN = 1.0
 """Seconds between two plans of a policy that is inhibited, or latched while its demand lasts."""
+_LOOK = 1.0
+"""Seconds between two looks at windows in which nothing happens: `observedAt` shows that we listen."""
 _WAITING = frozenset({State.PENDING, State.INHIBITED, State.LATCHED})
 """States that change by time alone."""
 _LOG = structlog.get_logger(__name__)
@@ -55,9 +64,19 @@ class Engine:
     """All policies of the cluster, judged whenever a sample or an object arrives."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, checker: QueryChecker, identity: Identity
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        checker: QueryChecker,
+        identity: Identity,
+        *,
+        hears_events: bool = False,
     ) -> None:
-        """Nothing is judged before `start`: a view without Shutdowns would fire twice."""
+        """Nothing is judged before `start`: a view without Shutdowns would fire twice.
+
+        `hears_events`: whether anybody can post events; signals that count them are Unknown if not.
+        """
+        self.hears_events = hears_events
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -65,6 +84,8 @@ class Engine:
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
         self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
         self._asked_by: dict[str, set[str]] = defaultdict(set)
+        self._named_by: dict[str, list[tuple[str, CompiledSignal]]] = {}
+        self._counting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[str] = set()
         self._started = False
@@ -85,6 +106,11 @@ class Engine:
         """Every query that some policy asks."""
         return set(self._asked_by)
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Every metric whose pushed samples some policy takes."""
+        return frozenset(self._named_by)
+
     def start(self) -> None:
         """The view is complete: judge every policy, finish every stop."""
         self._started = True
@@ -104,10 +130,92 @@ class Engine:
             watched = self.watched[uid]
             for signal in watched.policy.signals:
                 if signal.query == query:
-                    watched.readings[signal.name] = readings.judge(
+                    polled = readings.judge(
                         signal.name, signal.threshold, answer, max_age=signal.max_age, now=now
                     )
+                    watched.readings[signal.name] = readings.after_poll(
+                        watched.readings[signal.name], polled, max_age=signal.max_age
+                    )
             self._evaluate(watched)
+
+    def push(
+        self,
+        name: str,
+        labels: Iterable[tuple[str, str]],
+        value: float,
+        *,
+        sampled_at: float,
+        path: Path,
+    ) -> None:
+        """A sample of a metric arrived by itself: it may trip signals, and clears none.
+
+        One dict look-up where no policy names the metric. NaN, and so the end of a series, is
+        beyond no threshold.
+        """
+        for uid, signal in self._named_by.get(name, ()):
+            if signal.metric is None or not signal.metric.matches(labels):
+                continue
+            trip = readings.pushed(
+                signal.name,
+                signal.threshold,
+                value,
+                sampled_at=sampled_at,
+                path=path,
+                max_age=signal.max_age,
+                now=self._clock.now(),
+            )
+            if trip is not None:
+                self._trip(self.watched[uid], trip)
+
+    def alert(self, alert: alerts.Alert) -> Arrival:
+        """An alert of a rule for policies arrived: the signal it refers to trips while it fires.
+
+        It says since when, not of which sample: a poll whose samples are all newer than its start
+        knows better, and the next poll decides.
+        """
+        reference = alert.reference
+        if reference is None or alert.name != alerts.FIRE:
+            return Arrival.NOT_OURS
+        watched = self.watched.get(reference.policy)
+        if watched is None:
+            return Arrival.UNKNOWN_POLICY
+        if reference.generation != watched.policy.generation:
+            older = reference.generation < watched.policy.generation
+            return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
+        signal = next((s for s in watched.policy.signals if s.name == reference.signal), None)
+        if signal is None or not signal.query:
+            return Arrival.UNKNOWN_SIGNAL
+        now, before = self._clock.now(), watched.readings[signal.name]
+        if not alert.firing(now):
+            return Arrival.RESOLVED
+        if alert.value is not None and not signal.threshold.crossed(alert.value):
+            return Arrival.OVERTAKEN
+        if before.verdict is Verdict.TRIPPED:
+            return Arrival.REPEATED
+        if (before.sampled_at or 0.0) > alert.starts_at:
+            return Arrival.OVERTAKEN
+        self._trip(watched, replace(alerts.tripped(alert, now), path=Path.ALERT))
+        return Arrival.BEGAN
+
+    def hear(self, event: events.Event) -> None:
+        """An event arrived: a heartbeat of its source, and counted by every signal that wants it."""
+        now = self._clock.now()
+        for uid in tuple(self._counting):
+            watched = self.watched[uid]
+            namespace = watched.policy.namespace
+            concerned = not namespace or event.namespace in {None, namespace}
+            heard = False
+            for signal in watched.policy.signals:
+                if (rule := signal.events) is None or rule.source not in {None, event.source}:
+                    continue
+                heard = True
+                window = watched.windows[signal.name]
+                window.heard(now)
+                if concerned and event.type == rule.type and now - event.time <= signal.max_age:
+                    origin = f"{event.id} from {event.source}"
+                    window.add(min(event.time, now), event.count, origin)
+            if heard:
+                self._look(watched, now)
 
     def policy_changed(self, body: Json) -> None:
         """A policy was added or changed: compile it, keep what is still true of the old one."""
@@ -120,12 +228,19 @@ class Engine:
             policy = accept(body, self._checker.check)
         except InvalidPolicyError:
             return  # the manager says why on its status; an invalid policy is not half armed
-        watched = Watched(policy, _readings(policy, before, self._clock.now()))
+        now = self._clock.now()
+        watched = Watched(policy, _readings(policy, before, now), _windows(policy, before, now))
         if before is not None:
             watched.state, watched.since = before.state, before.since
         self.watched[uid] = watched
         for signal in policy.signals:
-            self._asked_by[signal.query].add(uid)
+            if signal.query:
+                self._asked_by[signal.query].add(uid)
+            if signal.metric is not None:
+                self._named_by.setdefault(signal.metric.name, []).append((uid, signal))
+        if watched.windows:
+            self._counting.add(uid)
+            self._read_windows(watched, now)
         self._evaluate(watched)
 
     def policy_removed(self, body: Json) -> None:
@@ -143,12 +258,45 @@ class Engine:
         self._evaluate_all([(body["spec"].get("policy") or {}).get("uid", "")])
 
     def due(self) -> None:
-        """Judge again what changes by time alone: hold-downs, cooldowns, bypasses, retries."""
+        """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, retries."""
         now = self._clock.now()
+        for uid in tuple(self._counting):
+            if now >= self.watched[uid].look_at:
+                self._look(self.watched[uid], now)
         for uid in tuple(self._waiting):
             watched = self.watched[uid]  # `_forget` takes it out of both
             if watched.state is State.PENDING or now >= watched.plan_at:
                 self._evaluate(watched)
+
+    def _trip(self, watched: Watched, trip: Reading) -> None:
+        """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""
+        before = watched.readings[trip.signal]
+        if readings.superseded(trip, before):
+            return
+        watched.readings[trip.signal] = trip
+        if before.verdict is not Verdict.TRIPPED:
+            self._evaluate(watched)
+
+    def _look(self, watched: Watched, now: float) -> None:
+        """Read the windows of a policy; judge it where they say something else than before."""
+        if self._read_windows(watched, now):
+            self._evaluate(watched)
+
+    def _read_windows(self, watched: Watched, now: float) -> bool:
+        """Whether a verdict, or the reason of an Unknown, has changed."""
+        changed = False
+        for name, window in watched.windows.items():
+            before, reading = watched.readings[name], window.reading(name, now)
+            if not self.hears_events:
+                message = "nobody can post events: no receiver is set up, or no key"
+                reading = Reading(
+                    name, Verdict.UNKNOWN, message, now, Blindness.SILENT, path=Path.EVENT
+                )
+            watched.readings[name] = reading
+            changed |= (before.verdict, before.reason) != (reading.verdict, reading.reason)
+        due = min((window.due(now) for window in watched.windows.values()), default=now)
+        watched.look_at = min(due, now + _LOOK)
+        return changed
 
     def _evaluate_all(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -323,11 +471,16 @@ class Engine:
     def _forget(self, uid: str) -> None:
         """Watch this policy no longer."""
         self._waiting.discard(uid)
+        self._counting.discard(uid)
         before = self.watched.pop(uid, None)
-        for query in {signal.query for signal in before.policy.signals} if before else ():
+        for query in {s.query for s in before.policy.signals if s.query} if before else ():
             self._asked_by[query].discard(uid)
             if not self._asked_by[query]:
                 del self._asked_by[query]
+        for metric in {s.metric.name for s in before.policy.signals if s.metric} if before else ():
+            self._named_by[metric] = [each for each in self._named_by[metric] if each[0] != uid]
+            if not self._named_by[metric]:
+                del self._named_by[metric]
 
 
 def _left(plan: Plan, holders: Sequence[Json]) -> tuple[Stop, ...]:
@@ -347,4 +500,16 @@ def _readings(policy: CompiledPolicy, before: Watched | None, now: float) -> dic
         if asked.get(signal.name) == signal
         else readings.never_read(signal.name, now)
         for signal in policy.signals
+    }
+
+
+def _windows(policy: CompiledPolicy, before: Watched | None, now: float) -> dict[str, Window]:
+    """A window for every signal that counts events: what it has counted stays while it is the same."""
+    known = before.windows if before else {}
+    return {
+        signal.name: known[signal.name]
+        if signal.name in known and known[signal.name].rule == signal.events
+        else Window(signal.events, now)
+        for signal in policy.signals
+        if signal.events is not None
     }

@@ -45,11 +45,12 @@ class Reactor:
         identity: Identity,
         *,
         poll_interval: float,
+        hears_events: bool = False,
     ) -> None:
         """Nothing is asked before `run`."""
         self._cluster = cluster
         self._clock = clock
-        self.engine = Engine(cluster, clock, checker, identity)
+        self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
         self._poller = Poller(source, clock, self.engine.deliver, interval=poll_interval)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()

@@ -40,6 +40,7 @@ def _vote(policy: CompiledPolicy, vote: Vote) -> Json:
         "query": signal.query,
         "readAt": times.text(reading.read_at),
         "message": reading.message[:1024],
+        "path": str(reading.path),
         # Written even when empty: the API server would add these defaults, and the digest is of
         # what is stored.
         "reason": str(reading.reason or ""),

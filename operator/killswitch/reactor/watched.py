@@ -8,6 +8,7 @@ from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
 from killswitch.core.readings import Reading
 from killswitch.core.switch import State
+from killswitch.core.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class Watched:
 
     policy: CompiledPolicy
     readings: dict[str, Reading]
+    windows: dict[str, Window] = field(default_factory=dict)
+    """Of the signals that count events."""
+    look_at: float = 0.0
+    """When their windows are to be read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
     state: State = State.DISARMED
     inhibition: Inhibition | None = None

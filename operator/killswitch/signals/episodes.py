@@ -38,6 +38,7 @@ class Arrival(StrEnum):
     UNKNOWN_SIGNAL = "UnknownSignal"
     OLDER_GENERATION = "OlderGeneration"
     NEWER_GENERATION = "NewerGeneration"
+    OVERTAKEN = "Overtaken"  # later samples, or its own value, say otherwise
 
 
 Labels = tuple[tuple[str, str], ...]

@@ -5,24 +5,26 @@ Reads bodies within limits of size, time and number, decodes them, hands the sam
 and after 5xx it sends the batch again and nothing else meanwhile. So only what could never be taken
 is answered with 4xx, and only a passing shortage with 503.
 
-There is no authentication here: it belongs in front, as a middleware of the application.
+Who may write is judged by `admit`, from the headers, before a byte of the body is read.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
 
 from killswitch.core.errors import UnacceptableError
+from killswitch.signals.refusals import Refusal
 from killswitch.signals.remote_write import Decoder, check_headers
 from killswitch.signals.series import Samples
 
 PATH = "/api/v1/write"
 
 Deliver = Callable[[Samples], None]
+Admit = Callable[[Mapping[str, str]], Refusal | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,35 @@ def application(
     raises becomes a 500.
     """
     app = web.Application()
-    app.router.add_post(PATH, _Receiver(decoder, deliver, bounds or Bounds()).receive)
+    mount(app, decoder, deliver, bounds=bounds)
     return app
+
+
+def mount(
+    app: web.Application,
+    decoder: Decoder,
+    deliver: Deliver,
+    *,
+    admit: Admit = lambda _: None,
+    bounds: Bounds | None = None,
+) -> None:
+    """The same beside other paths of an application, for whoever `admit` lets in."""
+    app.router.add_post(PATH, _Receiver(decoder, deliver, admit, bounds or Bounds()).receive)
 
 
 class _Receiver:
     """Counts what is under way and takes one request after the other."""
 
-    def __init__(self, decoder: Decoder, deliver: Deliver, bounds: Bounds) -> None:
+    def __init__(self, decoder: Decoder, deliver: Deliver, admit: Admit, bounds: Bounds) -> None:
         self._decoder, self._deliver, self._bounds = decoder, deliver, bounds
+        self._admit = admit
         self._under_way: Counter[str] = Counter()
 
     async def receive(self, request: web.Request) -> web.Response:
         """204 after the samples were handed on."""
         source, bounds = request.remote or "", self._bounds
+        if (stranger := self._admit(request.headers)) is not None:
+            return _refused(stranger.status, stranger.message)
         if (
             self._under_way[source] >= bounds.per_source
             or self._under_way.total() >= bounds.at_once

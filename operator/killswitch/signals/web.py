@@ -82,20 +82,12 @@ class Receiver:
 def alerts_receiver(
     deliver_alerts: Callable[[Batch], None],
     *,
-    tokens: BearerTokens,
+    tokens: Callable[[], BearerTokens],
     path: str = PROMETHEUS_PATH,
     parse: Callable[[bytes], Batch] = alerts.from_prometheus,
     bounds: Bounds | None = None,
 ) -> Receiver:
     """Receives alerts of Prometheus; with `alerts.from_alertmanager` those of its webhook."""
-
-    def admit(headers: Headers) -> Refusal | None:
-        authorization = headers.get(events.AUTHORIZATION)
-        if authorization is None:
-            return Refusal(Reason.NO_CREDENTIALS, f"no {events.AUTHORIZATION} was sent")
-        if tokens.source(authorization) is None:
-            return Refusal(Reason.BAD_CREDENTIALS, "the bearer token is not known")
-        return None
 
     def receive(_: Headers, body: bytes) -> Answer:
         try:
@@ -105,13 +97,27 @@ def alerts_receiver(
         deliver_alerts(batch)
         return Accepted()
 
-    return Receiver(path, bounds or Bounds(body=1 << 20), receive, admit)
+    return Receiver(path, bounds or Bounds(body=1 << 20), receive, bearer(tokens))
+
+
+def bearer(tokens: Callable[[], BearerTokens]) -> Callable[[Headers], Refusal | None]:
+    """Judges headers: admits who has one of the tokens that are known at that moment."""
+
+    def admit(headers: Headers) -> Refusal | None:
+        authorization = headers.get(events.AUTHORIZATION)
+        if authorization is None:
+            return Refusal(Reason.NO_CREDENTIALS, f"no {events.AUTHORIZATION} was sent")
+        if tokens().source(authorization) is None:
+            return Refusal(Reason.BAD_CREDENTIALS, "the bearer token is not known")
+        return None
+
+    return admit
 
 
 def events_receiver(
     deliver_event: Callable[[Event], None],
     *,
-    keys: Keys,
+    keys: Callable[[], Keys],
     seen: Nonces,
     limits: Limits,
     clock: Clock,
@@ -120,7 +126,7 @@ def events_receiver(
     """Receives signed events. An event that could not be delivered may be sent again."""
 
     def receive(headers: Headers, body: bytes) -> Answer:
-        event = events.verify(headers, body, now=clock.now(), keys=keys, seen=seen, limits=limits)
+        event = events.verify(headers, body, now=clock.now(), keys=keys(), seen=seen, limits=limits)
         if isinstance(event, Refusal):
             return event
         try:

@@ -1,0 +1,75 @@
+"""What others push, handed to the engine: samples, alerts, events. Mounted by the wiring.
+
+One application for all paths. Nothing is received before the reactor has seen every policy: what
+came earlier would be lost although its sender was told otherwise.
+"""
+
+from collections import Counter
+
+from aiohttp import web
+
+from killswitch.core.readings import Path
+from killswitch.ports import Clock
+from killswitch.reactor.engine import Engine
+from killswitch.signals import events, receiver
+from killswitch.signals import web as receivers
+from killswitch.signals.alerts import Batch
+from killswitch.signals.episodes import Arrival
+from killswitch.signals.keyfile import KeyFile
+from killswitch.signals.limits import Limits, Rate
+from killswitch.signals.nonces import Nonces
+from killswitch.signals.remote_write import Decoder
+from killswitch.signals.series import Samples
+from killswitch.signals.web import Counts
+
+_EVENTS = Rate(per_second=30.0, burst=300)
+"""Of one source: fewer in two minutes than the nonces that are remembered of it."""
+
+
+class Listening:
+    """The receivers of one reactor, and what they have counted."""
+
+    def __init__(self, engine: Engine, clock: Clock, keys: KeyFile) -> None:
+        """Nothing is received before the application runs."""
+        self._keys = keys
+        self._engine = engine
+        self._clock = clock
+        self._decoder = Decoder(engine.metrics)
+        self._wanted = engine.metrics
+        self.requests: Counts = Counter()
+        self.alerts: Counter[Arrival] = Counter()
+
+    def application(self) -> web.Application:
+        """All paths, for those who have keys."""
+        keys = self._keys
+        limits, seen = Limits(_EVENTS), Nonces(window=events.WINDOW)
+        app = receivers.application(
+            receivers.alerts_receiver(self._alerts, tokens=keys.writers),
+            receivers.events_receiver(
+                self._engine.hear, keys=keys.keys, seen=seen, limits=limits, clock=self._clock
+            ),
+            counts=self.requests,
+        )
+        receiver.mount(app, self._decoder, self._samples, admit=receivers.bearer(keys.writers))
+        return app
+
+    def look(self) -> None:
+        """Follow the policies' metrics and the file of keys; called again and again."""
+        self._engine.hears_events = not self._keys.empty
+        if self._wanted != self._engine.metrics:
+            self._wanted = self._engine.metrics
+            self._decoder.want(self._wanted)
+
+    def _samples(self, samples: Samples) -> None:
+        for series, value, timestamp in samples:
+            self._engine.push(
+                series.name,
+                series.labels,
+                value,
+                sampled_at=timestamp / 1000,
+                path=Path.REMOTE_WRITE,
+            )
+
+    def _alerts(self, batch: Batch) -> None:
+        for each in batch.alerts:
+            self.alerts[self._engine.alert(each)] += 1

@@ -1,0 +1,244 @@
+"""Push trips, poll clears: what a sample that arrives by itself may decide, and what not."""
+
+import asyncio
+import math
+import time
+from typing import Any, cast
+
+import pytest
+
+from killswitch.core.plans import Boundaries
+from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
+from killswitch.ports import Cluster, Json
+from killswitch.reactor.engine import Engine
+from killswitch.reactor.watched import Identity, Watched
+from killswitch.signals.alerts import FIRE, Alert, PolicyReference
+from killswitch.signals.episodes import Arrival
+from tests.fakes.clock import FakeClock
+from tests.reactor.harness import Bench, EveryQuery, eventually, policy, reactor
+
+VLLM = {"kind": "Deployment", "name": "vllm"}
+NAME = "tokens_total"
+
+
+def signal(name: str = "load", **more: Any) -> Json:
+    """A signal that trips when the metric of model=a is more than 100."""
+    source = {"name": NAME, "labels": {"model": "a"}, "above": "100"}
+    return {"name": name, "metric": source, "onNoData": "Hold", "maxAge": "30s", **more}
+
+
+def stored(*signals: Json, generation: int = 1, **spec: Any) -> Json:
+    """A policy as the API server gives it, which decides and does not act."""
+    found = policy("runaway", targets=[VLLM], signals=[*signals], mode="DryRun", **spec)
+    found["metadata"] |= {"uid": "u", "namespace": "prod", "generation": generation}
+    return found
+
+
+class Desk:
+    """A started engine with one policy, and no API server: DryRun asks for none."""
+
+    def __init__(self, *signals: Json, **spec: Any) -> None:
+        self.clock = FakeClock()
+        identity = Identity("r", "r-0", "killswitch-system", Boundaries(frozenset(), "governed"))
+        self.engine = Engine(cast("Cluster", object()), self.clock, EveryQuery(), identity)
+        self.engine.policy_changed(stored(*(signals or (signal(),)), **spec))
+        self.engine.start()
+
+    @property
+    def policy(self) -> Watched:
+        """The policy as it is judged now."""
+        return self.engine.watched["u"]
+
+    @property
+    def demanded(self) -> bool:
+        """Whether its quorum is met."""
+        assert self.policy.tally is not None
+        return self.policy.tally.demanded
+
+    def push(self, value: float, *, age: float = 0.0, model: str = "a", name: str = NAME) -> None:
+        """A sample of that age arrives."""
+        labels = (("instance", "i"), ("model", model))
+        self.engine.push(
+            name, labels, value, sampled_at=self.clock.now() - age, path=Path.REMOTE_WRITE
+        )
+
+    def poll(self, value: float, *, age: float = 0.0) -> None:
+        """Prometheus answers."""
+        self.engine.deliver(f'{NAME}{{model="a"}}', Answer((value,), age))
+
+
+def test_a_pushed_sample_trips_before_any_poll() -> None:
+    """With value, sample time and path; the poll still asks the same series."""
+    desk = Desk()
+    assert desk.engine.queries == {f'{NAME}{{model="a"}}'}
+    assert desk.engine.metrics == {NAME}
+    desk.push(500, age=2)
+    found = desk.policy.readings["load"]
+    assert desk.demanded
+    assert (Verdict.TRIPPED, 500.0, desk.clock.now() - 2, Path.REMOTE_WRITE) == (
+        found.verdict,
+        found.value,
+        found.sampled_at,
+        found.path,
+    )
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"value": 100},
+        {"value": math.nan},
+        {"value": 500, "age": 30.1},
+        {"value": 500, "age": -1.1},
+        {"value": 500, "model": "b"},
+        {"value": 500, "name": "other"},
+    ],
+    ids=["not beyond", "NaN or ended", "old", "of the future", "other labels", "other metric"],
+)
+def test_what_proves_nothing_changes_nothing(sample: dict[str, Any]) -> None:
+    """The signal stays as the poll left it."""
+    desk = Desk()
+    desk.push(**sample)
+    assert not desk.demanded
+    assert desk.policy.readings["load"].reason is Blindness.NEVER_READ
+
+
+def test_a_pushed_sample_below_the_threshold_does_not_clear() -> None:
+    """One series that is well says nothing about the others."""
+    desk = Desk()
+    desk.poll(500)
+    desk.push(1)
+    assert desk.demanded
+
+
+def test_a_sample_older_than_what_the_poll_has_seen_does_not_fire() -> None:
+    """A sender that catches up tells what was, not what is."""
+    desk = Desk()
+    desk.poll(1, age=1)
+    desk.push(500, age=2)
+    assert not desk.demanded
+    desk.push(500, age=0.5)
+    assert desk.demanded
+
+
+async def test_a_poll_of_older_samples_or_a_failed_one_does_not_take_a_trip_back() -> None:
+    """A newer sample does; without one, the trip lasts as long as its sample is fresh."""
+    desk = Desk()
+    desk.push(500)
+    desk.poll(1, age=3)
+    assert desk.demanded
+    failed = NoAnswer(Blindness.TIMEOUT, "no answer")
+    desk.engine.deliver(f'{NAME}{{model="a"}}', failed)
+    assert desk.demanded
+    await desk.clock.advance(31)
+    desk.engine.deliver(f'{NAME}{{model="a"}}', failed)
+    assert not desk.demanded
+    desk.push(500)
+    await desk.clock.advance(1)
+    desk.poll(1)
+    assert not desk.demanded
+
+
+async def test_hold_down_runs_from_the_pushed_sample() -> None:
+    """`for` holds for pushed samples as for polled ones."""
+    desk = Desk(signal(**{"for": "5s"}))
+    desk.push(500)
+    assert not desk.demanded
+    await desk.clock.advance(5)
+    desk.engine.due()
+    assert desk.demanded
+
+
+def test_a_sample_trips_every_signal_that_names_its_metric() -> None:
+    """Two of two, by one sample; and nothing of a policy that is gone."""
+    low = {"name": NAME, "above": "400"}
+    desk = Desk(signal("a"), signal("b", metric=low), quorum=2)
+    desk.push(300)
+    assert not desk.demanded
+    desk.push(500)
+    assert desk.demanded
+    desk.engine.policy_removed(stored(signal()))
+    desk.push(500)
+    assert desk.engine.metrics == frozenset()
+
+
+def test_an_edited_policy_takes_other_samples() -> None:
+    """The old form asks for nothing any more."""
+    desk = Desk()
+    other = {"name": "other", "above": "1"}
+    desk.engine.policy_changed(stored(signal(metric=other), generation=2))
+    assert desk.engine.metrics == {"other"}
+    desk.push(500)
+    assert not desk.demanded
+    desk.push(500, name="other")
+    assert desk.demanded
+
+
+def alert(desk: Desk, *, generation: int = 1, since: float = 0.0, **changes: Any) -> Alert:
+    """A firing alert of the policy's signal, that began so many seconds ago."""
+    now = desk.clock.now()
+    fields: dict[str, Any] = {
+        "name": FIRE,
+        "labels": (),
+        "value": 500.0,
+        "starts_at": now - since,
+        "ends_at": now + 4,
+        "reference": PolicyReference("u", generation, "load"),
+    }
+    return Alert(**{**fields, **changes})
+
+
+def test_an_alert_trips_the_signal_that_it_refers_to() -> None:
+    """Prometheus compared already; its path and value are kept, the next poll decides."""
+    desk = Desk()
+    assert desk.engine.alert(alert(desk)) is Arrival.BEGAN
+    found = desk.policy.readings["load"]
+    assert desk.demanded
+    assert (found.value, found.path) == (500.0, Path.ALERT)
+    assert desk.engine.alert(alert(desk)) is Arrival.REPEATED
+    desk.poll(1)
+    assert not desk.demanded
+
+
+@pytest.mark.parametrize(
+    ("changes", "arrival"),
+    [
+        ({"reference": None}, Arrival.NOT_OURS),
+        ({"name": "KillSwitchHeartbeat"}, Arrival.NOT_OURS),
+        ({"reference": PolicyReference("other", 2, "load")}, Arrival.UNKNOWN_POLICY),
+        ({"reference": PolicyReference("u", 2, "other")}, Arrival.UNKNOWN_SIGNAL),
+        ({"generation": 1}, Arrival.OLDER_GENERATION),
+        ({"generation": 3}, Arrival.NEWER_GENERATION),
+        ({"ends_at": 0.0}, Arrival.RESOLVED),
+        ({"value": 99.0}, Arrival.OVERTAKEN),
+        ({"since": 2.0}, Arrival.OVERTAKEN),
+    ],
+)
+def test_other_alerts_are_counted_and_change_nothing(
+    changes: dict[str, Any], arrival: Arrival
+) -> None:
+    """Of others, for another generation, over, or older than what the poll has seen."""
+    desk = Desk()
+    desk.engine.policy_changed(stored(signal(), generation=2))
+    desk.poll(1, age=1)
+    assert desk.engine.alert(alert(desk, **{"generation": 2, **changes})) is arrival
+    assert not desk.demanded
+
+
+@pytest.mark.cluster
+async def test_a_pushed_sample_stops_models_and_says_how_it_came(setting: Bench) -> None:
+    """Prometheus knows nothing yet: the sample alone fires, and the evidence names its path."""
+    await setting.deployment("vllm", 1)
+    await setting.policy("runaway", targets=[VLLM], signals=[signal()])
+    async with reactor(setting) as running:
+        await asyncio.sleep(0.3)  # some polls, each of which says Absent
+        assert await setting.shutdowns() == []
+        running.engine.push(
+            NAME, (("model", "a"),), 500, sampled_at=time.time() - 1, path=Path.REMOTE_WRITE
+        )
+        await setting.stopped("runaway-1")
+        evidence = await eventually(setting.evidence)
+    vote = evidence["signals"][0]
+    expected = ("load", "Tripped", "500", "> 100", f'{NAME}{{model="a"}}', "remote_write")
+    found = ("name", "verdict", "value", "threshold", "query", "path")
+    assert expected == tuple(vote[each] for each in found)

@@ -1,0 +1,41 @@
+"""Settings that would be unsound are refused with the cure, before anything starts."""
+
+from typing import Any
+
+import pytest
+
+from killswitch.settings import Settings
+
+KEYS = {"event_keys_file": "/keys"}
+TLS = {"tls_cert_file": "/tls.crt", "tls_key_file": "/tls.key"}
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({"listen": "127.0.0.1:8080", **KEYS}, ("127.0.0.1", 8080)),
+        ({"listen": "[::1]:8080", **KEYS}, ("::1", 8080)),
+        ({"listen": "192.0.2.1:8443", **KEYS, **TLS}, ("192.0.2.1", 8443)),
+        ({"listen": "192.0.2.1:80", "allow_plain_http": True, **KEYS}, ("192.0.2.1", 80)),
+    ],
+)
+def test_where_the_reactor_may_listen(given: dict[str, Any], address: tuple[str, int]) -> None:
+    """On loopback, with TLS, or where somebody said so."""
+    assert Settings(**given).listen_address == address
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"listen": "192.0.2.1:8443", **KEYS}, "without TLS"),
+        ({"listen": "192.0.2.1:8443", **TLS}, "needs event_keys_file"),
+        ({"listen": "8443", **KEYS}, "not host:port"),
+        ({"listen": ":8443", **KEYS}, "not host:port"),
+        ({"listen": "127.0.0.1:0", **KEYS}, "not host:port"),
+        ({"tls_cert_file": "/tls.crt"}, "go together"),
+    ],
+)
+def test_what_is_refused(given: dict[str, Any], message: str) -> None:
+    """Keys must not cross a network in the clear by omission."""
+    with pytest.raises(ValueError, match=message):
+        Settings(**given)
