@@ -1,7 +1,7 @@
 """One request to a Prometheus API through the prometheus-api-client package, bounded and whole.
 
 The package returns a list and drops the rest of the answer, waits for ever and retries unless
-told otherwise (signals.md §4). A hook on its session therefore reads each answer, within bounds
+told otherwise. A hook on its session therefore reads each answer, within bounds
 of size and time, and keeps what the package drops. Every fault becomes a `NoAnswer`.
 """
 

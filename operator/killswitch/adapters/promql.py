@@ -5,7 +5,7 @@ calls `parsed` for what it sends. A measurement must be able to say "nothing is 
 turns missing data into a number, or a healthy state into an empty answer, is refused here.
 
 Text is bounded before the parser sees it: the parser recurses, and text that nests deeply enough
-ends the process (signals.md §5). Nothing here does I/O.
+ends the process. Nothing here does I/O.
 """
 
 import json

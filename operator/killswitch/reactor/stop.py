@@ -1,4 +1,4 @@
-"""The stop sequence, in the order that measurements dictate (design: lock, delete, scale, prove).
+"""The stop sequence, in the order that measurements dictate: lock, delete, scale, prove.
 
     engage    1 create the Shutdown: the API server has agreed, recorded and locked   engaging.py
     execute   2 delete the pods with one second of grace
