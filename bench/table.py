@@ -15,10 +15,10 @@ _MET = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text(""
 def show(figures: Sequence[Figure], console: Console) -> None:
     """Name, value, unit, baseline, ratio, aim and whether it was met, one row a figure."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("figure", overflow="fold")
+    table.add_column("figure", no_wrap=True)  # a name in pieces is of no use
     for name in ("value", "unit", "baseline", "ratio", "aim", "met"):
         right = name in {"value", "baseline", "ratio"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "aim")
     for each in figures:
         table.add_row(
             each["name"],
