@@ -65,12 +65,16 @@ async def run_reactor(settings: Settings) -> None:
 
 async def run_manager(settings: Settings) -> None:
     """The manager, until SIGTERM or SIGINT."""
+    from killswitch.adapters.prometheus_feeds import PrometheusFeeds
     from killswitch.adapters.promql import PromqlChecker
     from killswitch.manager.run import Manager
 
     telemetry.log_to_stderr()
-    async with open_cluster(settings) as cluster:
-        manager = Manager(cluster, SystemClock(), PromqlChecker(), settings)
+    async with (
+        open_cluster(settings) as cluster,
+        PrometheusFeeds(settings.prometheus_url, settings.prometheus_timeout) as feeds,
+    ):
+        manager = Manager(cluster, SystemClock(), PromqlChecker(), feeds, settings)
         await until_signalled(manager.run())
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from killswitch.adapters.clock import SystemClock
@@ -16,10 +16,11 @@ from killswitch.core import conditions, times
 from killswitch.core.conditions import Reason
 from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.run import Manager
-from killswitch.ports import Json
+from killswitch.ports import Json, SampleFeeds
 from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
 from tests.cluster.control_plane import ControlPlane
+from tests.fakes.sample_feeds import FakeSampleFeeds
 from tests.kernel.objects import approval, shutdowns
 from tests.reactor.harness import Bench, eventually
 
@@ -30,6 +31,7 @@ class Scene:
 
     kernel: ControlPlane
     bench: Bench
+    feeds: SampleFeeds = field(default_factory=FakeSampleFeeds)
 
     @property
     def namespace(self) -> str:
@@ -45,7 +47,7 @@ class Scene:
     async def manager(self, **settings: Any) -> AsyncIterator[None]:
         """A running manager; cancelled at the end like a killed process."""
         chosen = Settings(armed_interval=1.0, **settings)
-        running = Manager(self.bench.cluster, SystemClock(), PromqlChecker(), chosen)
+        running = Manager(self.bench.cluster, SystemClock(), PromqlChecker(), self.feeds, chosen)
         before = os.environ.get("KUBECONFIG")
         os.environ["KUBECONFIG"] = str(self.kernel.admin.kubeconfig)  # kopf logs in by itself
         task = asyncio.create_task(running.run())

@@ -12,9 +12,10 @@ from killswitch.manager.armed import prove
 from killswitch.manager.govern import govern
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
+from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key, Rounds
 from killswitch.manager.shutdowns import Shutdowns
-from killswitch.ports import Clock, Cluster, QueryChecker
+from killswitch.ports import Clock, Cluster, QueryChecker, SampleFeeds
 from killswitch.settings import Settings
 
 _RELIST = 30.0
@@ -26,15 +27,21 @@ class Manager:
     """Everything of the manager; `run` returns only when cancelled."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, checker: QueryChecker, settings: Settings
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        checker: QueryChecker,
+        feeds: SampleFeeds,
+        settings: Settings,
     ) -> None:
         """Nothing runs before `run`."""
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
-        self._policies = Policies(cluster, clock, checker, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings)
         self._rounds = Rounds(clock, self._look)
+        self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
+        self._policies = Policies(cluster, clock, checker, self._reactions, settings)
+        self._shutdowns = Shutdowns(cluster, clock, settings)
 
     async def run(self) -> None:
         """Watch, list, prove and look until cancelled."""
@@ -49,6 +56,7 @@ class Manager:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._rounds.run())
+                group.create_task(self._reactions.run())
                 group.create_task(self._prove())
                 group.create_task(self._relist())
         finally:

@@ -20,6 +20,7 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.reaction import TICK
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
@@ -29,8 +30,6 @@ from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 
 _LOG = structlog.get_logger(__name__)
-_TICK = 0.05
-"""Seconds between looks at what changes by time alone. A hold-down may end this much late."""
 
 
 class Reactor:
@@ -83,7 +82,7 @@ class Reactor:
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
-            await self._clock.sleep(_TICK)
+            await self._clock.sleep(TICK)
 
     def _make_reflectors(self) -> list[Reflector]:
         view = self.engine.view
