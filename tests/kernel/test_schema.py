@@ -67,6 +67,10 @@ BAD = {
         with_signal(prometheus=None, metric={"name": "up"}),
         "give exactly one of above and below",
     ),
+    "a hold-down as long as the wish": (
+        policy("p", signals=[signal(**{"for": "1m"})], reactWithin="60s"),
+        "reactWithin can never be met",
+    ),
     "quorum above the signals": (
         policy("p", quorum=2),
         "quorum is more than the number of signals",
