@@ -350,6 +350,19 @@ async def test_targets_and_rules_are_asked_once_for_all_queries(server: ForeignS
     assert paths == {"query": 40, "targets": 1, "rules": 1}
 
 
+async def test_a_server_that_hangs_is_not_waited_for_by_each_in_turn(
+    server: ForeignServer,
+) -> None:
+    """Its fault is everybody's: one request for all of them."""
+    server.pause = 0.05
+    server.body = b" " * 1000
+    async with PrometheusFeeds(server.url, timeout=0.3) as asked:
+        found = await asyncio.gather(*(asked.feeds(f"a{number}") for number in range(20)))
+        assert await asked.rule_group("well") is None
+    assert {each.reason for each in found if isinstance(each, NoAnswer)} == {Blindness.TIMEOUT}
+    assert [each["path"] for each in server.requests] == ["/api/v1/rules"]
+
+
 async def test_every_good_query_can_be_looked_up(feeds: PrometheusFeeds) -> None:
     """Its selectors are good PromQL here too: absent, or with an interval."""
     for query in GOOD:

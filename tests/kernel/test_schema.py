@@ -119,6 +119,15 @@ def test_a_good_policy_is_accepted_with_its_defaults(kernel: ControlPlane, gover
     assert answer.body["spec"]["release"] == {"requiredApprovals": 2}
 
 
+def test_a_wish_for_the_reaction_time_is_kept(kernel: ControlPlane, governed: str) -> None:
+    """Hold-downs of signals that the quorum can do without may be longer."""
+    slow = signal(name="slow", **{"for": "1h"})
+    body = policy("p", signals=[slow, signal(**{"for": "1m30s"})], reactWithin="2m")
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 201, answer.message
+    assert answer.body["spec"]["reactWithin"] == "2m"
+
+
 def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
     """With labels, whose values may be anything."""
     source = {"name": "vllm:running", "labels": {"model_name": "meta/Llama-3"}, "above": "1"}

@@ -35,10 +35,11 @@ Source = tuple[str, str]
 
 _WINDOW, _WINDOW_SECONDS = "5m", 300.0
 """What is looked back at for estimates."""
-_FRESH = 30.0
-"""Seconds for which targets and rules are not asked again."""
-_MOST_BYTES = 64_000_000
-"""More than the targets of 10,000 pods with all their discovered labels."""
+_FRESH, _FAULT = 60.0, 5.0
+"""Seconds for which targets and rules are not asked again, and a fault of theirs is believed."""
+_MOST_BYTES = 32_000_000
+"""About the targets of 10,000 pods with all their discovered labels; parsed they are many times
+that. Beyond it intervals are estimated."""
 _MOST_SELECTORS = 64
 _DEEPEST = 3
 """Bounds on what one query may read through recording rules of recording rules."""
@@ -72,21 +73,33 @@ class _Rules:
 
 
 class _Kept(Generic[T]):
-    """A value that is asked for again when it is no longer fresh, by one asker at a time."""
+    """A value that is asked for again when it is no longer fresh, by one asker at a time.
+
+    A fault is kept for a moment too: else a server that hangs would make each asker wait in turn.
+    """
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
         self._ask = ask
-        self._value: T | None = None
+        self._value: T | _UnknownError | None = None
         self._until = -math.inf
         self._lock = asyncio.Lock()
 
     async def get(self) -> T:
-        """The value; raises what asking raises."""
+        """The value; _UnknownError where there is none."""
         async with self._lock:
             if self._value is None or time.monotonic() > self._until:
-                self._value = await self._ask()
-                self._until = time.monotonic() + _FRESH
+                self._value, fresh = await self._asked()
+                self._until = time.monotonic() + fresh
+            if isinstance(self._value, _UnknownError):
+                raise self._value
             return self._value
+
+    async def _asked(self) -> tuple[T | _UnknownError, float]:
+        """The value or the fault, and for how many seconds it is kept."""
+        try:
+            return await self._ask(), _FRESH
+        except _UnknownError as error:
+            return error, _FAULT
 
 
 class PrometheusFeeds:
