@@ -1,12 +1,15 @@
 """The worst case is the sum of its parts, and unknown where a part is."""
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from killswitch.core import exporters, reaction
 from killswitch.core.conditions import Reason
-from killswitch.core.reaction import Feed, Feeds, PolicyReaction, Route, SignalReaction
+from killswitch.core.reaction import Delay, Feed, Feeds, PolicyReaction, Route, SignalReaction
 from killswitch.core.readings import Blindness, NoAnswer
 
 SLOW, FAST = Feed("a", 15.0, "job slow"), Feed("a", 1.0, "job fast")
@@ -26,7 +29,13 @@ def policy(*signals: SignalReaction, needed: int = 1) -> PolicyReaction:
 
 def one(*routes: Route, name: str = "load", hold_down: float = 0.0) -> SignalReaction:
     """A signal that arrives so."""
-    return SignalReaction(name, routes, hold_down)
+    return SignalReaction(name, routes, wait(None, hold_down=hold_down))
+
+
+def wait(feeds: Feeds | None, **more: Any) -> tuple[Delay, ...]:
+    """What comes after the first reading, of samples that live a minute."""
+    terms: dict[str, Any] = {"hold_down": 0.0, "max_age": 60.0, "poll": 3.0, "believed": False}
+    return reaction.held(feeds, **{**terms, **more})
 
 
 def test_a_polled_signal() -> None:
@@ -126,6 +135,53 @@ def test_a_signal_is_as_fast_as_its_fastest_known_path() -> None:
     alert = reaction.alerted((SLOW,), every=1.0)
     assert one(poll(SLOW), alert).worst == alert.worst
     assert one(poll(SLOW), hold_down=30.0).worst == pytest.approx(48.05)
+
+
+NEVER = {
+    "a hold-down that starts anew": ({"hold_down": 30.0, "max_age": 5.0}, True),
+    "a hold-down that may start anew": ({"hold_down": 30.0, "max_age": 8.0}, True),
+    "a hold-down that lives through the gap": ({"hold_down": 30.0, "max_age": 9.0}, False),
+    "a hold-down that ends before the gap": ({"hold_down": 1.0, "max_age": 5.0}, False),
+    "a hold-down without gaps": ({"hold_down": 30.0, "max_age": 15.0}, False),
+    "no hold-down": ({"max_age": 5.0}, False),
+    "polls that may miss each sample": ({"max_age": 5.0, "poll": 6.0}, True),
+    "a gap that counts as tripped": (
+        {"hold_down": 30.0, "max_age": 5.0, "believed": True},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_samples_that_are_stale_before_the_next_one_comes(case: str) -> None:
+    """Each 15 s one: what may never count has no bound, and the cure is named."""
+    terms, never = NEVER[case]
+    signal = SignalReaction("load", (poll(SLOW),), wait((SLOW,), **terms))
+    assert (signal.worst == math.inf) is never
+    found = reaction.timely(policy(signal), 100.0)
+    if not never:
+        assert found[1] is True
+        return
+    assert found[1:3] == (False, Reason.MAX_AGE_SHORT)
+    assert found[3].startswith("never, signal load: 15.0 s scrape of job slow + 3.0 s poll")
+    assert found[3].endswith("the next comes 15.0 s after it: raise maxAge")
+    assert policy(signal, one(poll(FAST))).worst == 4.0
+
+
+def test_what_is_recorded_is_spaced_by_its_rule() -> None:
+    """Not by the scrape of what the rule reads."""
+    assert wait((Feed("a", 1.0, "job a", recorded=60.0),), hold_down=30.0, max_age=10.0)[
+        0
+    ].seconds == (math.inf)
+    assert wait((Feed("a", 60.0, "job a", recorded=1.0),), hold_down=30.0, max_age=10.0)[
+        0
+    ].seconds == pytest.approx(30.05)
+
+
+@pytest.mark.parametrize("feeds", [None, NOTHING])
+def test_unknown_feeds_say_nothing_of_staleness(feeds: Feeds | None) -> None:
+    """An event has none."""
+    assert wait(feeds, max_age=0.001) == ()
 
 
 def test_a_path_that_nobody_confirmed_bounds_nothing() -> None:

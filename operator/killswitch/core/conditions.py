@@ -76,6 +76,7 @@ class Reason(StrEnum):
     POLL_SLOW = "PollTooSlow"
     PATH_SLOW = "PathTooSlow"
     HOLD_DOWN_LONG = "HoldDownTooLong"
+    MAX_AGE_SHORT = "MaxAgeTooShort"
 
 
 def make(

@@ -38,6 +38,7 @@ class Cause(StrEnum):
     EVALUATION = "evaluation"
     DELIVERY = "delivery"
     HOLD_DOWN = "hold-down"
+    STALE = "stale"
 
 
 _REASONS = {
@@ -48,12 +49,13 @@ _REASONS = {
     Cause.EVALUATION: Reason.EVALUATION_SLOW,
     Cause.DELIVERY: Reason.PATH_SLOW,
     Cause.HOLD_DOWN: Reason.HOLD_DOWN_LONG,
+    Cause.STALE: Reason.MAX_AGE_SHORT,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """One part of the reaction time, at its longest."""
+    """One part of the reaction time, at its longest; without end where it may never be over."""
 
     cause: Cause
     seconds: float
@@ -62,7 +64,7 @@ class Delay:
 
     def __str__(self) -> str:
         """`15.0 s scrape of job models`."""
-        return f"{durations.text(self.seconds)} {self.words}"
+        return f"{in_words(self.seconds)} {self.words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class Feed:
         return tuple(found)
 
     @property
+    def spacing(self) -> float:
+        """Seconds between two samples as a query sees them."""
+        return self.recorded or self.every + rounded_up(self.took)
+
+    @property
     def worst(self) -> float:
         """Seconds until a change is stored, at the longest."""
         return _sum(self.delays)
@@ -142,7 +149,7 @@ class Route:
         if self.worst is None:
             return f"{self.path}: unknown: {self.unknown}"
         parts = " + ".join(str(each) for each in self.delays)
-        whole = f"{self.path}: {durations.text(self.worst)} = {parts}"
+        whole = f"{self.path}: {in_words(self.worst)} = {parts}"
         return f"{whole} (not counted: {self.provided})" if self.provided else whole
 
 
@@ -185,25 +192,46 @@ def _fed(path: Path, feeds: Feeds, then: Delay) -> Route:
     return Route(path, (*slowest.delays, then))
 
 
+def held(
+    feeds: Feeds | None, *, hold_down: float, max_age: float, poll: float, believed: bool
+) -> tuple[Delay, ...]:
+    """What comes after the first reading: the hold-down, or that it may never be over.
+
+    Between two samples that are further apart than `max_age` the signal is Unknown. A hold-down
+    lives through that for `max_age`, or for ever where Unknown is a vote (`believed`); `poll` is
+    the longest time between two readings.
+    """
+    spacing = 0.0 if feeds is None or isinstance(feeds, NoAnswer) else _spacing(feeds)
+    if spacing > max_age and not believed:
+        unseen = not hold_down and poll > max_age
+        restarts = hold_down > max_age - poll and hold_down and spacing + poll > 2 * max_age
+        if unseen or restarts:
+            words = (
+                f"since a sample is stale after maxAge {durations.text(max_age)} and the next comes"
+                f" {durations.text(spacing)} after it"
+            )
+            return (Delay(Cause.STALE, math.inf, words, "raise maxAge"),)
+    if not hold_down:
+        return ()
+    return (Delay(Cause.HOLD_DOWN, hold_down + TICK, "hold-down", "shorten `for`"),)
+
+
 @dataclass(frozen=True, slots=True)
 class SignalReaction:
-    """How one signal arrives, and for how long it must stay tripped (seconds)."""
+    """How one signal arrives, and what it must wait for then, by whichever path it came."""
 
     name: str
     routes: tuple[Route, ...]
-    hold_down: float = 0.0
+    then: tuple[Delay, ...] = ()
 
     @property
     def delays(self) -> tuple[Delay, ...] | None:
-        """All parts on its fastest counted path, hold-down included; None where not known."""
+        """All parts on its fastest counted path; None where not known."""
         known = [each for each in self.routes if each.worst is not None and not each.provided]
         if not known:
             return None
         fastest = min(known, key=lambda route: _sum(route.delays))
-        if not self.hold_down:
-            return fastest.delays
-        held = Delay(Cause.HOLD_DOWN, self.hold_down + TICK, "hold-down", "shorten `for`")
-        return (*fastest.delays, held)
+        return (*fastest.delays, *self.then)
 
     @property
     def worst(self) -> float | None:
@@ -242,7 +270,8 @@ class PolicyReaction:
         if self.decisive is None or self.worst is None:
             lacking = [str(each) for each in self.signals if each.worst is None]
             return f"unknown: {'; '.join(lacking)}"
-        return f"at most {durations.text(self.worst)}, {self.decisive}"
+        most = "" if math.isinf(self.worst) else "at most "
+        return f"{most}{in_words(self.worst)}, {self.decisive}"
 
 
 def timely(reaction: PolicyReaction, within: float) -> tuple[str, bool | None, str, str]:
@@ -254,9 +283,14 @@ def timely(reaction: PolicyReaction, within: float) -> tuple[str, bool | None, s
     if worst <= within:
         return (PolicyCondition.TIMELY, True, Reason.IN_TIME, f"{reaction}; {wish}")
     longest = max(decisive.delays, key=lambda delay: delay.seconds)
-    alone = ", which alone is too long" if longest.seconds > within else ""
+    alone = ", which alone is too long" if within < longest.seconds < math.inf else ""
     words = f"{reaction}; {wish} is missed mostly by {longest.words}{alone}: {longest.cure}"
     return (PolicyCondition.TIMELY, False, _REASONS[longest.cause], words)
+
+
+def in_words(seconds: float) -> str:
+    """A duration in words; `never` for one without end."""
+    return "never" if math.isinf(seconds) else durations.text(seconds)
 
 
 def rounded_up(seconds: float) -> float:
@@ -265,6 +299,10 @@ def rounded_up(seconds: float) -> float:
         return 0.0
     unit = 10.0 ** math.floor(math.log10(seconds))
     return next((step * unit for step in (1, 2, 5) if seconds <= step * unit), 10 * unit)
+
+
+def _spacing(feeds: Iterable[Feed]) -> float:
+    return max(feed.spacing for feed in feeds)
 
 
 def _sum(delays: Iterable[Delay]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from killswitch.api.compiled import CompiledPolicy, CompiledSignal
-from killswitch.core import durations
+from killswitch.core.quorum import Meaning
 from killswitch.core.reaction import (
     Feeds,
     PolicyReaction,
@@ -19,6 +19,8 @@ from killswitch.core.reaction import (
     RuleGroup,
     SignalReaction,
     alerted,
+    held,
+    in_words,
     polled,
     posted,
     written,
@@ -75,11 +77,7 @@ class Reactions:
         self._follow(key, wanted)
         if any(self._queries[text].feeds is None for text in wanted):
             return None
-        signals = (
-            SignalReaction(each.name, self._routes(each), each.rule.hold_down)
-            for each in policy.signals
-        )
-        return PolicyReaction(tuple(signals), policy.quorum)
+        return PolicyReaction(tuple(self._signal(each) for each in policy.signals), policy.quorum)
 
     def forget(self, key: Key) -> None:
         """Follow nothing for this policy any more."""
@@ -135,6 +133,17 @@ class Reactions:
             for key in query.keys:
                 self._wake(key)
 
+    def _signal(self, signal: CompiledSignal) -> SignalReaction:
+        known = self._queries.get(signal.query)
+        then = held(
+            None if known is None else known.feeds,
+            hold_down=signal.rule.hold_down,
+            max_age=signal.max_age,
+            poll=self._settings.poll_interval + self._settings.prometheus_timeout,
+            believed=signal.rule.on_no_data is Meaning.FIRE,
+        )
+        return SignalReaction(signal.name, self._routes(signal), then)
+
     def _routes(self, signal: CompiledSignal) -> tuple[Route, ...]:
         if not signal.query:
             return (posted(),)
@@ -170,4 +179,4 @@ def status(reaction: PolicyReaction) -> Json:
 
 
 def _text(seconds: float | None) -> str:
-    return "" if seconds is None else durations.text(seconds)
+    return "" if seconds is None else in_words(seconds)
