@@ -382,7 +382,8 @@ class SignalReaction(Model):
     worst: str = Field(
         default="",
         max_length=64,
-        description="Longest time until it counts, hold-down included; empty where unknown.",
+        description="Longest time until it counts, hold-down included; `never` where it may not "
+        "count at all, empty where unknown.",
     )
     paths: list[Annotated[str, Field(max_length=1024)]] = Field(
         default=[],
@@ -402,7 +403,7 @@ class Reaction(Model):
     worst: str = Field(
         default="",
         max_length=64,
-        description="That of the signal which completes the quorum; empty where unknown.",
+        description="That of the signal which completes the quorum; `never`, or empty where unknown.",
     )
     message: str = Field(default="", max_length=2048, description="Its parts, in one sentence.")
     signals: Annotated[
