@@ -75,7 +75,10 @@ class CompiledSignal:
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy."""
+    """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy.
+
+    A reactor holds thousands: it keeps what decides, not the object that it was read from.
+    """
 
     kind: str
     namespace: str
@@ -89,7 +92,11 @@ class CompiledPolicy:
     max_targets: int
     max_percent: int
     cooldown: float
-    source: AnyPolicy
+    required_approvals: int
+    canary_replicas: int
+    deadline: str
+    soak: str
+    """The last four are copied into each of its Shutdowns as they are."""
 
     @property
     def rules(self) -> tuple[VotingRule, ...]:
@@ -122,7 +129,10 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         max_targets=spec.limits.max_targets,
         max_percent=spec.limits.max_percent,
         cooldown=durations.seconds(spec.cooldown),
-        source=policy,
+        required_approvals=spec.release.required_approvals,
+        canary_replicas=spec.restore.canary_replicas,
+        deadline=spec.action.deadline,
+        soak=spec.restore.soak,
     )
 
 
@@ -137,7 +147,13 @@ def _signal(signal: Signal) -> CompiledSignal:
     where = f"spec.signals[{signal.name}]"
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
-    rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
+    rule = VotingRule(
+        signal.name,
+        meaning,
+        hold_down=durations.seconds(signal.hold_down),
+        patience=max_age,
+        keep_firing=durations.seconds(signal.keep_firing_for),
+    )
     match signal.prometheus, signal.metric, signal.event:
         case PrometheusSignal() as source, None, None:
             threshold = _threshold(f"{where}.prometheus", source)
@@ -183,10 +199,15 @@ def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold
         raise InvalidPolicyError(
             where, "needs exactly one of above and below", "keep the one you mean"
         )
-    return Threshold(
+    threshold = Threshold(
         above=_number(f"{where}.above", source.above),
         below=_number(f"{where}.below", source.below),
+        recovers_at=_number(f"{where}.recoversAt", source.recovers_at),
     )
+    if threshold.recovers_at is not None and threshold.crossed(threshold.recovers_at):
+        problem = f"{threshold.recovers_at:g} is {threshold}: it would never recover"
+        raise InvalidPolicyError(f"{where}.recoversAt", problem, "write one on the safe side")
+    return threshold
 
 
 def _escaped(text: str) -> str:

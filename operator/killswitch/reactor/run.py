@@ -50,7 +50,7 @@ class Reactor:
         self._cluster = cluster
         self._clock = clock
         self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
-        self._poller = Poller(source, clock, self.engine.deliver, interval=poll_interval)
+        self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -68,17 +68,20 @@ class Reactor:
                 gc.freeze()
                 self.engine.start()
                 self.ready.set()
+                group.create_task(self._poller.run())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
-            self._poller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
 
     async def _tick(self) -> None:
+        asked = -1
         while True:
             try:
-                self._poller.ask(self.engine.queries)
+                if asked != self.engine.intake.revision:
+                    asked = self.engine.intake.revision
+                    self._poller.ask(self.engine.intake.queries)
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
