@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.prometheus_feeds import PrometheusFeeds
 from killswitch.api.compiled import CompiledPolicy
+from killswitch.core import pacing
 from killswitch.core.kinds import POLICIES
 from killswitch.core.reaction import Feed, RuleGroup
 from killswitch.core.readings import Blindness
@@ -153,6 +155,16 @@ async def test_each_source_has_its_paths(running: Running) -> None:
     assert paths(found) == {"poll": "18.0 s", "remote_write": "15.1 s"}
     assert [each["worst"] for each in found["signals"]] == ["18.0 s", "10 ms"]
     assert found["worst"] == "18.0 s"
+
+
+async def test_many_queries_are_polled_in_turns(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reactor polls less often is promised later."""
+    running.feeds.set("sum(x)", LOAD)
+    monkeypatch.setattr(reactions, "turns", partial(pacing.turns, most_per_second=1.0))
+    both = policy(signals=[signal(), signal("other", prometheus={"query": "sum(y)"})])
+    assert (await running.status(both))["worst"] == "19.0 s"
 
 
 async def test_a_defect_of_the_source_is_unknown(

@@ -3,7 +3,7 @@
 What is bounded: the time from the moment at which what is measured crosses its threshold until the
 policy's decision; the lock follows within milliseconds. A bound holds when everything works: no
 scrape, evaluation, post or poll fails or is skipped. A scrape is counted with what it took when
-last looked at, a poll with its whole timeout. What a query itself averages (`[5m]`, `offset`)
+last looked at, a poll with its whole timeout, while the one before was answered in time for it. What a query itself averages (`[5m]`, `offset`)
 belongs to the measurement and is not counted. A part that is not known makes the bound unknown,
 never shorter.
 
@@ -158,9 +158,11 @@ Feeds = tuple[Feed, ...] | NoAnswer
 
 
 def polled(feeds: Feeds, *, every: float, timeout: float) -> Route:
-    """The query asked each `every` seconds, each answer after `timeout` at the latest."""
+    """The query asked every `every` seconds, each answer after `timeout` at the latest."""
     words = f"poll (each {durations.text(every)}, answered within {durations.text(timeout)})"
-    cure = "shorten pollInterval or prometheus.timeout, or install the alert rules"
+    cure = (
+        "shorten pollInterval or prometheus.timeout, ask fewer queries, or install the alert rules"
+    )
     return _fed(Path.POLL, feeds, Delay(Cause.POLL, every + timeout, words, cure))
 
 

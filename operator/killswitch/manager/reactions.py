@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from killswitch.api.compiled import CompiledPolicy, CompiledSignal
+from killswitch.core.pacing import turns
 from killswitch.core.quorum import Meaning
 from killswitch.core.reaction import (
     Feeds,
@@ -133,13 +134,19 @@ class Reactions:
             for key in query.keys:
                 self._wake(key)
 
+    @property
+    def _pace(self) -> float:
+        """Seconds between two polls of one query, as the reactor takes them in turns."""
+        interval = self._settings.poll_interval
+        return interval * turns(len(self._queries), interval=interval)
+
     def _signal(self, signal: CompiledSignal) -> SignalReaction:
         known = self._queries.get(signal.query)
         then = held(
             None if known is None else known.feeds,
             hold_down=signal.rule.hold_down,
             max_age=signal.max_age,
-            poll=self._settings.poll_interval + self._settings.prometheus_timeout,
+            poll=self._pace + self._settings.prometheus_timeout,
             believed=signal.rule.on_no_data is Meaning.FIRE,
         )
         return SignalReaction(signal.name, self._routes(signal), then)
@@ -150,10 +157,8 @@ class Reactions:
         known = self._queries.get(signal.query)
         if known is None or known.feeds is None:
             return ()
-        settings = self._settings
-        found = [
-            polled(known.feeds, every=settings.poll_interval, timeout=settings.prometheus_timeout)
-        ]
+        timeout = self._settings.prometheus_timeout
+        found = [polled(known.feeds, every=self._pace, timeout=timeout)]
         group = known.group
         if group is not None and group.healthy and BLIND not in group.firing:
             found.append(alerted(known.feeds, every=group.every))
