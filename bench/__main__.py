@@ -26,6 +26,7 @@ MODULES = {
     "thousand": "bench.thousand",
     "admission": "bench.admission",
     "poll": "bench.signals",
+    "bound": "bench.reaction",
     "remote_write": "bench.remote_write",
     "exposition": "bench.exposition",
     "reactor": "bench.reactor_rest",
@@ -35,7 +36,7 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "detector", "engine"}
+WITHOUT = {"poll", "bound", "detector", "engine"}
 """Those that ask no control plane, so none is started for them."""
 
 

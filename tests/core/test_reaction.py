@@ -75,7 +75,7 @@ def test_a_rounded_bound_is_a_bound(seconds: float) -> None:
 
 def test_the_other_paths() -> None:
     """An alert waits for its evaluation, remote write for its queue, an event for nothing."""
-    assert reaction.alerted((SLOW,), every=0.1).worst == pytest.approx(15.11)
+    assert reaction.alerted((SLOW,), every=0.1).worst == pytest.approx(15.15)
     assert reaction.written((SLOW,)).worst == pytest.approx(15.05)
     assert reaction.posted().worst == pytest.approx(0.01)
 

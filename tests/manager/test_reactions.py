@@ -129,9 +129,9 @@ async def test_unknown_has_its_reason(running: Running) -> None:
 
 
 GROUPS = {
-    "sound": (RuleGroup(0.1, healthy=True, firing=frozenset()), {"poll", "alert"}),
-    "with a rule that fails": (RuleGroup(0.1, healthy=False, firing=frozenset()), {"poll"}),
-    "that sees no threshold": (RuleGroup(0.1, healthy=True, firing=frozenset({BLIND})), {"poll"}),
+    "sound": (RuleGroup(0.13, healthy=True, firing=frozenset()), {"poll", "alert"}),
+    "with a rule that fails": (RuleGroup(0.13, healthy=False, firing=frozenset()), {"poll"}),
+    "that sees no threshold": (RuleGroup(0.13, healthy=True, firing=frozenset({BLIND})), {"poll"}),
 }
 
 
@@ -143,7 +143,7 @@ async def test_alerts_count_where_their_rules_work(running: Running, case: str) 
     running.feeds.groups[rules.path(rules.Measurement("sum(x)"))] = group
     found = await running.status(policy())
     assert paths(found).keys() == expected
-    assert found["worst"] == ("15.1 s" if "alert" in expected else "18.0 s")
+    assert found["worst"] == ("15.2 s" if "alert" in expected else "18.0 s")
 
 
 async def test_each_source_has_its_paths(running: Running) -> None:

@@ -152,7 +152,7 @@ class Reactions:
         return SignalReaction(signal.name, self._routes(signal), then)
 
     def _routes(self, signal: CompiledSignal) -> tuple[Route, ...]:
-        if not signal.query:
+        if signal.events is not None:
             return (posted(),)
         known = self._queries.get(signal.query)
         if known is None or known.feeds is None:
