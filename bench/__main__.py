@@ -18,7 +18,7 @@ from rich.console import Console
 from bench import table
 from bench.figures import Figure
 from bench.setting import Setting, machine
-from killswitch import telemetry
+from killswitch.telemetry import logs
 from tests.cluster.control_plane import ControlPlane
 
 MODULES = {
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default="", help="only figures whose name contains this")
     only = parser.parse_args().only
-    telemetry.log_to_stderr()
+    logs.log_to_stderr()
     print(json.dumps({"machine": machine()}), flush=True)
     figures = []
     for line in _figures(only):

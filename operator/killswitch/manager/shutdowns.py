@@ -7,12 +7,14 @@ from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import NotFoundError
 from killswitch.manager import events
+from killswitch.manager.numbers import Numbers
 from killswitch.manager.restore import Restorer, Step
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
 from killswitch.manager.verification import left, ungoverned
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.settings import Settings
+from killswitch.telemetry.traces import Traces
 
 _FAST, _SLOW = 0.2, 2.0
 _ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.UNGOVERNED}
@@ -21,8 +23,17 @@ _ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.
 class Shutdowns:
     """The flow for Shutdowns and ClusterShutdowns."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        settings: Settings,
+        numbers: Numbers,
+        traces: Traces | None = None,
+    ) -> None:
         """Keeps no state."""
+        self._numbers = numbers
+        self._traces = traces
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
@@ -55,7 +66,22 @@ class Shutdowns:
             # A soak that began is remembered; None forgets it, since what was ready is not any more.
             fields["stages"] = {"canaryReady": step.canary_ready} if step.canary_ready else None
         await self._write(key, shutdown, judgements, fields)
+        if "elapsed" in fields and not shutdown.get("status", {}).get("elapsed"):
+            self._measure(shutdown)
         return again
+
+    def _measure(self, shutdown: Json) -> None:
+        """It has been verified for the first time: how long after its decision, if that is known."""
+        metadata, now = shutdown["metadata"], self._clock.now()
+        decided = shutdown.get("status", {}).get("stages", {}).get("decided")
+        if not decided:
+            return
+        began = times.seconds(decided)
+        self._numbers.verified.observe(max(0.0, now - began))
+        if self._traces is not None:
+            moments = {"decided": began, "verified": now}
+            attributes = {"killswitch.shutdown": metadata["name"]}
+            self._traces.verification(metadata["uid"], moments, attributes)
 
     async def _verify(self, shutdown: Json) -> tuple[Judgement, Json, float | None]:
         """Look for what is left; the condition, the fields, and when to look again.

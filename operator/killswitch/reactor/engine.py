@@ -39,7 +39,7 @@ from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import testimony
 from killswitch.reactor.fan_out import cancel
-from killswitch.reactor.finisher import Finisher
+from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
 from killswitch.reactor.view import View, engaged
@@ -70,6 +70,7 @@ class Engine:
         checker: QueryChecker,
         identity: Identity,
         *,
+        progressed: Progressed = lambda _: None,
         hears_events: bool = False,
     ) -> None:
         """Nothing is judged before `start`: a view without Shutdowns would fire twice.
@@ -82,7 +83,7 @@ class Engine:
         self._checker = checker
         self._identity = identity
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
-        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
+        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica, progressed)
         self._asked_by: dict[str, set[str]] = defaultdict(set)
         self._named_by: dict[str, list[tuple[str, CompiledSignal]]] = {}
         self._counting: set[str] = set()
@@ -433,7 +434,7 @@ class Engine:
 
     async def _engage(self, order: Order, statement: Json, decided: float) -> None:
         """One Shutdown: lock first; the stop itself goes on without being waited for."""
-        self._finisher.announce(order, decided)
+        self._finisher.announce(order, statement, decided)
         shutdown = await persistently(
             self._clock, lambda: self._sequence.engage(order), within=_ORDER
         )

@@ -20,13 +20,18 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.reactor import numbers as own
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
+from killswitch.reactor.finisher import Progress
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
+from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
 _TICK = 0.05
@@ -46,15 +51,27 @@ class Reactor:
         *,
         poll_interval: float,
         hears_events: bool = False,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing is asked before `run`."""
         self._cluster = cluster
         self._clock = clock
-        self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
-        self._poller = Poller(source, clock, self.engine.deliver, interval=poll_interval)
+        self._traces = traces
+        self.numbers = numbers or Numbers(clock)
+        self.engine = Engine(
+            cluster,
+            clock,
+            checker,
+            identity,
+            progressed=self._progressed,
+            hears_events=hears_events,
+        )
+        self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
+        self.numbers.reactor = self
 
     async def run(self) -> None:
         """Mirror, poll, judge and act until cancelled."""
@@ -75,6 +92,15 @@ class Reactor:
             self._poller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
+
+    def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
+        self.engine.deliver(query, answer)
+        self.numbers.polled(answer)
+
+    def _progressed(self, progress: Progress) -> None:
+        self.numbers.progressed(progress)
+        if self._traces is not None and progress.outcome.finished:
+            self._traces.stop(*own.traced(progress))
 
     async def _tick(self) -> None:
         while True:
