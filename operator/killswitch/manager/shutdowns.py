@@ -31,9 +31,11 @@ class Shutdowns:
         numbers: Numbers,
         traces: Traces | None = None,
     ) -> None:
-        """Keeps no state."""
+        """Keeps no state but what it has still to measure."""
         self._numbers = numbers
         self._traces = traces
+        self._verified: dict[Key, float] = {}
+        """When stops were first verified whose decision the reactor has not reported yet."""
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
@@ -45,6 +47,7 @@ class Shutdowns:
         try:
             shutdown = await self._cluster.get(key.resource, key.name, key.namespace)
         except NotFoundError:
+            self._verified.pop(key, None)
             return None
         if key.namespace == self._settings.canary_namespace:
             return None
@@ -67,19 +70,22 @@ class Shutdowns:
             fields["stages"] = {"canaryReady": step.canary_ready} if step.canary_ready else None
         await self._write(key, shutdown, judgements, fields)
         if "elapsed" in fields and not shutdown.get("status", {}).get("elapsed"):
-            self._measure(shutdown)
+            self._verified[key] = self._clock.now()
+        self._measure(key, shutdown)
         return again
 
-    def _measure(self, shutdown: Json) -> None:
-        """It has been verified for the first time: how long after its decision, if that is known."""
-        metadata, now = shutdown["metadata"], self._clock.now()
+    def _measure(self, key: Key, shutdown: Json) -> None:
+        """Once for a stop that was verified here: how long after its decision, if that is known.
+
+        A quick stop is verified before its reactor reports when it was decided.
+        """
         decided = shutdown.get("status", {}).get("stages", {}).get("decided")
-        if not decided:
+        if key not in self._verified or not decided:
             return
-        began = times.seconds(decided)
-        self._numbers.verified.observe(max(0.0, now - began))
+        moments = {"decided": times.seconds(decided), "verified": self._verified.pop(key)}
+        self._numbers.verified.observe(max(0.0, moments["verified"] - moments["decided"]))
         if self._traces is not None:
-            moments = {"decided": began, "verified": now}
+            metadata = shutdown["metadata"]
             attributes = {"killswitch.shutdown": metadata["name"]}
             self._traces.verification(metadata["uid"], moments, attributes)
 

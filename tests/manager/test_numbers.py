@@ -1,0 +1,53 @@
+"""What is measured of a stop by reactor and manager together, on the real control plane."""
+
+import asyncio
+
+import pytest
+
+from killswitch.manager.numbers import Numbers
+from killswitch.telemetry.traces import traces
+from tests.manager.harness import Scene
+from tests.reactor.harness import eventually, reactor
+from tests.telemetry.otlp import Receiver
+
+pytestmark = pytest.mark.cluster
+VLLM = {"kind": "Deployment", "name": "vllm"}
+
+
+async def test_a_stop_is_one_trace_and_is_measured_until_verified(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the sample behind the decision to the manager's own look."""
+    await scene.bench.deployment("vllm")
+    numbers = Numbers()
+    assert numbers.unready
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        acting, looking = traces("killswitch-reactor", "r"), traces("killswitch-manager", "m")
+        assert acting is not None
+        assert looking is not None
+        async with (
+            scene.manager(numbers, looking),
+            reactor(scene.bench, traces=acting),
+        ):
+            await scene.bench.policy("heat", targets=[VLLM])
+            scene.bench.dial.turn("heat", 900)
+            stopped = await scene.bench.stopped("heat-1")
+
+            async def verified() -> float | None:
+                return numbers.registry.get_sample_value("killswitch_verified_seconds_count")
+
+            assert await eventually(verified) == 1
+        value = numbers.registry.get_sample_value
+        assert not numbers.unready
+        assert value("killswitch_lock_denies") == 1
+        assert value("killswitch_lock_tried_timestamp_seconds")
+        await asyncio.to_thread(acting.close)
+        await asyncio.to_thread(looking.close)
+        root = receiver.named("stop")
+        assert root.trace_id.hex() == stopped["metadata"]["uid"].replace("-", "")
+        below = {each.name for each in receiver.spans if each.parent_span_id == root.span_id}
+        assert below == {
+            *("sample", "decision", "lock", "delete", "record", "scale", "prove", "sweep"),
+            "verify",
+        }
