@@ -1,10 +1,15 @@
 """What is measured of a stop by reactor and manager together, on the real control plane."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from killswitch.manager.numbers import Numbers
+from killswitch.ports import Json
 from killswitch.telemetry.traces import traces
 from tests.manager.harness import Scene
 from tests.reactor.harness import eventually, reactor
@@ -38,6 +43,7 @@ async def test_a_stop_is_one_trace_and_is_measured_until_verified(
                 return numbers.registry.get_sample_value("killswitch_verified_seconds_count")
 
             assert await eventually(verified) == 1
+            answer = await asyncio.to_thread(_latency, scene)
         value = numbers.registry.get_sample_value
         assert not numbers.unready
         assert value("killswitch_lock_denies") == 1
@@ -51,3 +57,20 @@ async def test_a_stop_is_one_trace_and_is_measured_until_verified(
             *("sample", "decision", "lock", "delete", "record", "scale", "prove", "sweep"),
             "verify",
         }
+    (stop,) = answer["stops"]
+    assert stop["path"] == "poll"
+    assert list(stop["seconds"]) == [
+        *("sample", "decision", "lock", "delete", "record", "scale", "proof", "stop", "verified")
+    ]
+
+
+def _latency(scene: Scene) -> Json:
+    """What `killswitch latency` says of this namespace."""
+    done = subprocess.run(
+        [*(sys.executable, "-m", "killswitch", "latency"), "-n", scene.namespace, "-o", "json"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "KUBECONFIG": str(scene.kernel.admin.kubeconfig)},
+    )
+    answer: Json = json.loads(done.stdout)
+    return answer

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path
-from killswitch.reactor.numbers import Numbers, decisive
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.run import Reactor
 from killswitch.telemetry.endpoint import serving
 from tests.cluster.processes import free_port
@@ -148,17 +148,6 @@ def test_a_sample_from_the_future_has_no_negative_age() -> None:
     labels = {"path": "remote_write"}
     value = numbers.registry.get_sample_value
     assert value("killswitch_sample_age_seconds_sum", labels) == 0
-
-
-def test_the_decisive_signal_is_the_last_that_counted() -> None:
-    """Not one that did not count, however late."""
-    votes = [
-        {"name": "a", "counted": True, "readAt": "2026-01-01T00:00:00.000001Z"},
-        {"name": "b", "counted": True, "readAt": "2026-01-01T00:00:00.000002Z"},
-        {"name": "c", "counted": False, "readAt": "2026-01-01T00:00:00.000003Z"},
-    ]
-    assert decisive({"signals": votes}) == votes[1]
-    assert decisive({}) is None
 
 
 @pytest.mark.cluster

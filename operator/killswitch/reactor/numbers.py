@@ -21,11 +21,11 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from killswitch import __version__
-from killswitch.core import times
+from killswitch.core import evidence, times
 from killswitch.core.interlocks import Cause
 from killswitch.core.readings import Answer, NoAnswer, Path
 from killswitch.core.switch import State
-from killswitch.ports import Clock, Json
+from killswitch.ports import Clock
 from killswitch.reactor.finisher import Progress
 from killswitch.telemetry.buckets import SECONDS
 
@@ -101,7 +101,7 @@ class Numbers(Collector):
         decided = stages["decided"]
         for stage in progress.new & self._stages.keys():
             self._stages[stage].observe(max(0.0, stages[stage] - decided))
-        last = decisive(progress.statement)
+        last = evidence.decisive(progress.statement)
         if "decided" in progress.new and last is not None:
             took = max(0.0, decided - times.seconds(last["readAt"]))
             self._decision[last["path"]].observe(took)
@@ -148,12 +148,6 @@ class Numbers(Collector):
         )
 
 
-def decisive(statement: Json) -> Json | None:
-    """The signal of an evidence whose reading completed the quorum: the last that counted."""
-    counted = [each for each in statement.get("signals") or () if each["counted"]]
-    return max(counted, key=lambda each: str(each["readAt"]), default=None)
-
-
 def traced(progress: Progress) -> tuple[str, dict[str, float], dict[str, str | int]]:
     """A stop as `Traces.stop` takes it: uid, every time that is known from its sample on, words."""
     metadata, outcome = progress.shutdown["metadata"], progress.outcome
@@ -165,7 +159,7 @@ def traced(progress: Progress) -> tuple[str, dict[str, float], dict[str, str | i
     }
     if metadata.get("namespace"):
         attributes["k8s.namespace.name"] = metadata["namespace"]
-    if (last := decisive(progress.statement)) is not None:
+    if (last := evidence.decisive(progress.statement)) is not None:
         attributes["killswitch.path"] = last["path"]
         moments["read"] = times.seconds(last["readAt"])
         if last.get("sampledAt"):
