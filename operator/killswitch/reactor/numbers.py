@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from killswitch import __version__
 from killswitch.core import evidence, times
 from killswitch.core.interlocks import Cause
-from killswitch.core.readings import Answer, NoAnswer, Path
+from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.core.switch import State
 from killswitch.ports import Clock
 from killswitch.reactor.finisher import Progress
@@ -168,25 +168,35 @@ def traced(progress: Progress) -> tuple[str, dict[str, float], dict[str, str | i
 
 
 def _of_policies(reactor: "Reactor") -> Iterable[Metric]:
+    """How many of each kind; there may be thousands, and the event loop waits."""
     watched = reactor.engine.watched.values()
-    states = Counter(dict.fromkeys((each.value for each in State), 0))
-    states.update(each.state.value for each in watched)
-    yield _gauges("policies", "Policies by the state of their switch.", "state", states)
-    causes = Counter(dict.fromkeys((each.value for each in Cause), 0))
-    causes.update(each.inhibition.cause.value for each in watched if each.inhibition)
-    yield _gauges("inhibited_policies", "Policies that may not fire, by cause.", "cause", causes)
+    states = [each.state for each in watched]
+    causes = [each.inhibition.cause for each in watched if each.inhibition is not None]
+    readings = [reading for each in watched for reading in each.readings.values()]
+    reasons = [each.reason for each in readings if each.verdict is Verdict.UNKNOWN]
+    verdicts = [each.verdict for each in readings]
+    # `list.count` and not Counter: hashing an enum's member costs more than comparing all of them.
+    yield _gauges(
+        "policies",
+        "Policies by the state of their switch.",
+        "state",
+        {each: states.count(each) for each in State},
+    )
+    yield _gauges(
+        "inhibited_policies",
+        "Policies that may not fire, by cause.",
+        "cause",
+        {each: causes.count(each) for each in Cause},
+    )
     signals = GaugeMetricFamily(
         "killswitch_signals",
         "Signals by verdict; why, where Unknown.",
         labels=["verdict", "reason"],
     )
-    readings = Counter(
-        (reading.verdict.value, str(reading.reason or ""))
-        for each in watched
-        for reading in each.readings.values()
-    )
-    for labels, count in readings.items():
-        signals.add_metric(labels, count)
+    for verdict in (Verdict.TRIPPED, Verdict.CLEAR):
+        signals.add_metric([verdict, ""], verdicts.count(verdict))
+    for reason in Blindness:
+        signals.add_metric([Verdict.UNKNOWN, reason], reasons.count(reason))
     yield signals
 
 
@@ -215,10 +225,10 @@ def _gauge(name: str, words: str, value: float) -> Metric:
     return GaugeMetricFamily(f"killswitch_{name}", words, value)
 
 
-def _gauges(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:
+def _gauges(name: str, words: str, label: str, values: Mapping[Any, float]) -> Metric:
     family = GaugeMetricFamily(f"killswitch_{name}", words, labels=[label])
     for each, value in values.items():
-        family.add_metric([each], value)
+        family.add_metric([str(each)], value)
     return family
 
 
