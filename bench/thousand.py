@@ -131,7 +131,7 @@ async def _fire(
     created = await cluster.create(CLUSTER_POLICIES, body)
     while created["metadata"]["uid"] not in reactor.engine.watched:
         await asyncio.sleep(0.01)
-    reactor.engine.deliver(_QUERY, Answer((1.0,), 0.0))
+    reactor.engine.intake.deliver(_QUERY, Answer((1.0,), 0.0))
 
 
 async def _scale(

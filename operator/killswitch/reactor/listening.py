@@ -37,8 +37,8 @@ class Listening:
         numbers.listening = self
         self._engine = engine
         self._clock = clock
-        self._decoder = Decoder(engine.metrics)
-        self._wanted = engine.metrics
+        self._decoder = Decoder(engine.intake.metrics)
+        self._wanted = engine.intake.metrics
         self.requests: Counts = Counter()
         self.alerts: Counter[Arrival] = Counter()
 
@@ -69,31 +69,23 @@ class Listening:
 
     def look(self) -> None:
         """Follow the policies' metrics and the file of keys; called again and again."""
-        self._engine.hears_events = not self._keys.empty
-        if self._wanted != self._engine.metrics:
-            self._wanted = self._engine.metrics
+        self._engine.intake.hears_events = not self._keys.empty
+        if self._wanted != self._engine.intake.metrics:
+            self._wanted = self._engine.intake.metrics
             self._decoder.want(self._wanted)
 
     def _samples(self, samples: Samples) -> None:
-        for series, value, timestamp in samples:
-            self._engine.push(
-                series.name,
-                series.labels,
-                value,
-                sampled_at=timestamp / 1000,
-                path=Path.REMOTE_WRITE,
-            )
+        self._engine.intake.push(samples, Path.REMOTE_WRITE)
         # The newest alone: a request has thousands, and is as late as its newest.
-        newest = max(timestamp for _, _, timestamp in samples) / 1000
-        self._numbers.arrived(Path.REMOTE_WRITE, newest)
+        self._numbers.arrived(Path.REMOTE_WRITE, max(samples.timestamps) / 1000)
 
     def _alerts(self, batch: Batch) -> None:
         for each in batch.alerts:
-            arrival = self._engine.alert(each)
+            arrival = self._engine.intake.alert(each)
             self.alerts[arrival] += 1
             began = arrival is Arrival.BEGAN
             self._numbers.arrived(Path.ALERT, each.starts_at if began else None)
 
     def _event(self, event: events.Event) -> None:
-        self._engine.hear(event)
+        self._engine.intake.hear(event)
         self._numbers.arrived(Path.EVENT, event.time)

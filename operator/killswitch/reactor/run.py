@@ -94,7 +94,7 @@ class Reactor:
             await self.engine.close()
 
     def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
-        self.engine.deliver(query, answer)
+        self.engine.intake.deliver(query, answer)
         self.numbers.polled(answer)
 
     def _progressed(self, progress: Progress) -> None:
@@ -105,7 +105,7 @@ class Reactor:
     async def _tick(self) -> None:
         while True:
             try:
-                self._poller.ask(self.engine.queries)
+                self._poller.ask(self.engine.intake.queries)
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
