@@ -35,9 +35,9 @@ async def test_a_stop_is_one_trace_and_is_measured_until_verified(
             scene.manager(numbers, looking),
             reactor(scene.bench, traces=acting),
         ):
-            await scene.bench.policy("heat", targets=[VLLM])
-            scene.bench.dial.turn("heat", 900)
-            stopped = await scene.bench.stopped("heat-1")
+            await scene.bench.policy("watched-by-both", targets=[VLLM])
+            scene.bench.dial.turn("watched-by-both", 900)
+            stopped = await scene.bench.stopped("watched-by-both-1")
 
             async def verified() -> float | None:
                 return numbers.registry.get_sample_value("killswitch_verified_seconds_count")
@@ -57,7 +57,8 @@ async def test_a_stop_is_one_trace_and_is_measured_until_verified(
             *("sample", "decision", "lock", "delete", "record", "scale", "prove", "sweep"),
             "verify",
         }
-    (stop,) = answer["stops"]
+    name = f"Shutdown {scene.namespace}/watched-by-both-1"
+    (stop,) = [each for each in answer["stops"] if each["shutdown"] == name]
     assert stop["path"] == "poll"
     assert list(stop["seconds"]) == [
         *("sample", "decision", "lock", "delete", "record", "scale", "proof", "stop", "verified")

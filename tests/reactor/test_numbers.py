@@ -60,9 +60,9 @@ async def test_a_fire_is_measured_from_its_sample_to_its_end(
     await setting.deployment("vllm")
     before = parsed((await asked(f"{url}/metrics"))[1])
     assert of(before, "lock_seconds_count") == 0
-    await setting.policy("heat", targets=[VLLM])
-    setting.dial.turn("heat", 900)
-    await setting.stopped("heat-1")
+    await setting.policy("measured", targets=[VLLM])
+    setting.dial.turn("measured", 900)
+    await setting.stopped("measured-1")
 
     async def whole() -> Found | None:
         found = parsed((await asked(f"{url}/metrics"))[1])
@@ -77,7 +77,7 @@ async def test_a_fire_is_measured_from_its_sample_to_its_end(
     assert of(found, "policies", state="Latched") >= 1
     assert of(found, "lock_seconds_sum") <= of(found, "stop_seconds_sum")
     labels = {value for _, pairs in found for _, value in pairs}
-    assert not {setting.namespace, "heat", "vllm"} & labels
+    assert not {setting.namespace, "measured", "vllm"} & labels
 
 
 @pytest.mark.cluster
@@ -85,9 +85,9 @@ async def test_a_helper_measures_nothing(setting: Bench) -> None:
     """Two reactors that decide one fire count it once: the one whose evidence is stored."""
     await setting.deployment("vllm")
     async with reactor(setting, "reactor-0") as one, reactor(setting, "reactor-1") as other:
-        await setting.policy("heat", targets=[VLLM])
-        setting.dial.turn("heat", 900)
-        await setting.stopped("heat-1")
+        await setting.policy("measured-by-one", targets=[VLLM])
+        setting.dial.turn("measured-by-one", 900)
+        await setting.stopped("measured-by-one-1")
 
         async def counted() -> list[float]:
             values = [
