@@ -8,9 +8,16 @@ import sys
 
 import pytest
 
+from killswitch.adapters.clock import SystemClock
+from killswitch.core import times
+from killswitch.core.kinds import SHUTDOWNS
 from killswitch.manager.numbers import Numbers
+from killswitch.manager.rounds import Key
+from killswitch.manager.shutdowns import Shutdowns
 from killswitch.ports import Json
+from killswitch.settings import Settings
 from killswitch.telemetry.traces import traces
+from tests.kernel.objects import shutdown
 from tests.manager.harness import Scene
 from tests.reactor.harness import eventually, reactor
 from tests.telemetry.otlp import Receiver
@@ -63,6 +70,27 @@ async def test_a_stop_is_one_trace_and_is_measured_until_verified(
     assert list(stop["seconds"]) == [
         *("sample", "decision", "lock", "delete", "record", "scale", "proof", "stop", "verified")
     ]
+
+
+async def test_a_stop_verified_before_its_decision_is_reported_is_measured_then(
+    scene: Scene,
+) -> None:
+    """Once; until then nobody knows how long it took, and nothing is counted."""
+    numbers, cluster = Numbers(), scene.bench.cluster
+    shutdowns = Shutdowns(cluster, SystemClock(), Settings(), numbers)
+    key = Key(SHUTDOWNS, scene.namespace, "quick")
+    await cluster.create(SHUTDOWNS, shutdown("quick", "admin"), scene.namespace)
+
+    async def measured() -> float | None:
+        await shutdowns.look(key)
+        return numbers.registry.get_sample_value("killswitch_verified_seconds_count")
+
+    assert [await measured(), await measured()] == [0, 0]
+    body = {"status": {"stages": {"decided": times.text(SystemClock().now() - 2)}}}
+    await cluster.apply(
+        SHUTDOWNS, "quick", body, scene.namespace, subresource="status", manager="a-reactor"
+    )
+    assert [await measured(), await measured()] == [1, 1]
 
 
 def _latency(scene: Scene) -> Json:

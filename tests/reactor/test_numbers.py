@@ -100,6 +100,24 @@ async def test_a_helper_measures_nothing(setting: Bench) -> None:
 
 
 @pytest.mark.cluster
+async def test_a_stop_that_cannot_be_measured_is_finished_all_the_same(
+    setting: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of the numbers is logged and costs nothing else."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no numbers today")
+
+    await setting.deployment("vllm")
+    async with reactor(setting) as running:
+        monkeypatch.setattr(running.numbers, "progressed", fail)
+        await setting.policy("unmeasured", targets=[VLLM])
+        setting.dial.turn("unmeasured", 900)
+        found = await setting.stopped("unmeasured-1")
+    assert "scaled" in found["status"]["stages"]
+
+
+@pytest.mark.cluster
 async def test_health_and_readiness(watching: tuple[Reactor, str]) -> None:
     """Ready once everything is listed and judged."""
     running, url = watching
