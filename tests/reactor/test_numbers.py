@@ -74,6 +74,7 @@ async def test_a_fire_is_measured_from_its_sample_to_its_end(
     assert of(found, "decision_seconds_count", path="poll") == 1
     assert of(found, "sample_age_seconds_count", path="poll") > 0
     assert of(found, "polls_total", outcome="Answered") > 0
+    assert of(found, "poll_pace_seconds") == 0.05
     assert of(found, "policies", state="Latched") >= 1
     assert of(found, "lock_seconds_sum") <= of(found, "stop_seconds_sum")
     labels = {value for _, pairs in found for _, value in pairs}

@@ -224,7 +224,7 @@ def _one_by_one(stops: Sequence[Took]) -> list[Sequence[Cell]]:
         ]
         end = max(each.seconds.get("verified", 0.0), each.seconds.get("stop", 0.0))
         bar = "█" * round(_BAR * end / slowest) if slowest else ""
-        rows.append((times.text(round(each.decided, 3)), each.name, each.path, *cells, bar))
+        rows.append((f"{times.text(each.decided)[:19]}Z", each.name, each.path, *cells, bar))
     return rows
 
 

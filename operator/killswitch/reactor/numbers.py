@@ -120,6 +120,11 @@ class Numbers(Collector):
             {path.value: at for path, at in self._heard.items()},
         )
         if self.reactor is not None:
+            yield _gauge(
+                "poll_pace_seconds",
+                "Between two polls of the same query.",
+                self.reactor.poll_pace,
+            )
             yield from _of_policies(self.reactor)
             yield self._of_watches(self.reactor)
         if self.listening is not None:

@@ -98,6 +98,11 @@ class Reactor:
             await self.engine.close()
             self._trace(len(self._untraced))
 
+    @property
+    def poll_pace(self) -> float:
+        """Seconds between two polls of the same query."""
+        return self._poller.pace
+
     def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         self.engine.intake.deliver(query, answer)
         self.numbers.polled(answer)
