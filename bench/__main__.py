@@ -19,7 +19,7 @@ from rich.console import Console
 from bench import plot, table
 from bench.figures import Figure
 from bench.setting import Setting, machine
-from killswitch import telemetry
+from killswitch.telemetry import logs
 from tests.cluster.control_plane import ControlPlane
 
 MODULES = {
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only figures whose name contains this")
     parser.add_argument("--out", type=Path, help="folder to write the lines and their plots to")
     arguments = parser.parse_args()
-    telemetry.log_to_stderr()
+    logs.log_to_stderr()
     lines = [json.dumps({"machine": machine()})]
     print(lines[0], flush=True)
     figures = []
