@@ -10,6 +10,7 @@ from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
 from killswitch.manager.govern import govern
+from killswitch.manager.numbers import Numbers
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
 from killswitch.manager.reactions import Reactions
@@ -17,6 +18,7 @@ from killswitch.manager.rounds import Key, Rounds
 from killswitch.manager.shutdowns import Shutdowns
 from killswitch.ports import Clock, Cluster, QueryChecker, SampleFeeds
 from killswitch.settings import Settings
+from killswitch.telemetry.traces import Traces
 
 _RELIST = 30.0
 _POLICY_KINDS = (POLICIES, CLUSTER_POLICIES)
@@ -33,15 +35,19 @@ class Manager:
         checker: QueryChecker,
         feeds: SampleFeeds,
         settings: Settings,
+        *,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing runs before `run`."""
+        self._numbers = numbers or Numbers()
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
         self._rounds = Rounds(clock, self._look)
         self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
         self._policies = Policies(cluster, clock, checker, self._reactions, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings)
+        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
 
     async def run(self) -> None:
         """Watch, list, prove and look until cancelled."""
@@ -91,6 +97,7 @@ class Manager:
                 await self._clock.sleep(1.0)
                 continue
             proof = await prove(self._cluster, self._settings, username)
+            self._numbers.tried(denied=proof.denied, now=self._clock.now())
             if proof != self._policies.proof:
                 _LOG.info("lock tried", denied=proof.denied, message=proof.message)
                 self._policies.proof = proof
