@@ -48,6 +48,10 @@ class Dial:
         """What the dial stands at."""
         return self.answers.get(query, NoAnswer(Blindness.ABSENT, "not turned yet"))
 
+    async def recall(self, query: str, span: float, step: float) -> tuple[Answer, ...]:
+        """It stood nowhere before."""
+        return ()
+
 
 class EveryQuery:
     """A checker that accepts every query: PromQL is not the subject here."""

@@ -24,6 +24,7 @@ from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.poller import Poller
+from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
@@ -52,6 +53,7 @@ class Reactor:
         self._clock = clock
         self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
         self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
+        self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -73,6 +75,7 @@ class Reactor:
                 await self._tick()
         finally:
             self._poller.stop()
+            self._recaller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
 
@@ -80,6 +83,7 @@ class Reactor:
         while True:
             try:
                 self._poller.ask(self.engine.intake.queries)
+                self._recaller.ask(self.engine.intake.beginning)
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")

@@ -9,6 +9,7 @@ from killswitch.core.quorum import Span, Tally
 from killswitch.core.readings import Reading, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
+from killswitch.reactor.detecting import Detecting
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Watched:
     """The last word of each path, of the signals that have more than one."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
+    detecting: dict[str, Detecting] = field(default_factory=dict)
+    """Of the signals that have a detector."""
     look_at: float = 0.0
     """When their windows are to be read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
@@ -48,7 +51,7 @@ class Watched:
         name, before = reading.signal, self.readings[reading.signal]
         known = self.heard.get(name) or (before,)
         others = tuple(each for each in known if each.path is not reading.path)
-        if others:
+        if others and name not in self.detecting:  # a detector combines its paths itself
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading

@@ -1,0 +1,345 @@
+"""The detectors of one signal: one for each series, and one reading for all of them.
+
+Push trips, poll clears, as for thresholds: a pushed sample is judged at once and may trip the
+signal; Clear and Unknown come from polls, which see all series. The worst series decides. Of each
+series one sample is taken in each stretch of `every` seconds, by its own time, whichever path it
+came on: what is polled twice, or arrives on two paths, is learned once.
+
+Before it begins, the past is read (`recalling`), so that a restart costs no warm-up. Until then
+nothing is learned, since the past could not be put before it any more.
+"""
+
+import abc
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from killswitch.api.compiled import CompiledSignal
+from killswitch.core import readings
+from killswitch.core.detectors import Detector, Finding, Kind, Past
+from killswitch.core.readings import (
+    FUTURE,
+    Answer,
+    Blindness,
+    Labels,
+    NoAnswer,
+    Path,
+    Reading,
+    Verdict,
+)
+from killswitch.signals.series import ENDED
+
+MOST_SERIES: Final = 1000
+MOST_NUMBERS: Final = 120_000
+"""Numbers that the detectors of one signal remember together: at most about 10 MB."""
+_KEPT = 3600.0
+"""Seconds after which a series is forgotten of which nothing is heard."""
+_FULL = 1.0
+"""Seconds between two searches for a series that could make room."""
+PATIENCE: Final = 60.0
+"""Seconds for which samples are turned away while the past is read."""
+
+
+class Detecting(abc.ABC):
+    """What one signal with a detector has learned."""
+
+    def __init__(self, signal: CompiledSignal, detector: Detector) -> None:
+        """Nothing yet; the past is to be read first."""
+        self.signal = signal
+        self._detector = detector
+        self._begun = False
+        self._turned_away: float | None = None
+        self._remark = ""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the past was read, or given up."""
+        return self._begun
+
+    @property
+    def missing(self) -> bool:
+        """Whether samples have been turned away already."""
+        return self._turned_away is not None
+
+    @property
+    def past(self) -> Past:
+        """What of the past is worth reading."""
+        return self._detector.past(self.signal.every)
+
+    @abc.abstractmethod
+    def recall(self, answer: Answer) -> None:
+        """Learn one moment of the past, oldest first; of use before it has begun."""
+
+    def begin(self, now: float, failure: str = "") -> None:
+        """From now on learn what arrives; `failure` says why the past is not known."""
+        del now
+        self._begun = True
+        self._remark = f"; its past is not known: {failure}" if failure else ""
+
+    def answered(self, answer: Answer | NoAnswer, now: float) -> Reading:
+        """What the signal says after a poll."""
+        if isinstance(answer, NoAnswer) or self._ready(now):
+            return self._judged(answer, now)
+        return self._unknown(Blindness.WARMING_UP, "its past is being read", now)
+
+    def push(
+        self, labels: Labels, value: float, at: float, *, path: Path, now: float
+    ) -> Reading | None:
+        """The trip that a pushed sample amounts to; None where it changes nothing."""
+        if not -FUTURE <= now - at <= self.signal.max_age or not self._ready(now):
+            return None  # a replay or a wrong clock: learned, it would look like time running back
+        return self._pushed(labels, value, at, path, now)
+
+    @abc.abstractmethod
+    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
+        """Learn an answer, and say what is known then."""
+
+    @abc.abstractmethod
+    def _pushed(
+        self, labels: Labels, value: float, at: float, path: Path, now: float
+    ) -> Reading | None:
+        """Learn a pushed sample."""
+
+    def _ready(self, now: float) -> bool:
+        if not self._begun:
+            if self._turned_away is None:
+                self._turned_away = now
+            if now - self._turned_away > PATIENCE:
+                self.begin(now, f"it was not read within {PATIENCE:g} s")
+        return self._begun
+
+    def _unknown(self, reason: Blindness, message: str, now: float) -> Reading:
+        if reason is Blindness.WARMING_UP:
+            message += self._remark
+        return Reading(self.signal.name, Verdict.UNKNOWN, message, now, reason)
+
+
+@dataclass(slots=True)
+class _Series:
+    """One series under a detector of its own."""
+
+    labels: Labels
+    detector: Detector
+    finding: Finding
+    stretch: float = math.nan
+    """Which one its newest sample was taken in."""
+    path: Path = Path.POLL
+    """On which that sample came."""
+    heard: float = 0.0
+    """When anything was last heard of it."""
+
+    def fresh(self, now: float, max_age: float) -> bool:
+        """Whether its finding is new enough to count."""
+        return abs(now - self.finding.at) <= max_age
+
+
+class Unusual(Detecting):
+    """Detectors that judge the values of each series."""
+
+    def __init__(self, signal: CompiledSignal, detector: Detector) -> None:
+        """No series is known yet."""
+        super().__init__(signal, detector)
+        self._most = max(10, min(MOST_SERIES, MOST_NUMBERS // max(1, detector.numbers)))
+        self._series: dict[Labels, _Series] = {}
+        self._full_until = -math.inf
+        self._crowded = -math.inf
+        """When a series was last turned away for want of room."""
+
+    def recall(self, answer: Answer) -> None:
+        """Learn one moment of the past."""
+        if self._fault(answer) is None:
+            self._learn(answer, answer.at or 0.0)
+
+    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
+        self._drop(now, _KEPT)
+        fault = answer if isinstance(answer, NoAnswer) else self._fault(answer)
+        polled = [] if fault or isinstance(answer, NoAnswer) else self._learn(answer, now)
+        pushed = [
+            one
+            for one in self._series.values()
+            if one.path is not Path.POLL and one.fresh(now, self.signal.max_age)
+        ]
+        if (
+            tripped := self._tripped({id(one): one for one in (*polled, *pushed)}, now)
+        ) is not None:
+            return tripped
+        seen = polled if fault is None else pushed
+        if now - self._crowded <= self.signal.max_age:
+            message = f"more than the {self._most} series that it can remember; aggregate"
+            return self._unknown(Blindness.FAILED, message, now)
+        if fault is not None and not seen:
+            return self._unknown(fault.reason, fault.detail, now)
+        return self._doubt(seen, now) or self._said(_worst(seen), now, len(seen), len(seen))
+
+    def _pushed(
+        self, labels: Labels, value: float, at: float, path: Path, now: float
+    ) -> Reading | None:
+        if value is ENDED:
+            self._series.pop(labels, None)
+            return None
+        one = self._series.get(labels) or self._added(labels, now)
+        if one is None:
+            return None
+        one.heard = now
+        stretch = at // self.signal.every
+        if stretch == one.stretch:
+            return None
+        one.stretch, one.path = stretch, path
+        found = one.finding = one.detector.feed(at, value)
+        if found.verdict is not Verdict.TRIPPED or not one.fresh(now, self.signal.max_age):
+            return None
+        return self._said(one, now)
+
+    def _fault(self, answer: Answer) -> NoAnswer | None:
+        """Why an answer is not learned from: even one value of a partial sum may be wrong."""
+        return readings.unusable(answer, self.signal.max_age) or readings.partial(answer.warnings)
+
+    def _learn(self, answer: Answer, now: float) -> list[_Series]:
+        """The series of the answer, each with the finding that counts."""
+        at = answer.sampled_at
+        if at is None:
+            at = now - (answer.oldest_age or 0.0)
+        stretch, found = at // self.signal.every, []
+        of = answer.series or [((("series", str(n))),) for n in range(len(answer.values))]
+        for labels, value in zip(of, answer.values, strict=True):
+            one = self._series.get(named := self._own(labels)) or self._added(named, now)
+            if one is None:
+                continue
+            one.heard = now
+            if stretch != one.stretch:
+                one.stretch, one.path = stretch, Path.POLL
+                one.finding = one.detector.feed(at, value)
+            found.append(one)
+        return found
+
+    def _own(self, labels: Labels) -> Labels:
+        """As a pushed sample has them: without the name where all series have the same."""
+        if self.signal.metric is None:
+            return labels
+        return tuple(each for each in labels if each[0] != "__name__")
+
+    def _added(self, labels: Labels, now: float) -> _Series | None:
+        """A new series; None if there is no room even without those that have fallen silent."""
+        if len(self._series) >= self._most:
+            if now >= self._full_until:
+                self._full_until = now + _FULL
+                self._drop(now, self.signal.max_age)
+            if len(self._series) >= self._most:
+                self._crowded = now
+                return None
+        finding = Finding(Verdict.UNKNOWN, now, None, None, Blindness.WARMING_UP, "not seen yet")
+        one = self._series[labels] = _Series(labels, self._detector.fresh(), finding)
+        return one
+
+    def _drop(self, now: float, silent: float) -> None:
+        """Forget series of which nothing was heard for so many seconds."""
+        for labels in [key for key, one in self._series.items() if now - one.heard > silent]:
+            del self._series[labels]
+
+    def _tripped(self, among: Mapping[int, _Series], now: float) -> Reading | None:
+        found = [
+            one
+            for one in among.values()
+            if one.finding.verdict is Verdict.TRIPPED and one.fresh(now, self.signal.max_age)
+        ]
+        return self._said(_worst(found), now, len(found), len(among)) if found else None
+
+    def _doubt(self, seen: Sequence[_Series], now: float) -> Reading | None:
+        """Unknown if any series is: warming up is told last, as it excuses from voting."""
+        told = [
+            (one, one.finding.reading("", max_age=self.signal.max_age, now=now)) for one in seen
+        ]
+        doubts = [(one, each) for one, each in told if each.verdict is Verdict.UNKNOWN]
+        if not doubts:
+            return None
+        one, worst = min(doubts, key=lambda each: each[1].reason is Blindness.WARMING_UP)
+        message = worst.message + _place(one, len(doubts), len(seen))
+        return self._unknown(worst.reason or Blindness.FAILED, message, now)
+
+    def _said(self, one: _Series, now: float, alike: int = 1, of: int = 1) -> Reading:
+        found = one.finding
+        message = found.message + _place(one, alike, of)
+        return Reading(
+            self.signal.name, found.verdict, message, now, None, found.value, found.at, one.path
+        )
+
+
+class Silent(Detecting):
+    """The detector of silence, for all series of the signal together: pods come and go.
+
+    Each poll is a look, at our time. Something is there if it is newer than what was seen before.
+    """
+
+    def __init__(self, signal: CompiledSignal, detector: Detector) -> None:
+        """Nothing was ever there."""
+        super().__init__(signal, detector)
+        self._memory = detector.fresh()
+        self._newest = -math.inf
+        self._heard: Finding | None = None
+        """What the newest pushed sample amounted to."""
+        self._was_there = False
+
+    def recall(self, answer: Answer) -> None:
+        """Whether it was there."""
+        self._was_there |= self._new(answer, answer.at or 0.0)
+
+    def begin(self, now: float, failure: str = "") -> None:
+        """What was there counts as silent from now on, since nobody of us looked before."""
+        super().begin(now, failure)
+        if self._was_there:
+            self._memory.feed(now, 1.0)
+
+    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
+        if isinstance(answer, NoAnswer):
+            if self._heard is None or now - self._heard.at > self.signal.max_age:
+                return self._unknown(answer.reason, answer.detail, now)
+            return self._said(self._heard, now)  # nobody looked: silence is not counted
+        new = self._new(answer, now)
+        strange = [each for each in answer.warnings if not each.startswith(readings.NO_SERIES)]
+        if not new and (doubt := readings.partial(strange)) is not None:
+            return self._unknown(doubt.reason, doubt.detail, now)
+        return self._said(self._memory.feed(now, 1.0 if new else None), now)
+
+    def _pushed(
+        self, labels: Labels, value: float, at: float, path: Path, now: float
+    ) -> Reading | None:
+        del labels, path
+        if at > self._newest and not math.isnan(value) and now - at <= self.signal.max_age:
+            self._newest, self._heard = at, self._memory.feed(now, 1.0)
+        return None
+
+    def _new(self, answer: Answer, now: float) -> bool:
+        """Whether something usable is there that was not seen before; it is, from now on."""
+        if readings.unusable(answer, self.signal.max_age) is not None:
+            return False
+        at = answer.sampled_at
+        at = now - (answer.oldest_age or 0.0) if at is None else at
+        if at <= self._newest or all(math.isnan(each) for each in answer.values):
+            return False
+        self._newest = at
+        return True
+
+    def _said(self, found: Finding, now: float) -> Reading:
+        if found.verdict is Verdict.UNKNOWN:
+            return self._unknown(found.reason or Blindness.FAILED, found.message, now)
+        return found.reading(self.signal.name, max_age=math.inf, now=now)
+
+
+def detecting(signal: CompiledSignal) -> Detecting | None:
+    """What a signal needs if it has a detector."""
+    if signal.detector is None:
+        return None
+    kind = Silent if signal.detector.kind is Kind.ABSENCE else Unusual
+    return kind(signal, signal.detector)
+
+
+def _worst(among: Iterable[_Series]) -> _Series:
+    return max(among, key=lambda one: one.finding.score or 0.0)
+
+
+def _place(one: _Series, alike: int, of: int) -> str:
+    """Which series a sentence is about, and for how many of them it stands."""
+    labels = ",".join(f'{name}="{value}"' for name, value in one.labels)
+    where = f" ({{{labels}}})" if labels else ""
+    return where if of < 2 else f"{where}, {alike} of {of} series"
