@@ -18,6 +18,7 @@ from typing import Final
 from killswitch.api.compiled import CompiledSignal
 from killswitch.core import readings
 from killswitch.core.detectors import Detector, Finding, Kind, Past
+from killswitch.core.detectors.shape import unknown
 from killswitch.core.readings import (
     FUTURE,
     Answer,
@@ -115,6 +116,9 @@ class Detecting(abc.ABC):
         return Reading(self.signal.name, Verdict.UNKNOWN, message, now, reason)
 
 
+_ENDED = unknown(Blindness.STALE, -math.inf, "nothing is there now")
+
+
 @dataclass(slots=True)
 class _Series:
     """One series under a detector of its own."""
@@ -164,24 +168,24 @@ class Unusual(Detecting):
             tripped := self._tripped({id(one): one for one in (*polled, *pushed)}, now)
         ) is not None:
             return tripped
-        seen = polled if fault is None else pushed
+        if fault is not None:
+            return self._unknown(fault.reason, fault.detail, now)
         if now - self._crowded <= self.signal.max_age:
             message = f"more than the {self._most} series that it can remember; aggregate"
             return self._unknown(Blindness.FAILED, message, now)
-        if fault is not None and not seen:
-            return self._unknown(fault.reason, fault.detail, now)
-        return self._doubt(seen, now) or self._said(_worst(seen), now, len(seen), len(seen))
+        count = len(polled)
+        return self._doubt(polled, now) or self._said(_worst(polled), now, count, count)
 
     def _pushed(
         self, labels: Labels, value: float, at: float, path: Path, now: float
     ) -> Reading | None:
-        if value is ENDED:
-            self._series.pop(labels, None)
-            return None
         one = self._series.get(labels) or self._added(labels, now)
         if one is None:
             return None
         one.heard = now
+        if value is ENDED:  # it may come back: a scrape that failed ends all series
+            one.stretch, one.finding = math.nan, _ENDED
+            return None
         stretch = at // self.signal.every
         if stretch == one.stretch:
             return None
@@ -228,8 +232,7 @@ class Unusual(Detecting):
             if len(self._series) >= self._most:
                 self._crowded = now
                 return None
-        finding = Finding(Verdict.UNKNOWN, now, None, None, Blindness.WARMING_UP, "not seen yet")
-        one = self._series[labels] = _Series(labels, self._detector.fresh(), finding)
+        one = self._series[labels] = _Series(labels, self._detector.fresh(), _ENDED)
         return one
 
     def _drop(self, now: float, silent: float) -> None:
@@ -276,8 +279,6 @@ class Silent(Detecting):
         super().__init__(signal, detector)
         self._memory = detector.fresh()
         self._newest = -math.inf
-        self._heard: Finding | None = None
-        """What the newest pushed sample amounted to."""
         self._was_there = False
 
     def recall(self, answer: Answer) -> None:
@@ -292,9 +293,7 @@ class Silent(Detecting):
 
     def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
         if isinstance(answer, NoAnswer):
-            if self._heard is None or now - self._heard.at > self.signal.max_age:
-                return self._unknown(answer.reason, answer.detail, now)
-            return self._said(self._heard, now)  # nobody looked: silence is not counted
+            return self._unknown(answer.reason, answer.detail, now)  # nobody looked
         new = self._new(answer, now)
         strange = [each for each in answer.warnings if not each.startswith(readings.NO_SERIES)]
         if not new and (doubt := readings.partial(strange)) is not None:
@@ -305,8 +304,9 @@ class Silent(Detecting):
         self, labels: Labels, value: float, at: float, path: Path, now: float
     ) -> Reading | None:
         del labels, path
-        if at > self._newest and not math.isnan(value) and now - at <= self.signal.max_age:
-            self._newest, self._heard = at, self._memory.feed(now, 1.0)
+        if at > self._newest and not math.isnan(value):
+            self._newest = at
+            self._memory.feed(now, 1.0)
         return None
 
     def _new(self, answer: Answer, now: float) -> bool:
