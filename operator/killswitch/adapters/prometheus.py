@@ -108,7 +108,10 @@ class PrometheusSource:
         found = self._http.ask_range(parsed.text, end - math.ceil(span), end, step, _RANGE)
         if isinstance(found, NoAnswer):
             return found
-        answers = (_answer(parsed, found[moment]) for moment in sorted(found))
+        try:
+            answers = [_answer(parsed, found[moment]) for moment in sorted(found)]
+        except (ValueError, IndexError) as error:
+            return _foreign(error)
         return tuple(each for each in answers if isinstance(each, Answer))
 
     def close(self) -> None:
@@ -131,10 +134,9 @@ class PrometheusSource:
         """Whatever happens, everybody who asked is told something."""
         try:
             await self._ask_together(group)
-        except (ValueError, IndexError) as error:  # tags that nobody wrote: not Prometheus
-            answer = NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: {error!r}")
+        except (ValueError, IndexError) as error:
             for each in group:
-                each.tell(answer)
+                each.tell(_foreign(error))
         finally:
             for each in group:
                 each.tell(_closed())
@@ -225,6 +227,11 @@ def _answer(parsed: promql.Parsed, found: Found) -> Answer | NoAnswer:
 
 def _labels(series: Series) -> Labels:
     return tuple(sorted(each for each in series.labels.items() if each[0] != promql.KIND))
+
+
+def _foreign(error: Exception) -> NoAnswer:
+    """Tags that nobody of us wrote."""
+    return NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: {error!r}")
 
 
 def _closed() -> NoAnswer:
