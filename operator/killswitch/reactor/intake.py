@@ -42,6 +42,8 @@ class Intake:
     ) -> None:
         """`judge` is called for each policy with something new; see `Engine` for `hears_events`."""
         self.hears_events = hears_events
+        self.revision = 0
+        """Another number whenever `queries` or `metrics` may be others."""
         self._clock = clock
         self._judge = judge
         self._policies: dict[str, Watched] = {}
@@ -69,6 +71,7 @@ class Intake:
 
     def watch(self, watched: Watched) -> None:
         """From now on this policy hears of what it names."""
+        self.revision += 1
         self._policies[watched.policy.uid] = watched
         for signal in watched.policy.signals:
             taker = Taker(watched, signal)
@@ -84,6 +87,7 @@ class Intake:
 
     def forget(self, watched: Watched) -> None:
         """Nothing more for this policy."""
+        self.revision += 1
         self._policies.pop(watched.policy.uid, None)
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
