@@ -24,7 +24,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
-from killswitch.ports import Json
+from killswitch.ports import Json, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
 from tests.cluster.control_plane import ControlPlane
@@ -155,8 +155,13 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 
 
 @contextlib.asynccontextmanager
-async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[Reactor]:
-    """A running reactor that has seen everything; cancelled at the end like a killed process."""
+async def reactor(
+    setting: Bench, replica: str = "reactor-0", source: SignalSource | None = None
+) -> AsyncIterator[Reactor]:
+    """A running reactor that has seen everything; cancelled at the end like a killed process.
+
+    It asks the dial unless another source is given.
+    """
     identity = Identity(
         username=await setting.cluster.whoami(),
         replica=replica,
@@ -166,7 +171,7 @@ async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[R
     running = Reactor(
         setting.cluster,
         SystemClock(),
-        setting.dial,
+        source or setting.dial,
         EveryQuery(),
         identity,
         poll_interval=0.05,

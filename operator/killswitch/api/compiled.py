@@ -243,7 +243,7 @@ def _watched(where: str, source: DetectorSpec | None, signal: CompiledSignal) ->
     if source is None:
         return signal
     every = durations.seconds(source.every)
-    if not 0 < 2 * every <= signal.max_age:
+    if source.absence is None and not 0 < 2 * every <= signal.max_age:
         problem = f"{source.every} is more than half of maxAge, so that most samples would be stale"
         cure = "write a shorter one above 0s, or a longer maxAge"
         raise InvalidPolicyError(f"{where}.detector.every", problem, cure)
