@@ -33,7 +33,7 @@ from killswitch.signals.series import ENDED
 
 MOST_SERIES: Final = 1000
 MOST_NUMBERS: Final = 120_000
-"""Numbers that the detectors of one signal remember together: at most about 10 MB."""
+"""Numbers that the detectors of one signal remember together: about 5 MB."""
 _KEPT = 3600.0
 """Seconds after which a series is forgotten of which nothing is heard."""
 _FULL = 1.0
