@@ -76,7 +76,7 @@ def _cost(judged: Json, step: float = _EVERY) -> tuple[float, float]:
     engine.start()
     [watched] = engine.watched.values()
     for each in watched.detecting.values():
-        each.begin(clock.now())
+        each.begin(clock.monotonic())
     before = tracemalloc.get_traced_memory()[0]
 
     def push(number: int, passed: float) -> float:

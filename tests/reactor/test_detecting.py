@@ -42,7 +42,7 @@ class Watch(Desk):
         super().__init__(*(signals or (watched(),)), **spec)
         if begun:
             for each in self.policy.detecting.values():
-                each.begin(self.clock.now())
+                each.begin(self.clock.monotonic())
 
     @property
     def reading(self) -> Reading:
@@ -387,6 +387,23 @@ async def test_a_partial_answer_is_no_silence() -> None:
         partial = Answer((), None, (f"no series of {NAME}", "store a is down"))
         desk.engine.intake.deliver(f'{NAME}{{model="a"}}', partial)
         assert desk.says() == (UNKNOWN, Blindness.PARTIAL)
+
+
+async def test_a_clock_that_is_set_makes_no_silence_and_forgets_nothing() -> None:
+    """Silence is counted in elapsed time; samples keep their own."""
+    desk = Watch(watched(ABSENCE))
+    await desk.calm(3)
+    for step in (-3600.0, 7200.0):
+        desk.clock.set_back(step)
+        await desk.calm(1)
+        assert desk.says() == (CLEAR, None)
+    other = Watch()
+    await other.calm()
+    other.clock.set_back(-7200.0)
+    await other.calm(1)
+    assert other.says() == (UNKNOWN, Blindness.INTERRUPTED)
+    await other.calm(1)
+    assert other.says() == (CLEAR, None)
 
 
 # The past.

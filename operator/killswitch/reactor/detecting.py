@@ -13,7 +13,7 @@ import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from killswitch.api.compiled import CompiledSignal
 from killswitch.core import readings
@@ -40,6 +40,15 @@ _FULL = 1.0
 """Seconds between two searches for a series that could make room."""
 PATIENCE: Final = 60.0
 """Seconds for which samples are turned away while the past is read."""
+
+
+class _Sample(NamedTuple):
+    """One that was pushed."""
+
+    labels: Labels
+    value: float
+    at: float
+    path: Path
 
 
 class Detecting(abc.ABC):
@@ -69,45 +78,46 @@ class Detecting(abc.ABC):
         return self._detector.past(self.signal.every)
 
     @abc.abstractmethod
-    def recall(self, answer: Answer) -> None:
+    def recall(self, answer: Answer, elapsed: float) -> None:
         """Learn one moment of the past, oldest first; of use before it has begun."""
 
-    def begin(self, now: float, failure: str = "") -> None:
+    def begin(self, elapsed: float, failure: str = "") -> None:
         """From now on learn what arrives; `failure` says why the past is not known."""
-        del now
+        del elapsed
         self._begun = True
         self._remark = f"; its past is not known: {failure}" if failure else ""
 
-    def answered(self, answer: Answer | NoAnswer, now: float) -> Reading:
-        """What the signal says after a poll."""
-        if isinstance(answer, NoAnswer) or self._ready(now):
-            return self._judged(answer, now)
+    def answered(self, answer: Answer | NoAnswer, *, now: float, elapsed: float) -> Reading:
+        """What the signal says after a poll.
+
+        `now` is wall time, as that of samples; `elapsed` the same moment in monotonic time.
+        """
+        if isinstance(answer, NoAnswer) or self._ready(elapsed):
+            return self._judged(answer, now, elapsed)
         return self._unknown(Blindness.WARMING_UP, "its past is being read", now)
 
     def push(
-        self, labels: Labels, value: float, at: float, *, path: Path, now: float
+        self, labels: Labels, value: float, at: float, *, path: Path, now: float, elapsed: float
     ) -> Reading | None:
         """The trip that a pushed sample amounts to; None where it changes nothing."""
-        if not -FUTURE <= now - at <= self.signal.max_age or not self._ready(now):
+        if not -FUTURE <= now - at <= self.signal.max_age or not self._ready(elapsed):
             return None  # a replay or a wrong clock: learned, it would look like time running back
-        return self._pushed(labels, value, at, path, now)
+        return self._pushed(_Sample(labels, value, at, path), now, elapsed)
 
     @abc.abstractmethod
-    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
+    def _judged(self, answer: Answer | NoAnswer, now: float, elapsed: float) -> Reading:
         """Learn an answer, and say what is known then."""
 
     @abc.abstractmethod
-    def _pushed(
-        self, labels: Labels, value: float, at: float, path: Path, now: float
-    ) -> Reading | None:
+    def _pushed(self, sample: _Sample, now: float, elapsed: float) -> Reading | None:
         """Learn a pushed sample."""
 
-    def _ready(self, now: float) -> bool:
+    def _ready(self, elapsed: float) -> bool:
         if not self._begun:
             if self._turned_away is None:
-                self._turned_away = now
-            if now - self._turned_away > PATIENCE:
-                self.begin(now, f"it was not read within {PATIENCE:g} s")
+                self._turned_away = elapsed
+            if elapsed - self._turned_away > PATIENCE:
+                self.begin(elapsed, f"it was not read within {PATIENCE:g} s")
         return self._begun
 
     def _unknown(self, reason: Blindness, message: str, now: float) -> Reading:
@@ -131,7 +141,7 @@ class _Series:
     path: Path = Path.POLL
     """On which that sample came."""
     heard: float = 0.0
-    """When anything was last heard of it."""
+    """When (monotonic) anything was last heard of it."""
 
     def fresh(self, now: float, max_age: float) -> bool:
         """Whether its finding is new enough to count."""
@@ -150,15 +160,15 @@ class Unusual(Detecting):
         self._crowded = -math.inf
         """When a series was last turned away for want of room."""
 
-    def recall(self, answer: Answer) -> None:
+    def recall(self, answer: Answer, elapsed: float) -> None:
         """Learn one moment of the past."""
         if self._fault(answer) is None:
-            self._learn(answer, answer.at or 0.0)
+            self._learn(answer, answer.at or 0.0, elapsed)
 
-    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
-        self._drop(now, _KEPT)
+    def _judged(self, answer: Answer | NoAnswer, now: float, elapsed: float) -> Reading:
+        self._drop(elapsed, _KEPT)
         fault = answer if isinstance(answer, NoAnswer) else self._fault(answer)
-        polled = [] if fault or isinstance(answer, NoAnswer) else self._learn(answer, now)
+        polled = [] if fault or isinstance(answer, NoAnswer) else self._learn(answer, now, elapsed)
         pushed = [
             one
             for one in self._series.values()
@@ -170,27 +180,25 @@ class Unusual(Detecting):
             return tripped
         if fault is not None:
             return self._unknown(fault.reason, fault.detail, now)
-        if now - self._crowded <= self.signal.max_age:
+        if elapsed - self._crowded <= self.signal.max_age:
             message = f"more than the {self._most} series that it can remember; aggregate"
             return self._unknown(Blindness.FAILED, message, now)
         count = len(polled)
         return self._doubt(polled, now) or self._said(_worst(polled), now, count, count)
 
-    def _pushed(
-        self, labels: Labels, value: float, at: float, path: Path, now: float
-    ) -> Reading | None:
-        one = self._series.get(labels) or self._added(labels, now)
+    def _pushed(self, sample: _Sample, now: float, elapsed: float) -> Reading | None:
+        one = self._series.get(sample.labels) or self._added(sample.labels, elapsed)
         if one is None:
             return None
-        one.heard = now
-        if value is ENDED:  # it may come back: a scrape that failed ends all series
+        one.heard = elapsed
+        if sample.value is ENDED:  # it may come back: a scrape that failed ends all series
             one.stretch, one.finding = math.nan, _ENDED
             return None
-        stretch = at // self.signal.every
+        stretch = sample.at // self.signal.every
         if stretch == one.stretch:
             return None
-        one.stretch, one.path = stretch, path
-        found = one.finding = one.detector.feed(at, value)
+        one.stretch, one.path = stretch, sample.path
+        found = one.finding = one.detector.feed(sample.at, sample.value)
         if found.verdict is not Verdict.TRIPPED or not one.fresh(now, self.signal.max_age):
             return None
         return self._said(one, now)
@@ -199,7 +207,7 @@ class Unusual(Detecting):
         """Why an answer is not learned from: even one value of a partial sum may be wrong."""
         return readings.unusable(answer, self.signal.max_age) or readings.partial(answer.warnings)
 
-    def _learn(self, answer: Answer, now: float) -> list[_Series]:
+    def _learn(self, answer: Answer, now: float, elapsed: float) -> list[_Series]:
         """The series of the answer, each with the finding that counts."""
         at = answer.sampled_at
         if at is None:
@@ -207,10 +215,10 @@ class Unusual(Detecting):
         stretch, found = at // self.signal.every, []
         of = answer.series or [((("series", str(n))),) for n in range(len(answer.values))]
         for labels, value in zip(of, answer.values, strict=True):
-            one = self._series.get(named := self._own(labels)) or self._added(named, now)
+            one = self._series.get(named := self._own(labels)) or self._added(named, elapsed)
             if one is None:
                 continue
-            one.heard = now
+            one.heard = elapsed
             if stretch != one.stretch:
                 one.stretch, one.path = stretch, Path.POLL
                 one.finding = one.detector.feed(at, value)
@@ -223,21 +231,21 @@ class Unusual(Detecting):
             return labels
         return tuple(each for each in labels if each[0] != "__name__")
 
-    def _added(self, labels: Labels, now: float) -> _Series | None:
+    def _added(self, labels: Labels, elapsed: float) -> _Series | None:
         """A new series; None if there is no room even without those that have fallen silent."""
         if len(self._series) >= self._most:
-            if now >= self._full_until:
-                self._full_until = now + _FULL
-                self._drop(now, self.signal.max_age)
+            if elapsed >= self._full_until:
+                self._full_until = elapsed + _FULL
+                self._drop(elapsed, self.signal.max_age)
             if len(self._series) >= self._most:
-                self._crowded = now
+                self._crowded = elapsed
                 return None
         one = self._series[labels] = _Series(labels, self._detector.fresh(), _ENDED)
         return one
 
-    def _drop(self, now: float, silent: float) -> None:
+    def _drop(self, elapsed: float, silent: float) -> None:
         """Forget series of which nothing was heard for so many seconds."""
-        for labels in [key for key, one in self._series.items() if now - one.heard > silent]:
+        for labels in [key for key, one in self._series.items() if elapsed - one.heard > silent]:
             del self._series[labels]
 
     def _tripped(self, among: Mapping[int, _Series], now: float) -> Reading | None:
@@ -271,7 +279,8 @@ class Unusual(Detecting):
 class Silent(Detecting):
     """The detector of silence, for all series of the signal together: pods come and go.
 
-    Each poll is a look, at our time. Something is there if it is newer than what was seen before.
+    Each poll is a look. Something is there if it is newer than what was seen before. Silence is
+    counted in elapsed time, so that a clock that is set makes none.
     """
 
     def __init__(self, signal: CompiledSignal, detector: Detector) -> None:
@@ -281,32 +290,34 @@ class Silent(Detecting):
         self._newest = -math.inf
         self._was_there = False
 
-    def recall(self, answer: Answer) -> None:
+    def recall(self, answer: Answer, elapsed: float) -> None:
         """Whether it was there."""
+        del elapsed
         self._was_there |= self._new(answer, answer.at or 0.0)
 
-    def begin(self, now: float, failure: str = "") -> None:
+    def begin(self, elapsed: float, failure: str = "") -> None:
         """What was there counts as silent from now on, since nobody of us looked before."""
-        super().begin(now, failure)
+        super().begin(elapsed, failure)
         if self._was_there:
-            self._memory.feed(now, 1.0)
+            self._memory.feed(elapsed, 1.0)
 
-    def _judged(self, answer: Answer | NoAnswer, now: float) -> Reading:
+    def _judged(self, answer: Answer | NoAnswer, now: float, elapsed: float) -> Reading:
         if isinstance(answer, NoAnswer):
             return self._unknown(answer.reason, answer.detail, now)  # nobody looked
         new = self._new(answer, now)
         strange = [each for each in answer.warnings if not each.startswith(readings.NO_SERIES)]
         if not new and (doubt := readings.partial(strange)) is not None:
             return self._unknown(doubt.reason, doubt.detail, now)
-        return self._said(self._memory.feed(now, 1.0 if new else None), now)
+        found = self._memory.feed(elapsed, 1.0 if new else None)
+        if found.verdict is Verdict.UNKNOWN:
+            return self._unknown(found.reason or Blindness.FAILED, found.message, now)
+        return Reading(self.signal.name, found.verdict, found.message, now, None, found.value)
 
-    def _pushed(
-        self, labels: Labels, value: float, at: float, path: Path, now: float
-    ) -> Reading | None:
-        del labels, path
-        if at > self._newest and not math.isnan(value):
-            self._newest = at
-            self._memory.feed(now, 1.0)
+    def _pushed(self, sample: _Sample, now: float, elapsed: float) -> Reading | None:
+        del now
+        if sample.at > self._newest and not math.isnan(sample.value):
+            self._newest = sample.at
+            self._memory.feed(elapsed, 1.0)
         return None
 
     def _new(self, answer: Answer, now: float) -> bool:
@@ -319,11 +330,6 @@ class Silent(Detecting):
             return False
         self._newest = at
         return True
-
-    def _said(self, found: Finding, now: float) -> Reading:
-        if found.verdict is Verdict.UNKNOWN:
-            return self._unknown(found.reason or Blindness.FAILED, found.message, now)
-        return found.reading(self.signal.name, max_age=math.inf, now=now)
 
 
 def detecting(signal: CompiledSignal) -> Detecting | None:

@@ -51,7 +51,7 @@ class Recaller:
             _LOG.exception("a past could not be read", query=detecting.signal.query)
             failure = repr(error)
         if not detecting.begun:
-            detecting.begin(self._clock.now(), failure)
+            detecting.begin(self._clock.monotonic(), failure)
 
     async def _recalled(self, detecting: Detecting) -> str:
         """Why it is not known; empty when it is."""
@@ -68,7 +68,7 @@ class Recaller:
         for answer in found:
             if detecting.begun:
                 return ""  # it lost its patience
-            detecting.recall(answer)
+            detecting.recall(answer, self._clock.monotonic())
             learned += len(answer.values)
             if learned >= _PORTION:
                 learned = 0
