@@ -112,6 +112,16 @@ async def test_nobody_there_has_no_past() -> None:
     assert late == NoAnswer(Blindness.UNREACHABLE, "the source is closed")
 
 
+async def test_a_past_that_is_too_large_is_not_read_into_memory() -> None:
+    """Told as what it is: the detector warms up live."""
+    with serving() as server:
+        server.answer(200, b"[" + b" " * 5_000_000)
+        source = PrometheusSource(server.url, timeout=1.0)
+        found = await source.recall("a", 30, 1)
+        source.close()
+    assert found == NoAnswer(Blindness.FAILED, "more than 4 MB; aggregate")
+
+
 @pytest.mark.parametrize(
     "body",
     [

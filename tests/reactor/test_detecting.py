@@ -301,6 +301,16 @@ async def test_an_edit_keeps_what_the_same_signal_has_learned() -> None:
     assert desk.engine.intake.beginning == set()
 
 
+async def test_a_threshold_on_the_same_series_trips_as_ever() -> None:
+    """That a detector learns from every sample changes nothing for who only compares."""
+    desk = Watch(watched(), signal("limit"))
+    desk.pushed(math.nan)
+    desk.pushed(500.0)
+    assert desk.says() == (UNKNOWN, Blindness.WARMING_UP)
+    assert desk.policy.readings["limit"].verdict is TRIPPED
+    assert desk.demanded
+
+
 # Silence.
 
 ABSENCE = {"absence": {"after": "5s"}}

@@ -124,14 +124,17 @@ class PrometheusHttp:
         params = {**self._params, "timeout": f"{round(seconds * 900)}ms"}
 
         def request() -> dict[float, Found] | NoAnswer:
-            series = self._client.custom_query_range(
-                text,
-                datetime.fromtimestamp(start, UTC),
-                datetime.fromtimestamp(end, UTC),
-                f"{step:g}",
-                params=params,
-                timeout=seconds,
-            )
+            try:
+                series = self._client.custom_query_range(
+                    text,
+                    datetime.fromtimestamp(start, UTC),
+                    datetime.fromtimestamp(end, UTC),
+                    f"{step:g}",
+                    params=params,
+                    timeout=seconds,
+                )
+            except _TooLargeError:
+                return NoAnswer(Blindness.FAILED, "more than 4 MB; aggregate")
             if (warnings := self._warnings("matrix")) is None:
                 return NoAnswer(Blindness.BAD_ANSWER, "the answer is not a range of vectors")
             moments: dict[float, Found] = {}

@@ -14,7 +14,8 @@ from killswitch.core.readings import NoAnswer
 from killswitch.ports import Clock, SignalSource
 from killswitch.reactor.detecting import Detecting
 
-_AT_ONCE = 2
+_AT_ONCE = 4
+"""Requests under way: half of the source's threads stay free for polls."""
 _AGAIN = 1.0
 """Seconds between two attempts."""
 _PORTION = 500
