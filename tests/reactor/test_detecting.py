@@ -306,7 +306,7 @@ async def test_a_threshold_on_the_same_series_trips_as_ever() -> None:
     desk = Watch(watched(), signal("limit"))
     desk.pushed(math.nan)
     desk.pushed(500.0)
-    assert desk.says() == (UNKNOWN, Blindness.WARMING_UP)
+    assert desk.says() == (UNKNOWN, Blindness.NEVER_READ)
     assert desk.policy.readings["limit"].verdict is TRIPPED
     assert desk.demanded
 
