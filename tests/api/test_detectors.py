@@ -111,6 +111,7 @@ def test_parameters_arrive(written: dict[str, Any], meant: Detector) -> None:
             ".detector.rate.side",
         ),
         ({"detector": {"absence": {"after": "0s"}}}, ".detector.absence.after"),
+        ({"detector": {"ewma": {"least": "1", "gap": "29s"}}}, ".detector.ewma.gap"),
         ({"detector": {**EWMA, "every": "0s"}}, ".detector.every"),
         ({"detector": {**EWMA, "every": "31s"}}, ".detector.every"),
         ({"prometheus": {"above": "5"}}, ""),

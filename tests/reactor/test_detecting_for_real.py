@@ -1,17 +1,26 @@
 """Detectors from a real exporter to a decision: by Prometheus, after a restart, into evidence."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.prometheus import PrometheusSource
 from killswitch.core.kinds import POLICIES
 from killswitch.core.readings import Blindness, NoAnswer, Reading, Verdict
+from killswitch.core.readings import Path as Way
 from killswitch.ports import Json
+from killswitch.reactor.detecting import Unusual
+from killswitch.reactor.listening import Listening
 from killswitch.reactor.run import Reactor
+from killswitch.signals import web as receivers
+from killswitch.signals.keyfile import KeyFile
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.reactor.harness import Bench, eventually, reactor
+from tests.signals.served import TOKEN, serving
 
 pytestmark = pytest.mark.cluster
 VLLM = {"kind": "Deployment", "name": "vllm"}
@@ -144,6 +153,44 @@ async def test_a_restarted_reactor_knows_what_is_usual(
 
         assert await asyncio.wait_for(seen(), 20)
     assert (Blindness.WARMING_UP, True) not in told
+
+
+async def test_what_is_polled_and_written_is_one_series(
+    setting: Bench, exporter: Exporter, tmp_path: Path
+) -> None:
+    """The same Prometheus answers and writes: its series, and its samples, are known again."""
+    exporter.set("model_load", 100.0, model=setting.namespace)
+    detector = {"every": "200ms", "ewma": {"least": "100", "warmUp": 10}}
+    metric = {"name": "model_load", "labels": {"model": setting.namespace}, "detector": detector}
+    load = {"name": "load", "metric": metric, "maxAge": "10s", "onNoData": "Hold"}
+    uid = await policy(setting, "both", load, mode="DryRun")
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"prometheus": [TOKEN]}))
+    prometheus = Prometheus(tmp_path / "prometheus", {exporter.address: {}})
+    prometheus.remote_write_token = TOKEN
+    source = PrometheusSource(prometheus.url)
+    async with reactor(setting, source=source) as running:
+        listening = Listening(running.engine, SystemClock(), KeyFile(str(keys)))
+        async with serving(receivers.runner(listening.application())) as (host, port):
+            prometheus.remote_write = f"http://{host}:{port}/api/v1/write"
+            try:
+                await asyncio.to_thread(prometheus.start)
+                await verdict(running, uid, "load", Verdict.CLEAR)
+                detecting = running.engine.watched[uid].detecting["load"]
+                assert isinstance(detecting, Unusual)
+
+                async def written() -> bool:
+                    listening.look()
+                    return any(one.path is Way.REMOTE_WRITE for one in detecting._series.values())
+
+                await eventually(written)
+                exporter.set("model_load", 900.0, model=setting.namespace)
+                found = await verdict(running, uid, "load", Verdict.TRIPPED)
+                assert found.value == 900.0
+                assert len(detecting._series) == 1
+            finally:
+                prometheus.stop(kill=True)
+                source.close()
 
 
 async def test_silence_of_an_exporter_trips(

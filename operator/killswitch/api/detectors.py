@@ -168,6 +168,10 @@ def detector(where: str, source: DetectorSpec) -> Detector:
     [(name, written)] = given.items()
     kind = Kind(to_camel(name))
     parameters = {_PARAMETERS.get(key, key): _read(key, value) for key, value in written.items()}
+    if kind is not Kind.ABSENCE and parameters["gap"] < 2 * durations.seconds(source.every):
+        problem = f"{written['gap']} would part samples that come every {source.every}"
+        cure = "write at least twice `every`"
+        raise InvalidPolicyError(f"{where}.{kind}.gap", problem, cure)
     try:
         return _BUILD[kind](**parameters)
     except InvalidPolicyError as error:
