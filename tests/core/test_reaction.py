@@ -221,6 +221,11 @@ BY_CAUSE = {
         Reason.EVALUATION_SLOW,
         "shorten the interval of the rule group",
     ),
+    "detector": (
+        SignalReaction("load", (poll(FAST),), (reaction.detected(60.0),)),
+        Reason.DETECTOR_SLOW,
+        "shorten the detector's `every`",
+    ),
     "hold-down": (one(poll(FAST), hold_down=30.0), Reason.HOLD_DOWN_LONG, "shorten `for`"),
 }
 

@@ -157,6 +157,17 @@ async def test_each_source_has_its_paths(running: Running) -> None:
     assert found["worst"] == "18.0 s"
 
 
+async def test_a_detector_waits_for_its_next_sample(running: Running) -> None:
+    """One in each stretch of `every`, after the scrape and the poll."""
+    running.feeds.set("sum(x)", LOAD)
+    detector = {"every": "15s", "ewma": {"least": "2000", "halfLife": "30m"}}
+    source = {"query": "sum(x)", "detector": detector}
+    one = {"name": "odd", "prometheus": source, "onNoData": "Hold"}
+    found = await running.status(policy(signals=[one], allowDetectorAlone=True))
+    assert found["worst"] == "33.0 s"
+    assert "15.0 s until the detector takes a sample" in found["message"]
+
+
 async def test_many_queries_are_polled_in_turns(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     EVALUATION_SLOW = "EvaluationTooSlow"
     POLL_SLOW = "PollTooSlow"
     PATH_SLOW = "PathTooSlow"
+    DETECTOR_SLOW = "DetectorTooSlow"
     HOLD_DOWN_LONG = "HoldDownTooLong"
     MAX_AGE_SHORT = "MaxAgeTooShort"
 

@@ -3,9 +3,10 @@
 What is bounded: the time from the moment at which what is measured crosses its threshold until the
 policy's decision; the lock follows within milliseconds. A bound holds when everything works: no
 scrape, evaluation, post or poll fails or is skipped. A scrape is counted with what it took when
-last looked at, a poll with its whole timeout, while the one before was answered in time for it. What a query itself averages (`[5m]`, `offset`)
-belongs to the measurement and is not counted. A part that is not known makes the bound unknown,
-never shorter.
+last looked at, a poll with its whole timeout, while the one before was answered in time for it.
+What a query itself averages (`[5m]`, `offset`) belongs to the measurement and is not counted, nor
+is what a detector needs to become sure. A part that is not known makes the bound unknown, never
+shorter.
 
 A signal is as fast as the fastest path that is known to carry it. A policy is as fast as its
 quorum: the M-th fastest of its signals, as if all that they measure crossed at the same moment.
@@ -38,6 +39,7 @@ class Cause(StrEnum):
     POLL = "poll"
     EVALUATION = "evaluation"
     DELIVERY = "delivery"
+    DETECTOR = "detector"
     HOLD_DOWN = "hold-down"
     STALE = "stale"
 
@@ -49,6 +51,7 @@ _REASONS = {
     Cause.POLL: Reason.POLL_SLOW,
     Cause.EVALUATION: Reason.EVALUATION_SLOW,
     Cause.DELIVERY: Reason.PATH_SLOW,
+    Cause.DETECTOR: Reason.DETECTOR_SLOW,
     Cause.HOLD_DOWN: Reason.HOLD_DOWN_LONG,
     Cause.STALE: Reason.MAX_AGE_SHORT,
 }
@@ -193,6 +196,12 @@ def _fed(path: Path, feeds: Feeds, then: Delay) -> Route:
         return Route(path, unknown=feeds.detail or str(feeds.reason))
     slowest = max(feeds, key=lambda feed: feed.worst)
     return Route(path, (*slowest.delays, then))
+
+
+def detected(every: float) -> Delay:
+    """Until a detector takes a sample: one in each stretch of `every` seconds."""
+    words = "until the detector takes a sample (its `every`)"
+    return Delay(Cause.DETECTOR, every, words, "shorten the detector's `every`")
 
 
 def held(

@@ -20,6 +20,7 @@ from killswitch.core.reaction import (
     RuleGroup,
     SignalReaction,
     alerted,
+    detected,
     held,
     in_words,
     polled,
@@ -149,6 +150,8 @@ class Reactions:
             poll=self._pace + self._settings.prometheus_timeout,
             believed=signal.rule.on_no_data is Meaning.FIRE,
         )
+        if signal.detector is not None:
+            then = (detected(signal.every), *then)
         return SignalReaction(signal.name, self._routes(signal), then)
 
     def _routes(self, signal: CompiledSignal) -> tuple[Route, ...]:
