@@ -24,6 +24,8 @@ from tests.cluster.control_plane import ControlPlane
 MODULES = {
     "one_target": "bench.one_target",
     "thousand": "bench.thousand",
+    "mass": "bench.mass",
+    "start": "bench.start",
     "admission": "bench.admission",
     "poll": "bench.signals",
     "remote_write": "bench.remote_write",

@@ -188,6 +188,10 @@ class ControlPlane:
         """Process ids of everything that runs."""
         return [daemon.pid for daemon in self._daemons.values()]
 
+    def pid(self, name: str) -> int:
+        """Process id of one program, such as kube-apiserver."""
+        return self._daemons[name].pid
+
     def add_gpu_nodes(self, count: int, *, gpus: int = 8, prefix: str = "gpu") -> list[str]:
         """Nodes that kwok keeps Ready, each with this many GPUs; return when all are Ready."""
         names = [f"{prefix}-{number}" for number in range(count)]
