@@ -105,7 +105,7 @@ async def _measure(setting: Setting) -> list[Figure]:
 async def _fire(cluster: KubernetesApi, reactor: Reactor, size: int) -> float:
     """Seconds from the tripping sample until the last Shutdown of this size was accepted."""
     decided = time.time()
-    reactor.engine.deliver(_query(size), Answer((1.0,), 0.0))
+    reactor.engine.intake.deliver(_query(size), Answer((1.0,), 0.0))
     async with asyncio.timeout(180):
         while True:
             await asyncio.sleep(0.5)

@@ -16,7 +16,7 @@ def votes(verdict: Verdict, hold_down: float = 0.0) -> Tally:
     """The tally of one signal with this verdict."""
     rules = (VotingRule("a", Meaning.HOLD, hold_down, 60.0),)
     readings = {"a": reading("a", verdict, 0)}
-    return tally(rules, readings, tripped_since(rules, readings, {}), needed=1, now=0)
+    return tally(rules, readings, tripped_since(rules, readings, {}, now=0), needed=1, now=0)
 
 
 DEMANDED, PENDING = votes(Verdict.TRIPPED), votes(Verdict.TRIPPED, 30)

@@ -28,7 +28,7 @@ class Voting:
 
     def given(self, seconds: float, readings: Mapping[str, Reading]) -> Tally:
         """The tally of these readings at that moment."""
-        self.since = tripped_since(self.rules, readings, self.since)
+        self.since = tripped_since(self.rules, readings, self.since, now=seconds)
         return tally(self.rules, readings, self.since, needed=self.needed, now=seconds)
 
 

@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
 
     def facts(self) -> decisions.Facts:
         """What a decision sees now."""
-        self.since = tripped_since(self.RULES, self.readings, self.since)
+        self.since = tripped_since(self.RULES, self.readings, self.since, now=self.now)
         votes = tally(self.RULES, self.readings, self.since, needed=self.needed, now=self.now)
         inhibition = self.inhibition if votes.demanded else None
         return decisions.Facts(self.enabled, self.locked, votes, inhibition)
@@ -188,7 +188,7 @@ def test_only_a_release_leaves_latched(
     """While a Shutdown is engaged no signal, edit or bypass moves the switch."""
     rules = (VotingRule("a", Meaning.FIRE, 0.0, 60.0),)
     readings = {"a": reading("a", verdict, 0)}
-    votes = tally(rules, readings, tripped_since(rules, readings, {}), needed=1, now=0)
+    votes = tally(rules, readings, tripped_since(rules, readings, {}, now=0), needed=1, now=0)
     facts = decisions.Facts(enabled, engaged=True, tally=votes, inhibition=inhibition)
     assert Transition(State.LATCHED) == move(State.LATCHED, decisions.event(facts))
     released = move(State.LATCHED, decisions.event(replace(facts, engaged=False)))

@@ -61,7 +61,7 @@ class Desk:
         """An event arrives."""
         now = self.clock.now()
         known: dict[str, Any] = {"type": "guardrail.jailbreak", "source": "guard", "id": "n-1"}
-        self.engine.hear(Event(**{**known, **fields}, time=now - age, received_at=now))
+        self.engine.intake.hear(Event(**{**known, **fields}, time=now - age, received_at=now))
 
     async def wait(self, seconds: float) -> None:
         """Time passes, and the reactor looks at what changes by it."""
@@ -72,7 +72,7 @@ class Desk:
 async def test_an_event_trips_at_once_and_time_clears_it() -> None:
     """No poll, no query; the window is a minute unless it says otherwise."""
     desk = Desk()
-    assert desk.engine.queries == set()
+    assert desk.engine.intake.queries == set()
     assert desk.policy.readings["misuse"].verdict is Verdict.CLEAR
     desk.post()
     assert desk.demanded
@@ -163,7 +163,7 @@ async def test_events_stop_models(setting: Bench) -> None:
     await setting.policy("misuse", targets=[VLLM], signals=[signal()])
     async with reactor(setting) as running:
         now = time.time()
-        running.engine.hear(
+        running.engine.intake.hear(
             Event("guardrail.jailbreak", "guard", "n-7", now, now, setting.namespace)
         )
         await setting.stopped("misuse-1")

@@ -14,6 +14,7 @@ from killswitch.reactor.engine import Engine
 from killswitch.reactor.watched import Identity, Watched
 from killswitch.signals.alerts import FIRE, Alert, PolicyReference
 from killswitch.signals.episodes import Arrival
+from killswitch.signals.series import Labels, Samples, Series
 from tests.fakes.clock import FakeClock
 from tests.reactor.harness import Bench, EveryQuery, eventually, policy, reactor
 
@@ -32,6 +33,11 @@ def stored(*signals: Json, generation: int = 1, **spec: Any) -> Json:
     found = policy("runaway", targets=[VLLM], signals=[*signals], mode="DryRun", **spec)
     found["metadata"] |= {"uid": "u", "namespace": "prod", "generation": generation}
     return found
+
+
+def sampled(name: str, labels: Labels, value: float, at: float) -> Samples:
+    """One sample of one series, as a decoder hands it on."""
+    return Samples([Series(name, labels)], [value], [round(at * 1000)])
 
 
 class Desk:
@@ -58,20 +64,19 @@ class Desk:
     def push(self, value: float, *, age: float = 0.0, model: str = "a", name: str = NAME) -> None:
         """A sample of that age arrives."""
         labels = (("instance", "i"), ("model", model))
-        self.engine.push(
-            name, labels, value, sampled_at=self.clock.now() - age, path=Path.REMOTE_WRITE
-        )
+        sample = sampled(name, labels, value, self.clock.now() - age)
+        self.engine.intake.push(sample, Path.REMOTE_WRITE)
 
     def poll(self, value: float, *, age: float = 0.0) -> None:
         """Prometheus answers."""
-        self.engine.deliver(f'{NAME}{{model="a"}}', Answer((value,), age))
+        self.engine.intake.deliver(f'{NAME}{{model="a"}}', Answer((value,), age))
 
 
 def test_a_pushed_sample_trips_before_any_poll() -> None:
     """With value, sample time and path; the poll still asks the same series."""
     desk = Desk()
-    assert desk.engine.queries == {f'{NAME}{{model="a"}}'}
-    assert desk.engine.metrics == {NAME}
+    assert desk.engine.intake.queries == {f'{NAME}{{model="a"}}'}
+    assert desk.engine.intake.metrics == {NAME}
     desk.push(500, age=2)
     found = desk.policy.readings["load"]
     assert desk.demanded
@@ -128,10 +133,10 @@ async def test_a_poll_of_older_samples_or_a_failed_one_does_not_take_a_trip_back
     desk.poll(1, age=3)
     assert desk.demanded
     failed = NoAnswer(Blindness.TIMEOUT, "no answer")
-    desk.engine.deliver(f'{NAME}{{model="a"}}', failed)
+    desk.engine.intake.deliver(f'{NAME}{{model="a"}}', failed)
     assert desk.demanded
     await desk.clock.advance(31)
-    desk.engine.deliver(f'{NAME}{{model="a"}}', failed)
+    desk.engine.intake.deliver(f'{NAME}{{model="a"}}', failed)
     assert not desk.demanded
     desk.push(500)
     await desk.clock.advance(1)
@@ -159,7 +164,7 @@ def test_a_sample_trips_every_signal_that_names_its_metric() -> None:
     assert desk.demanded
     desk.engine.policy_removed(stored(signal()))
     desk.push(500)
-    assert desk.engine.metrics == frozenset()
+    assert desk.engine.intake.metrics == frozenset()
 
 
 def test_an_edited_policy_takes_other_samples() -> None:
@@ -167,7 +172,7 @@ def test_an_edited_policy_takes_other_samples() -> None:
     desk = Desk()
     other = {"name": "other", "above": "1"}
     desk.engine.policy_changed(stored(signal(metric=other), generation=2))
-    assert desk.engine.metrics == {"other"}
+    assert desk.engine.intake.metrics == {"other"}
     desk.push(500)
     assert not desk.demanded
     desk.push(500, name="other")
@@ -191,11 +196,11 @@ def alert(desk: Desk, *, generation: int = 1, since: float = 0.0, **changes: Any
 def test_an_alert_trips_the_signal_that_it_refers_to() -> None:
     """Prometheus compared already; its path and value are kept, the next poll decides."""
     desk = Desk()
-    assert desk.engine.alert(alert(desk)) is Arrival.BEGAN
+    assert desk.engine.intake.alert(alert(desk)) is Arrival.BEGAN
     found = desk.policy.readings["load"]
     assert desk.demanded
     assert (found.value, found.path) == (500.0, Path.ALERT)
-    assert desk.engine.alert(alert(desk)) is Arrival.REPEATED
+    assert desk.engine.intake.alert(alert(desk)) is Arrival.REPEATED
     desk.poll(1)
     assert not desk.demanded
 
@@ -221,7 +226,7 @@ def test_other_alerts_are_counted_and_change_nothing(
     desk = Desk()
     desk.engine.policy_changed(stored(signal(), generation=2))
     desk.poll(1, age=1)
-    assert desk.engine.alert(alert(desk, **{"generation": 2, **changes})) is arrival
+    assert desk.engine.intake.alert(alert(desk, **{"generation": 2, **changes})) is arrival
     assert not desk.demanded
 
 
@@ -233,9 +238,8 @@ async def test_a_pushed_sample_stops_models_and_says_how_it_came(setting: Bench)
     async with reactor(setting) as running:
         await asyncio.sleep(0.3)  # some polls, each of which says Absent
         assert await setting.shutdowns() == []
-        running.engine.push(
-            NAME, (("model", "a"),), 500, sampled_at=time.time() - 1, path=Path.REMOTE_WRITE
-        )
+        sample = sampled(NAME, (("model", "a"),), 500, time.time() - 1)
+        running.engine.intake.push(sample, Path.REMOTE_WRITE)
         await setting.stopped("runaway-1")
         evidence = await eventually(setting.evidence)
     vote = evidence["signals"][0]

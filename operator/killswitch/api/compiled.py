@@ -137,7 +137,13 @@ def _signal(signal: Signal) -> CompiledSignal:
     where = f"spec.signals[{signal.name}]"
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
-    rule = VotingRule(signal.name, meaning, durations.seconds(signal.hold_down), max_age)
+    rule = VotingRule(
+        signal.name,
+        meaning,
+        hold_down=durations.seconds(signal.hold_down),
+        patience=max_age,
+        keep_firing=durations.seconds(signal.keep_firing_for),
+    )
     match signal.prometheus, signal.metric, signal.event:
         case PrometheusSignal() as source, None, None:
             threshold = _threshold(f"{where}.prometheus", source)
@@ -183,10 +189,15 @@ def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold
         raise InvalidPolicyError(
             where, "needs exactly one of above and below", "keep the one you mean"
         )
-    return Threshold(
+    threshold = Threshold(
         above=_number(f"{where}.above", source.above),
         below=_number(f"{where}.below", source.below),
+        recovers_at=_number(f"{where}.recoversAt", source.recovers_at),
     )
+    if threshold.recovers_at is not None and threshold.crossed(threshold.recovers_at):
+        problem = f"{threshold.recovers_at:g} is {threshold}: it would never recover"
+        raise InvalidPolicyError(f"{where}.recoversAt", problem, "write one on the safe side")
+    return threshold
 
 
 def _escaped(text: str) -> str:

@@ -98,6 +98,17 @@ MetricLabelName = Annotated[str, Field(min_length=1, max_length=255)]
 MetricLabelValue = Annotated[str, Field(max_length=512)]
 
 
+_THRESHOLD = (
+    Rule("has(self.above) != has(self.below)", "give exactly one of above and below"),
+    Rule(
+        "!has(self.recoversAt) || (has(self.above) && double(self.recoversAt) <="
+        " double(self.above)) || (has(self.below) && double(self.recoversAt) >="
+        " double(self.below))",
+        "recoversAt must lie on the safe side of the threshold: at most above, at least below",
+    ),
+)
+
+
 class PrometheusSignal(Model):
     """A PromQL measurement compared with a threshold.
 
@@ -105,12 +116,7 @@ class PrometheusSignal(Model):
     "all is well", it is Unknown.
     """
 
-    model_config = rules(
-        Rule(
-            "has(self.above) != has(self.below)",
-            "give exactly one of above and below",
-        )
-    )
+    model_config = rules(*_THRESHOLD)
 
     query: str = Field(
         min_length=1,
@@ -124,6 +130,10 @@ class PrometheusSignal(Model):
     below: Decimal | None = Field(
         default=None, description="Tripped when any series is less than this."
     )
+    recovers_at: Decimal | None = Field(
+        default=None,
+        description="Hysteresis: once tripped, it stays so until the value is back at this one.",
+    )
 
 
 class MetricSignal(Model):
@@ -133,12 +143,7 @@ class MetricSignal(Model):
     poll, which goes on beside it.
     """
 
-    model_config = rules(
-        Rule(
-            "has(self.above) != has(self.below)",
-            "give exactly one of above and below",
-        )
-    )
+    model_config = rules(*_THRESHOLD)
 
     name: str = Field(
         pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
@@ -155,6 +160,10 @@ class MetricSignal(Model):
     )
     below: Decimal | None = Field(
         default=None, description="Tripped when any series is less than this."
+    )
+    recovers_at: Decimal | None = Field(
+        default=None,
+        description="Hysteresis: once tripped, it stays so until the value is back at this one.",
     )
 
 
@@ -219,6 +228,11 @@ class Signal(Model):
         default="0s",
         alias="for",
         description="How long it must stay tripped before it counts.",
+    )
+    keep_firing_for: Duration = Field(
+        default="0s",
+        description="How long it goes on counting after it has counted and cleared, as Prometheus' "
+        "keep_firing_for.",
     )
     on_no_data: OnNoData = Field(
         description="What Unknown means: Hold (no vote), Fire (a vote to fire) or Alert "

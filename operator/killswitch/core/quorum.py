@@ -3,11 +3,12 @@
 A vote's hold-down runs from the first reading that was effectively tripped. Clear ends it; an
 Unknown under `Hold` or `Alert` neither counts nor ends it while the last tripped reading is no
 older than the signal's `maxAge`: one lost poll does not restart the clock of a signal that was
-tripped before and is tripped after, an hour of blindness does.
+tripped before and is tripped after, an hour of blindness does. A vote that has counted may be kept
+for a while after it clears (`keep_firing`), so that a value that flaps does not take quorums apart.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from killswitch.core.readings import Blindness, Reading, Verdict
@@ -31,6 +32,8 @@ class VotingRule:
     """Seconds it must stay tripped before it counts."""
     patience: float
     """Seconds of Unknown after a tripped reading that do not end its hold-down: `maxAge`."""
+    keep_firing: float = 0.0
+    """Seconds for which it goes on counting after it has counted and cleared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Span:
     began: float
     seen: float
     """The last reading that said so."""
+    cleared: float | None = None
+    """When it cleared, while it is kept firing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +99,28 @@ class Tally:
 
 
 def tripped_since(
-    rules: Iterable[VotingRule], readings: Mapping[str, Reading], before: Mapping[str, Span]
+    rules: Iterable[VotingRule],
+    readings: Mapping[str, Reading],
+    before: Mapping[str, Span],
+    *,
+    now: float,
 ) -> dict[str, Span]:
-    """Since when each effectively tripped signal is so, given the same of the last moment."""
+    """Since when each effectively tripped signal is so at `now`, given the same of the last moment.
+
+    With `keep_firing`, one that had counted stays for so long after it is not tripped any more, as
+    Prometheus' `keep_firing_for` (rules/alerting.go).
+    """
     since: dict[str, Span] = {}
     for rule in rules:
         reading, span = readings[rule.signal], before.get(rule.signal)
         if _tripped(rule, reading):
             began = span.began if span is not None else reading.read_at
             since[rule.signal] = Span(began, reading.read_at)
-        elif span is not None and _bridges(rule, reading, span):
+        elif span is None:
+            continue
+        elif (kept := _kept(rule, span, now)) is not None:
+            since[rule.signal] = kept
+        elif span.cleared is None and _bridges(rule, reading, span):
             since[rule.signal] = span
     return since
 
@@ -120,11 +137,21 @@ def tally(
     votes = []
     for rule in rules:
         reading = readings[rule.signal]
-        tripped = _tripped(rule, reading)
-        end = since[rule.signal].began + rule.hold_down if tripped else None
+        span = since.get(rule.signal)
+        tripped = _tripped(rule, reading) or (span is not None and span.cleared is not None)
+        end = span.began + rule.hold_down if tripped and span is not None else None
         counted = end is not None and now >= end
         votes.append(Vote(reading, tripped, counted, None if counted else end))
     return Tally(tuple(votes), needed)
+
+
+def _kept(rule: VotingRule, span: Span, now: float) -> Span | None:
+    """The span of a signal that is kept firing; None where it is over."""
+    cleared = now if span.cleared is None else span.cleared
+    counted = cleared - span.began >= rule.hold_down
+    if not counted or now - cleared >= rule.keep_firing:
+        return None
+    return replace(span, cleared=cleared)
 
 
 def _bridges(rule: VotingRule, reading: Reading, span: Span) -> bool:

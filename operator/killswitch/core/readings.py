@@ -6,7 +6,8 @@ everything else is Unknown with a reason. What Unknown *means* is the policy's `
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -55,12 +56,18 @@ class Threshold:
 
     above: float | None = None
     below: float | None = None
+    recovers_at: float | None = None
+    """Once crossed, it counts as crossed until the value is back at this one; None: at the limit."""
 
-    def crossed(self, value: float) -> bool:
-        """Whether the value is strictly beyond the limit; NaN never is."""
+    def crossed(self, value: float, *, before: bool = False) -> bool:
+        """Whether the value is strictly beyond the limit; NaN never is.
+
+        `before`: whether it was; then only `recovers_at` takes that back.
+        """
+        limit = self.recovers_at if before and self.recovers_at is not None else None
         if self.above is not None:
-            return value > self.above
-        return self.below is not None and value < self.below
+            return value > (self.above if limit is None else limit)
+        return self.below is not None and value < (self.below if limit is None else limit)
 
     def __str__(self) -> str:
         """`> 5000` or `< 1`."""
@@ -104,9 +111,15 @@ class Reading:
 
 
 def judge(
-    signal: str, threshold: Threshold, answer: Answer | NoAnswer, *, max_age: float, now: float
+    signal: str,
+    threshold: Threshold,
+    answer: Answer | NoAnswer,
+    *,
+    max_age: float,
+    now: float,
+    before: bool = False,
 ) -> Reading:
-    """The reading that an answer amounts to."""
+    """The reading that an answer amounts to; `before` says whether the signal was tripped."""
 
     def unknown(reason: Blindness, message: str, value: float | None = None) -> Reading:
         return Reading(signal, Verdict.UNKNOWN, message, now, reason, value)
@@ -123,8 +136,10 @@ def judge(
         return unknown(Blindness.NOT_A_NUMBER, "the value is NaN")
     worst = threshold.worst(numbers)
     sampled_at = now - answer.oldest_age
-    if threshold.crossed(worst):
+    if threshold.crossed(worst, before=before):
         message = f"{worst:g} is {threshold}"
+        if not threshold.crossed(worst):
+            message = f"{worst:g} is not back at {threshold.recovers_at:g} yet ({threshold})"
         return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at)
     if answer.warnings:
         return unknown(Blindness.PARTIAL, "; ".join(answer.warnings)[:500], worst)
@@ -155,24 +170,33 @@ def pushed(
     return Reading(signal, Verdict.TRIPPED, message, now, None, value, sampled_at, path)
 
 
-def superseded(trip: Reading, by: Reading) -> bool:
-    """Whether a pushed trip tells nothing: what is known already is of later samples."""
-    return by.sampled_at is not None and (trip.sampled_at or trip.read_at) < by.sampled_at
+def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading:
+    """One reading from the latest one of each path; `heard` holds at least one.
 
-
-def after_poll(before: Reading, polled: Reading, *, max_age: float) -> Reading:
-    """The polled reading, unless it is no later evidence than a pushed trip.
-
-    A poll that was under way during the push, or that failed, does not take the trip back; one of
-    newer samples does, and so does time: after `max_age` the pushed sample is stale.
+    What is known outranks what is not, and of what is known the evidence of the latest sample
+    counts: a poll that was under way during a push, or that failed, does not take the trip back,
+    and a push that comes late does not overrule what a poll has seen since. A path that does not
+    know when its sample was taken counts by the moment at which it was heard. Knowledge older than
+    `max_age` is Unknown.
     """
-    if before.path is Path.POLL or before.verdict is not Verdict.TRIPPED:
-        return polled
-    if polled.verdict is Verdict.TRIPPED or before.sampled_at is None:
-        return polled
-    stale = polled.read_at - before.sampled_at > max_age
-    newer = polled.sampled_at is not None and polled.sampled_at >= before.sampled_at
-    return polled if stale or newer else before
+    known = [each for each in heard if each.verdict is not Verdict.UNKNOWN]
+    fresh = [each for each in known if now - _known_at(each) <= max_age]
+    if fresh:
+        timed = [each for each in fresh if each.sampled_at is not None]
+        latest = max(timed, key=lambda each: (each.sampled_at, each.read_at), default=None)
+        others = [each for each in fresh if each.sampled_at is None]
+        later = [each for each in others if latest is None or each.read_at > latest.read_at]
+        return later[-1] if later else (latest or fresh[-1])
+    for each in heard:
+        if each.verdict is Verdict.UNKNOWN:
+            return each
+    oldest = heard[0]
+    message = f"the newest sample is {now - _known_at(oldest):.1f} s old, allowed {max_age:g} s"
+    return replace(oldest, verdict=Verdict.UNKNOWN, reason=Blindness.STALE, message=message)
+
+
+def _known_at(reading: Reading) -> float:
+    return reading.read_at if reading.sampled_at is None else reading.sampled_at
 
 
 def never_read(signal: str, now: float) -> Reading:

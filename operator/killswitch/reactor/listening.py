@@ -34,8 +34,8 @@ class Listening:
         self._keys = keys
         self._engine = engine
         self._clock = clock
-        self._decoder = Decoder(engine.metrics)
-        self._wanted = engine.metrics
+        self._decoder = Decoder(engine.intake.metrics)
+        self._wanted = engine.intake.metrics
         self.requests: Counts = Counter()
         self.alerts: Counter[Arrival] = Counter()
 
@@ -46,7 +46,11 @@ class Listening:
         app = receivers.application(
             receivers.alerts_receiver(self._alerts, tokens=keys.writers),
             receivers.events_receiver(
-                self._engine.hear, keys=keys.keys, seen=seen, limits=limits, clock=self._clock
+                self._engine.intake.hear,
+                keys=keys.keys,
+                seen=seen,
+                limits=limits,
+                clock=self._clock,
             ),
             counts=self.requests,
         )
@@ -55,21 +59,14 @@ class Listening:
 
     def look(self) -> None:
         """Follow the policies' metrics and the file of keys; called again and again."""
-        self._engine.hears_events = not self._keys.empty
-        if self._wanted != self._engine.metrics:
-            self._wanted = self._engine.metrics
+        self._engine.intake.hears_events = not self._keys.empty
+        if self._wanted != self._engine.intake.metrics:
+            self._wanted = self._engine.intake.metrics
             self._decoder.want(self._wanted)
 
     def _samples(self, samples: Samples) -> None:
-        for series, value, timestamp in samples:
-            self._engine.push(
-                series.name,
-                series.labels,
-                value,
-                sampled_at=timestamp / 1000,
-                path=Path.REMOTE_WRITE,
-            )
+        self._engine.intake.push(samples, Path.REMOTE_WRITE)
 
     def _alerts(self, batch: Batch) -> None:
         for each in batch.alerts:
-            self.alerts[self._engine.alert(each)] += 1
+            self.alerts[self._engine.intake.alert(each)] += 1

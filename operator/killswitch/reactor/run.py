@@ -51,7 +51,7 @@ class Reactor:
         self._cluster = cluster
         self._clock = clock
         self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
-        self._poller = Poller(source, clock, self.engine.deliver, interval=poll_interval)
+        self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -79,7 +79,7 @@ class Reactor:
     async def _tick(self) -> None:
         while True:
             try:
-                self._poller.ask(self.engine.queries)
+                self._poller.ask(self.engine.intake.queries)
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")

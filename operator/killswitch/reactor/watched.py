@@ -6,7 +6,7 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
-from killswitch.core.readings import Reading
+from killswitch.core.readings import Reading, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
 
@@ -27,6 +27,9 @@ class Watched:
 
     policy: CompiledPolicy
     readings: dict[str, Reading]
+    """What each signal says: of all its paths together."""
+    heard: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
+    """The last word of each path, of the signals that have more than one."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
     look_at: float = 0.0
@@ -39,6 +42,23 @@ class Watched:
     retry_at: float = 0.0
     plan_at: float = 0.0
     """Before this moment a policy that is latched needs no new plan."""
+
+    def take(self, reading: Reading, *, max_age: float, now: float) -> bool:
+        """Let a path's reading count; whether the signal says something else than before."""
+        name, before = reading.signal, self.readings[reading.signal]
+        known = self.heard.get(name) or (before,)
+        others = tuple(each for each in known if each.path is not reading.path)
+        if others:
+            self.heard[name] = (*others, reading)
+            reading = combined(self.heard[name], max_age=max_age, now=now)
+        self.readings[name] = reading
+        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is tripped, kept or inhibited: a reading that stays clear changes nothing."""
+        resting = self.state in {State.ARMED, State.DISARMED}
+        return resting and not self.since and self.inhibition is None
 
     def refusal(self, now: float) -> Inhibition | None:
         """The API server's last refusal, while it is too early to ask again."""

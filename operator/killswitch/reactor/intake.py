@@ -1,0 +1,225 @@
+"""What arrives, handed to the signals that want it; whose reading changed is judged.
+
+    a poll answers       `deliver`   readings of every policy that asks this query
+    samples are pushed   `push`      trip the signals that name their metric, never clear
+    an alert arrives     `alert`     trips the signal that it refers to, never clears
+    an event arrives     `hear`      counted over the windows of the signals that want it
+    time passes          `due`       windows in which nothing happens any more
+
+The cost of an arrival depends on who wants it, not on how many policies there are.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from killswitch.api.compiled import CompiledSignal
+from killswitch.core import readings
+from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
+from killswitch.ports import Clock
+from killswitch.reactor.routes import Routes, Taker
+from killswitch.reactor.watched import Watched
+from killswitch.signals import alerts, events
+from killswitch.signals.episodes import Arrival
+from killswitch.signals.series import Samples
+
+_LOOK = 1.0
+"""Seconds between two looks at windows in which nothing happens: `observedAt` shows that we listen."""
+
+
+_K = TypeVar("_K")
+_Heard = tuple[str | None, str | None]
+"""A source and a type of events; None is any."""
+
+
+class Intake:
+    """The signals of all policies under watch, by what they want to hear of."""
+
+    def __init__(
+        self, clock: Clock, judge: Callable[[Watched], None], *, hears_events: bool = False
+    ) -> None:
+        """`judge` is called for each policy with something new; see `Engine` for `hears_events`."""
+        self.hears_events = hears_events
+        self._clock = clock
+        self._judge = judge
+        self._policies: dict[str, Watched] = {}
+        self._asking: dict[str, list[Taker]] = defaultdict(list)
+        self._routes = Routes()
+        self._counting: dict[str, Watched] = {}
+        self._listening: dict[_Heard, list[Taker]] = defaultdict(list)
+
+    @property
+    def queries(self) -> set[str]:
+        """Every query that some policy asks."""
+        return set(self._asking)
+
+    @property
+    def metrics(self) -> frozenset[str]:
+        """Every metric whose pushed samples some policy takes."""
+        return self._routes.metrics
+
+    def watch(self, watched: Watched) -> None:
+        """From now on this policy hears of what it names."""
+        self._policies[watched.policy.uid] = watched
+        for signal in watched.policy.signals:
+            taker = Taker(watched, signal)
+            if signal.query:
+                self._asking[signal.query].append(taker)
+            for heard in _wants(signal):
+                self._listening[heard].append(taker)
+            self._routes.add(taker)
+        if watched.windows:
+            self._counting[watched.policy.uid] = watched
+            self._read_windows(watched, self._clock.now())
+
+    def forget(self, watched: Watched) -> None:
+        """Nothing more for this policy."""
+        self._policies.pop(watched.policy.uid, None)
+        self._counting.pop(watched.policy.uid, None)
+        self._routes.remove(watched)
+        for signal in watched.policy.signals:
+            _drop(self._asking, signal.query, watched)
+            for heard in _wants(signal):
+                _drop(self._listening, heard, watched)
+
+    def deliver(self, query: str, answer: Answer | NoAnswer) -> None:
+        """A source answered: judge every signal that asks this query."""
+        now = self._clock.now()
+        for taker in tuple(self._asking.get(query, ())):
+            watched, signal = taker.watched, taker.signal
+            polled = readings.judge(
+                signal.name,
+                signal.threshold,
+                answer,
+                max_age=signal.max_age,
+                now=now,
+                before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
+            )
+            if watched.take(polled, max_age=signal.max_age, now=now) or not watched.quiet:
+                self._judge(watched)
+
+    def push(self, samples: Samples, path: Path) -> None:
+        """Samples arrived by themselves: they may trip signals, and clear none.
+
+        NaN, and so the end of a series, is beyond no threshold.
+        """
+        route_of, now = self._routes.of, self._clock.now()
+        for series, value, timestamp in samples:
+            route = route_of(series)
+            if route.low <= value <= route.high:
+                continue
+            for taker in route.takers:
+                signal = taker.signal
+                trip = readings.pushed(
+                    signal.name,
+                    signal.threshold,
+                    value,
+                    sampled_at=timestamp / 1000,
+                    path=path,
+                    max_age=signal.max_age,
+                    now=now,
+                )
+                if trip is not None:
+                    self._trip(taker, trip, now)
+
+    def alert(self, alert: alerts.Alert) -> Arrival:
+        """An alert of a rule for policies arrived: the signal it refers to trips while it fires.
+
+        It says since when, not of which sample: a poll whose samples are all newer than its start
+        knows better, and the next poll decides.
+        """
+        reference = alert.reference
+        if reference is None or alert.name != alerts.FIRE:
+            return Arrival.NOT_OURS
+        policy = self._policies.get(reference.policy)
+        if policy is None:
+            return Arrival.UNKNOWN_POLICY
+        if reference.generation != policy.policy.generation:
+            older = reference.generation < policy.policy.generation
+            return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
+        signal = next((s for s in policy.policy.signals if s.name == reference.signal), None)
+        if signal is None or not signal.query:
+            return Arrival.UNKNOWN_SIGNAL
+        now, before = self._clock.now(), policy.readings[signal.name]
+        if not alert.firing(now):
+            return Arrival.RESOLVED
+        if alert.value is not None and not signal.threshold.crossed(alert.value):
+            return Arrival.OVERTAKEN
+        if before.verdict is Verdict.TRIPPED:
+            return Arrival.REPEATED
+        if (before.sampled_at or 0.0) > alert.starts_at:
+            return Arrival.OVERTAKEN
+        trip = replace(alerts.tripped(alert, now), path=Path.ALERT)
+        self._trip(Taker(policy, signal), trip, now)
+        return Arrival.BEGAN
+
+    def hear(self, event: events.Event) -> None:
+        """An event arrived: a heartbeat of its source, and counted by every signal that wants it."""
+        now = self._clock.now()
+        concerned: dict[int, Watched] = {}
+        for source in (None, event.source):
+            for taker in self._listening.get((source, None), ()):  # any event is a heartbeat
+                taker.watched.windows[taker.signal.name].heard(now)
+                concerned[id(taker.watched)] = taker.watched
+            for taker in self._listening.get((source, event.type), ()):
+                if _counts(taker, event, now):
+                    window = taker.watched.windows[taker.signal.name]
+                    window.add(min(event.time, now), event.count, f"{event.id} from {event.source}")
+                    concerned[id(taker.watched)] = taker.watched
+        for watched in concerned.values():
+            self._look(watched, now)
+
+    def due(self) -> None:
+        """Read again the windows that change by time alone."""
+        now = self._clock.now()
+        for watched in tuple(self._counting.values()):
+            if now >= watched.look_at:
+                self._look(watched, now)
+
+    def _trip(self, taker: Taker, trip: Reading, now: float) -> None:
+        """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""
+        if taker.watched.take(trip, max_age=taker.signal.max_age, now=now):
+            self._judge(taker.watched)
+
+    def _look(self, watched: Watched, now: float) -> None:
+        """Read the windows of a policy; judge it where they say something else than before."""
+        if self._read_windows(watched, now):
+            self._judge(watched)
+
+    def _read_windows(self, watched: Watched, now: float) -> bool:
+        """Whether a verdict, or the reason of an Unknown, has changed."""
+        changed = False
+        for name, window in watched.windows.items():
+            before, reading = watched.readings[name], window.reading(name, now)
+            if not self.hears_events:
+                message = "nobody can post events: no receiver is set up, or no key"
+                reading = Reading(
+                    name, Verdict.UNKNOWN, message, now, Blindness.SILENT, path=Path.EVENT
+                )
+            watched.readings[name] = reading
+            changed |= (before.verdict, before.reason) != (reading.verdict, reading.reason)
+        due = min((window.due(now) for window in watched.windows.values()), default=now)
+        watched.look_at = min(due, now + _LOOK)
+        return changed
+
+
+def _wants(signal: CompiledSignal) -> Iterator[_Heard]:
+    """The events that a signal counts, and those that only show that their source is alive."""
+    if (rule := signal.events) is not None:
+        yield rule.source, rule.type
+        if rule.heartbeat is not None:
+            yield rule.source, None
+
+
+def _counts(taker: Taker, event: events.Event, now: float) -> bool:
+    """Whether this event counts for this signal: of its namespace, and not old."""
+    namespace = taker.watched.policy.namespace
+    concerned = not namespace or event.namespace in {None, namespace}
+    return concerned and now - event.time <= taker.signal.max_age
+
+
+def _drop(takers: dict[_K, list[Taker]], key: _K, watched: Watched) -> None:
+    left = [each for each in takers.pop(key, ()) if each.watched is not watched]
+    if left:
+        takers[key] = left
