@@ -4,7 +4,7 @@ Kubernetes objects cross the `Cluster` port as the JSON they are: one narrow sea
 doubles, projected to core values right behind it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +48,13 @@ class Change:
 
 class Cluster(Protocol):
     """The Kubernetes API. Every method raises the errors of `core.errors`, nothing else."""
+
+    def endpoints(self) -> Sequence["Cluster"]:
+        """This port once per API server of the cluster, each asking that one alone.
+
+        Their `str` names them to people.
+        """
+        ...
 
     async def whoami(self) -> str:
         """The username that the API server sees."""

@@ -61,6 +61,10 @@ class UnavailableError(KillSwitchError):
     """No usable answer: whether the request took effect is unknown."""
 
 
+class TimedOutError(UnavailableError):
+    """Sent, and not answered in time: others may well be, so this one must not hold them up."""
+
+
 class ServerError(KillSwitchError):
     """An answered 5xx, e.g. a webhook that fails: what was asked did not happen as far as known."""
 

@@ -168,7 +168,7 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
             ShutdownCondition.LOCKED,
             proven,
             Reason.LOCK_PROVEN if proven else Reason.LOCK_NOT_PROVEN,
-            "a dry-run restart was denied" if proven else problems or "not proven yet",
+            outcome.proof if proven else problems or "not proven yet",
             generation=generation,
             now=times.text(now),
         ),
