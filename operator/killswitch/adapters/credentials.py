@@ -49,11 +49,11 @@ def _in_cluster() -> Credentials:
     where = f"[{host}]" if ":" in host else host
     tls = ssl.create_default_context(cafile=str(_SERVICE_ACCOUNT / "ca.crt"))
     namespace = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
-    token = _FileToken(_SERVICE_ACCOUNT / "token")
+    token = FileToken(_SERVICE_ACCOUNT / "token")
     return Credentials(f"https://{where}:{port}", tls, token, namespace)
 
 
-class _FileToken:
+class FileToken:
     """A bearer token from a file that is rotated: what stands there now."""
 
     def __init__(self, path: Path) -> None:
@@ -62,6 +62,7 @@ class _FileToken:
         self._seen: tuple[int, ...] = ()
 
     def __call__(self) -> str:
+        """The Authorization header."""
         found = self._path.stat()  # about a microsecond
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
         if version != self._seen:

@@ -51,9 +51,9 @@ async def prove(
     """
     servers = cluster.endpoints()
     trials = await asyncio.gather(*(_prove(server, clock, stops, until) for server in servers))
-    for trial, words in trials:
+    for server, (trial, words) in zip(servers, trials, strict=True):
         if trial not in {Trial.DENIED, Trial.UNREACHED}:
-            return trial, words
+            return trial, words if len(servers) == 1 else f"{words} (asked {server})"
     silent = [words for trial, words in trials if trial is Trial.UNREACHED]
     denied = len(trials) - len(silent)
     if not denied:
