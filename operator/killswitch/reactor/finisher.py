@@ -54,7 +54,8 @@ class Finisher:
 
     def consider(self, shutdown: Json, view: View) -> None:
         """Start finishing it unless that is done, running, or not wanted any more."""
-        if engaged(shutdown) and not finished(shutdown):
+        known = shutdown["metadata"]["uid"] in self._tasks
+        if not known and engaged(shutdown) and not finished(shutdown):
             plan = plans.for_shutdown(
                 shutdown["kind"],
                 shutdown["metadata"].get("namespace", ""),

@@ -37,6 +37,7 @@ from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.proof import Trial
 from killswitch.reactor.records import at_rest
+from killswitch.reactor.shared import SharedLists
 from killswitch.reactor.view import engaged
 
 _TRIAL = 1.0
@@ -84,11 +85,12 @@ def _silent(_stage: str, _at: float) -> None:
 
 
 class StopSequence:
-    """The steps of one stop over a cluster. Holds no state between calls."""
+    """The steps of one stop over a cluster. Remembers nothing between calls."""
 
     def __init__(self, cluster: Cluster, clock: Clock, *, records_namespace: str) -> None:
         """Records of cluster-wide stops of nodes go to `records_namespace`."""
         self._cluster = cluster
+        self._lists = SharedLists(cluster)
         self._clock = clock
         self._records_namespace = records_namespace
 
@@ -170,7 +172,7 @@ class StopSequence:
         namespace = stop.namespace or self._records_namespace
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         try:
-            return await records.store(self._cluster, self._clock, shutdown, items, namespace)
+            return await records.store(self._lists, self._clock, shutdown, items, namespace)
         except (
             NotFoundError,
             RefusedError,
@@ -260,7 +262,7 @@ class StopSequence:
         for stop in stops:
             if not stop.namespace:
                 continue
-            for body in (await self._cluster.list(PODS, stop.namespace)).items:
+            for body in (await self._lists.list(PODS, stop.namespace)).items:
                 pod = projections.pod(body)
                 if pod is not None and holds_pod(stop, pod):
                     left.append(pod)
