@@ -7,7 +7,7 @@ on a warm TLS connection, in turns with the engine's own stops on the same API s
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from bench import ready_bytes
 from bench.figures import Figure, at_most, percentile
@@ -17,6 +17,7 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import times
+from killswitch.core.errors import NotFoundError
 from killswitch.core.kinds import DEPLOYMENTS, PODS, POLICIES, SHUTDOWNS
 from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
@@ -24,8 +25,10 @@ from killswitch.ports import Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.run import Reactor
 
-BLOCKS, BLOCK = 8, 25
+BLOCKS, BLOCK = 6, 25
 """Rounds in turns: so many blocks of so many of ours, each followed by as many of the baseline."""
+_REST = 0.25
+"""Seconds in which nothing happens before each measurement."""
 _NAMESPACE = "bench-one-target"
 
 
@@ -57,8 +60,11 @@ async def _measure(setting: Setting) -> list[Figure]:
         await setting.namespace(cluster, _NAMESPACE)
         for block in range(BLOCKS):
             numbers = range(block * BLOCK, (block + 1) * BLOCK)
+            await _scene(cluster, numbers)
             # A reactor would finish the baseline's Shutdowns too, and so compete with it.
             async with _reactor(setting, cluster) as engine:
+                while engine.dirty:
+                    await asyncio.sleep(0.02)
                 ours += [await _ours(setting, cluster, engine, number) for number in numbers]
             connection = await ready_bytes.connect(setting.server, setting.tls)
             base += [await _baseline(cluster, connection, setting, number) for number in numbers]
@@ -74,20 +80,35 @@ async def _measure(setting: Setting) -> list[Figure]:
     return figures
 
 
+async def _scene(cluster: KubernetesApi, numbers: range) -> None:
+    """A Deployment with a running pod for each round of either kind, and our policies."""
+    for number in numbers:
+        for kind in ("ours", "base"):
+            await _deployment(cluster, f"{kind}-{number}")
+        body = policy(f"ours-{number}", f"query_{number}")
+        await cluster.create(POLICIES, body, _NAMESPACE)
+    wanted = {f"{kind}-{number}" for kind in ("ours", "base") for number in numbers}
+    async with asyncio.timeout(120):
+        while not wanted <= (await _pods(cluster)).keys():
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(1)  # until nobody writes about them any more
+
+
+async def _pods(cluster: KubernetesApi) -> dict[str, Json]:
+    """The running pods by app."""
+    found = (await cluster.list(PODS, _NAMESPACE, fields="status.phase=Running")).items
+    return {pod["metadata"]["labels"]["app"]: pod for pod in found}
+
+
 async def _ours(
     setting: Setting, cluster: KubernetesApi, engine: Engine, number: int
 ) -> tuple[float, float]:
     """Seconds from the tripping sample to the lock and to the accepted delete."""
     name = f"ours-{number}"
-    await _deployment_with_pod(cluster, name)
-    query = f"query_{number}"
-    created = await cluster.create(POLICIES, policy(name, query), _NAMESPACE)
-    uid = created["metadata"]["uid"]
-    await _until(lambda: uid in engine.watched and _planned(engine, uid))
+    await asyncio.sleep(_REST)
     decided = time.time()
-    engine.intake.deliver(query, Answer((1.0,), 0.0))
-    shutdown = await _stopped(cluster, f"{name}-1")
-    stages = shutdown["status"]["stages"]
+    engine.intake.deliver(f"query_{number}", Answer((1.0,), 0.0))
+    stages = await _stages(cluster, f"{name}-1")
     await _release(setting, f"{name}-1")
     await cluster.delete(POLICIES, name, _NAMESPACE)
     return times.seconds(stages["locked"]) - decided, times.seconds(stages["deleted"]) - decided
@@ -97,18 +118,23 @@ async def _baseline(
     cluster: KubernetesApi, connection: ready_bytes.Connection, setting: Setting, number: int
 ) -> tuple[float, float]:
     name = f"base-{number}"
-    pod = await _pod(cluster, name)
-    key = f"uid/{pod['metadata']['uid']}"
-    body = _shutdown(name, setting.username, {key: "bench", f"deployments.apps/{name}": "bench"})
+    pod = (await _pods(cluster))[name]["metadata"]
+    owner = pod["ownerReferences"][0]
+    keys = (f"deployments.apps/{name}", f"replicasets.apps/{owner['name']}", f"uid/{owner['uid']}")
+    body = _shutdown(name, setting.username, dict.fromkeys(keys, "bench"))
     path, token = SHUTDOWNS.path(_NAMESPACE), setting.authorization
     create = ready_bytes.request("POST", path, token, body)
-    delete = ready_bytes.delete_pod(_NAMESPACE, name, pod["metadata"]["uid"], token)
+    delete = ready_bytes.delete_pod(_NAMESPACE, pod["name"], pod["uid"], token)
+    await asyncio.sleep(_REST)
     start = time.perf_counter()
     created = await connection.send(create)
     locked = time.perf_counter()
     deleted = await connection.send(delete)
     end = time.perf_counter()
     assert (created, deleted) == (201, 200)
+    await asyncio.sleep(_REST)
+    zero = {"spec": {"replicas": 0}}
+    await cluster.patch(DEPLOYMENTS, name, zero, _NAMESPACE, subresource="scale")
     await _release(setting, name)
     return locked - start, end - start
 
@@ -133,28 +159,16 @@ async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[En
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _planned(engine: Engine, uid: str) -> bool:
-    """Whether the engine's view shows the policy's Deployment with its pod."""
-    policy = engine.watched[uid].policy
-    found = [w for w in engine.view.inventory.workloads(_NAMESPACE) if w.name == policy.name]
-    children = [c.uid for w in found for c in engine.view.inventory.children(w.uid)]
-    return bool(engine.view.inventory.pods_of(children))
-
-
-async def _stopped(cluster: KubernetesApi, name: str) -> Json:
+async def _stages(cluster: KubernetesApi, name: str) -> dict[str, str]:
+    """When it reached which stage, once it is through all of them."""
     async with asyncio.timeout(30):
         while True:
-            with contextlib.suppress(Exception):
+            await asyncio.sleep(_REST)  # looking would compete with what is measured
+            with contextlib.suppress(NotFoundError):
                 found = await cluster.get(SHUTDOWNS, name, _NAMESPACE)
-                if "deleted" in found.get("status", {}).get("stages", {}):
-                    return found
-            await asyncio.sleep(0.05)
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.02)
+                stages: dict[str, str] = found.get("status", {}).get("stages", {})
+                if {"deleted", "scaled", "stopped"} <= stages.keys():
+                    return stages
 
 
 async def _release(setting: Setting, name: str) -> None:
@@ -168,7 +182,7 @@ async def _release(setting: Setting, name: str) -> None:
         assert answer.status == 200, answer.message
 
 
-async def _deployment_with_pod(cluster: KubernetesApi, name: str) -> None:
+async def _deployment(cluster: KubernetesApi, name: str) -> None:
     labels = {"app": name}
     body = {
         "apiVersion": "apps/v1",
@@ -181,12 +195,6 @@ async def _deployment_with_pod(cluster: KubernetesApi, name: str) -> None:
         },
     }
     await cluster.create(DEPLOYMENTS, body, _NAMESPACE)
-
-
-async def _pod(cluster: KubernetesApi, name: str) -> Json:
-    metadata = {"name": name, "labels": {"app": name}}
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec()}
-    return await cluster.create(PODS, body, _NAMESPACE)
 
 
 def pod_spec() -> Json:
