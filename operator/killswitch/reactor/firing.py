@@ -20,7 +20,7 @@ from killswitch.core.kinds import RECORDS
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
 from killswitch.ports import Clock, Cluster, Json
-from killswitch.reactor import testimony
+from killswitch.reactor import garbage, testimony
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.finisher import Finisher
 from killswitch.reactor.persistence import persistently
@@ -80,7 +80,8 @@ class Firing:
         self, policy: CompiledPolicy, plan: Plan, tally: Tally, ended: Callable[[Fired], None]
     ) -> None:
         try:
-            problems = await self._engage_all(policy, plan, tally)
+            with garbage.put_off():
+                problems = await self._engage_all(policy, plan, tally)
         except Exception as error:
             _LOG.exception("a fire failed", policy=str(policy))
             problems = [repr(error)]

@@ -21,7 +21,7 @@ from killswitch.core.kinds import (
     Resource,
 )
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
-from killswitch.reactor import policy_status
+from killswitch.reactor import garbage, policy_status
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.reflector import Reflector, Sink
@@ -62,8 +62,9 @@ class Reactor:
             async with asyncio.TaskGroup() as group:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
-                for reflector in self.reflectors:
-                    await reflector.synced.wait()
+                with garbage.put_off():
+                    for reflector in self.reflectors:
+                        await reflector.synced.wait()
                 # What is alive now stays: a full collection would stop the loop for its scan.
                 gc.collect()
                 gc.freeze()
