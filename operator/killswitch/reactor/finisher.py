@@ -46,6 +46,7 @@ class Finisher:
         self._clock = clock
         self._sequence = sequence
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, asyncio.Event] = {}
         self._announced: dict[tuple[str, str, str], float] = {}
 
     def announce(self, order: Order, decided: float) -> None:
@@ -64,8 +65,11 @@ class Finisher:
             )
             self.start(shutdown, plan.stops)
 
-    def start(self, shutdown: Json, stops: Sequence[Stop]) -> None:
-        """Run the sequence for this Shutdown; a second call while it runs changes nothing."""
+    def start(self, shutdown: Json, stops: Sequence[Stop]) -> asyncio.Event:
+        """Run the sequence for this Shutdown; a second call while it runs changes nothing.
+
+        The event is set once its pods' deletions were asked for, or it ended before.
+        """
         metadata = shutdown["metadata"]
         uid = metadata["uid"]
         if uid not in self._tasks:
@@ -75,8 +79,13 @@ class Finisher:
             if decided is not None:
                 outcome.stages = {"decided": decided, "locked": self._clock.now()}
             task = asyncio.create_task(self._finish(shutdown, stops, outcome))
-            self._tasks[uid] = task
-            task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
+            self._tasks[uid], self._asked[uid] = task, outcome.asked
+            task.add_done_callback(lambda _done: self._ended(uid))
+        return self._asked[uid]
+
+    def _ended(self, uid: str) -> None:
+        self._tasks.pop(uid, None)
+        self._asked.pop(uid).set()
 
     async def close(self) -> None:
         """Cut off what is being finished; another replica, or the next start, takes it up."""

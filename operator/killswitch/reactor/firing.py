@@ -5,6 +5,7 @@ decides orders the rest again; a Shutdown that is there already is helped, whoev
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ from killswitch.reactor.watched import Identity
 
 _ORDER = 5.0
 """Seconds for which an order waits for an API server that is away; then all is judged anew."""
+_FIRST = 0.1
+"""Seconds for which evidence lets deletions go first: how much of it a crash could lose."""
 _LOG = structlog.get_logger(__name__)
 
 
@@ -120,13 +123,22 @@ class Firing:
         shutdown = await persistently(
             self._clock, lambda: self._sequence.engage(order), within=_ORDER
         )
-        self._finisher.start(shutdown, order.stops)
+        asked = self._finisher.start(shutdown, order.stops)
         if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
-            self._spawn(self._testify(order, shutdown, statement))
+            self._spawn(self._testify(order, shutdown, statement, asked))
         # Otherwise another replica engaged with its own evidence and stores that.
 
-    async def _testify(self, order: Order, shutdown: Json, statement: Json) -> None:
-        """Store the evidence; whether that succeeds changes nothing about the lock."""
+    async def _testify(
+        self, order: Order, shutdown: Json, statement: Json, asked: asyncio.Event
+    ) -> None:
+        """Store the evidence; whether that succeeds changes nothing about the lock.
+
+        Its digest is in the lock already. The few deletions of a small stop go first: it would
+        compete with them for the API server.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST):
+                await asked.wait()
         namespace = order.namespace or self._identity.namespace
         record = orders.evidence_record(shutdown, statement, namespace)
         try:

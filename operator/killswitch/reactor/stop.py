@@ -59,6 +59,8 @@ class Outcome:
     """Nothing there could be started as a trial, so the lock stays unproven."""
     proof: str = ""
     """By whom a dry-run restart was denied."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the deletions were answered or are not waited for any more: what can wait, may go."""
 
     def note(self, problem: str) -> None:
         """Keep a problem once."""
@@ -129,6 +131,7 @@ class StopSequence:
         pods = [pod for stop in stops for pod in stop.pods]
         async with Deletions(self._cluster, self._clock, outcome.note) as deletions:
             await deletions.ask(pods, lambda: reached("deleted"))
+            outcome.asked.set()
             recorded = [await self._record(shutdown, stop, outcome) for stop in stops]
             if None not in recorded:
                 reached("recorded")
