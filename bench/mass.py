@@ -19,6 +19,7 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import times
+from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import DEPLOYMENTS, NAMESPACES, PODS, POLICIES, SHUTDOWNS
 from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
@@ -140,7 +141,8 @@ async def _creating(outsider: KubernetesApi) -> AsyncIterator[list[float]]:
 
     async def create() -> None:
         while True:
-            seen.append(await _create(outsider))
+            with contextlib.suppress(KillSwitchError):
+                seen.append(await _create(outsider))
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(create())
@@ -180,7 +182,10 @@ async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[Re
 
 
 async def _shutdowns(cluster: KubernetesApi) -> list[Json]:
-    return (await cluster.list(SHUTDOWNS)).items
+    """All of them, or none where the API server is too busy to tell."""
+    with contextlib.suppress(KillSwitchError):
+        return (await cluster.list(SHUTDOWNS)).items
+    return []
 
 
 async def _finished(cluster: KubernetesApi) -> None:
@@ -189,7 +194,7 @@ async def _finished(cluster: KubernetesApi) -> None:
         while True:
             found = [each for each in await _shutdowns(cluster) if _of(each)]
             stages = [each.get("status", {}).get("stages", {}) for each in found]
-            if all("stopped" in each and "scaled" in each for each in stages):
+            if stages and all("stopped" in each and "scaled" in each for each in stages):
                 return
             await asyncio.sleep(2)
 

@@ -124,6 +124,8 @@ class Firing:
             self._clock, lambda: self._sequence.engage(order), within=_ORDER
         )
         asked = self._finisher.start(shutdown, order.stops)
+        # The watch may come late where much happens: what is engaged must not be ordered again.
+        self._view.shutdowns.put(shutdown)
         if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
             self._spawn(self._testify(order, shutdown, statement, asked))
         # Otherwise another replica engaged with its own evidence and stores that.
