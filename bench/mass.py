@@ -65,7 +65,7 @@ async def _measure(setting: Setting) -> list[Figure]:
             for size in SIZES:
                 async with _creating(outsider) as during:
                     ours[size] = await _fire(outsider, reactor, size)
-            await _finished(outsider)
+                await _finished(outsider)  # one size must not compete with another
             after = await _creates_for(outsider, 3.0)
         for size in SIZES:
             async with _creating(outsider) as beside_bytes:
