@@ -33,6 +33,8 @@ def test_where_the_reactor_may_listen(given: dict[str, Any], address: tuple[str,
         ({"listen": ":8443", **KEYS}, "not host:port"),
         ({"listen": "127.0.0.1:0", **KEYS}, "not host:port"),
         ({"tls_cert_file": "/tls.crt"}, "go together"),
+        ({"metrics_listen": "9464"}, "metrics_listen is '9464', not host:port"),
+        ({"listen": "127.0.0.1:1", "metrics_listen": "127.0.0.1:1", **KEYS}, "give it another"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
@@ -54,3 +56,9 @@ def test_api_servers_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     """As JSON, like every list here; the chart writes it so."""
     monkeypatch.setenv("KILLSWITCH_API_SERVERS", '["https://10.0.0.1:6443", "https://[::1]:6443"]')
     assert Settings().api_servers == ("https://10.0.0.1:6443", "https://[::1]:6443")
+
+
+def test_metrics_are_off_unless_an_address_is_given() -> None:
+    """Any address will do: they hold no secret."""
+    assert Settings().metrics_address is None
+    assert Settings(metrics_listen="192.0.2.1:9464").metrics_address == ("192.0.2.1", 9464)
