@@ -134,6 +134,13 @@ class SignalSource(Protocol):
         """What the query yields now. Never raises: not knowing is an answer too."""
         ...
 
+    async def recall(self, query: str, span: float, step: float) -> Sequence[Answer] | NoAnswer:
+        """What `measure` would have said every `step` seconds of the last `span`, oldest first.
+
+        In whole seconds from 1 on, since Prometheus' package asks no finer. Never raises.
+        """
+        ...
+
 
 class QueryChecker(Protocol):
     """Judges a query's text before anything is armed with it."""

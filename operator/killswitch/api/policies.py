@@ -20,6 +20,7 @@ from killswitch.api.common import (
     map_list,
     rules,
 )
+from killswitch.api.detectors import DetectorSpec
 
 
 class Mode(StrEnum):
@@ -99,7 +100,10 @@ MetricLabelValue = Annotated[str, Field(max_length=512)]
 
 
 _THRESHOLD = (
-    Rule("has(self.above) != has(self.below)", "give exactly one of above and below"),
+    Rule(
+        "[has(self.above), has(self.below), has(self.detector)].exists_one(given, given)",
+        "give exactly one of above, below and detector",
+    ),
     Rule(
         "!has(self.recoversAt) || (has(self.above) && double(self.recoversAt) <="
         " double(self.above)) || (has(self.below) && double(self.recoversAt) >="
@@ -110,7 +114,7 @@ _THRESHOLD = (
 
 
 class PrometheusSignal(Model):
-    """A PromQL measurement compared with a threshold.
+    """A PromQL measurement compared with a threshold, or watched by a detector.
 
     The query yields a *value*, without comparison: an empty answer is then never mistaken for
     "all is well", it is Unknown.
@@ -134,10 +138,14 @@ class PrometheusSignal(Model):
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
     )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
+    )
 
 
 class MetricSignal(Model):
-    """One metric compared with a threshold, polled as `name{labels}` and taken where it is pushed.
+    """One metric with a threshold or a detector, polled as `name{labels}` and taken where it is pushed.
 
     A sample that arrives by remote write trips the signal at once; Clear and Unknown come from the
     poll, which goes on beside it.
@@ -164,6 +172,10 @@ class MetricSignal(Model):
     recovers_at: Decimal | None = Field(
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
+    )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
     )
 
 
@@ -297,6 +309,15 @@ _QUORUM_RULE = Rule(
 )
 
 
+_LONE_RULE = Rule(
+    "self.mode != 'Enforce' || self.allowDetectorAlone || self.quorum > 1 ||"
+    " !self.signals.exists(s, (has(s.prometheus) && has(s.prometheus.detector))"
+    " || (has(s.metric) && has(s.metric.detector)))",
+    "a detector would stop the targets alone: require a quorum with a signal that watches something"
+    " else, write mode: DryRun, or accept false stops with allowDetectorAlone: true",
+)
+
+
 class PolicyTerms(Model):
     """What both policy kinds have in common."""
 
@@ -309,6 +330,11 @@ class PolicyTerms(Model):
     )
     quorum: int = Field(
         default=1, ge=1, le=16, description="How many signals must be tripped to fire."
+    )
+    allow_detector_alone: bool = Field(
+        default=False,
+        description="Whether detectors on one source may stop the targets by themselves. Most of "
+        "what is unusual is harmless: true accepts false stops.",
     )
     action: Action = Field(default=Action(), description="What is done.")
     limits: Limits = Field(default=Limits(), description="The most one fire may stop.")
@@ -335,6 +361,7 @@ class KillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _LONE_RULE,
         Rule("self.action.type == 'Stop'", "a KillSwitchPolicy stops workloads: action.type Stop"),
     )
 
@@ -351,6 +378,7 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _LONE_RULE,
         Rule(
             "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
             "Node targets go with action.type Cordon, all others with Stop",

@@ -29,6 +29,7 @@ from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
+from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
@@ -72,6 +73,7 @@ class Reactor:
             hears_events=hears_events,
         )
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
+        self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -95,6 +97,7 @@ class Reactor:
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
+            self._recaller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
             self._trace(len(self._untraced))
@@ -124,6 +127,7 @@ class Reactor:
         asked = -1
         while True:
             try:
+                self._recaller.ask(self.engine.intake.beginning)
                 if asked != self.engine.intake.revision:
                     asked = self.engine.intake.revision
                     self._poller.ask(self.engine.intake.queries)
