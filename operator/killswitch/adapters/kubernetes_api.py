@@ -323,7 +323,7 @@ class KubernetesApi:
                     raise TimedOutError(text) from error
                 case _:
                     raise UnavailableError(text) from error
-        except (UnavailableError, OverloadedError):  # it starts, ends, or has too much to do
+        except UnavailableError:  # a proxy, or it starts or ends; one that is busy is there
             self._endpoints.failed(server)
             raise
 
