@@ -9,13 +9,15 @@ import pytest
 
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core import conditions
 from killswitch.core.kinds import SHUTDOWNS
 from killswitch.manager import armed
+from killswitch.ports import Json
 from killswitch.settings import Settings
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.proxy import proxied
 from tests.faults.conftest import breakable, message
-from tests.reactor.harness import Bench, Dial, reactor
+from tests.reactor.harness import Bench, Dial, eventually, reactor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 VLLM = {"kind": "Deployment", "name": "vllm"}
@@ -53,8 +55,15 @@ async def test_locked_is_said_once_each_api_server_denies(own: ControlPlane, sce
     with second(own) as url:
         async with reaching(own, scene, url) as seen, reactor(seen):
             seen.dial.turn("runaway", 500)
-            found = await seen.with_condition(SHUTDOWNS, "runaway-1", "Locked", "True")
+            # Its policies are blind for up to half a minute after its start.
+            found = await eventually(lambda: _locked(seen), within=90)
     assert message(found, "Locked") == "a dry-run restart was denied by 2 of 2 API servers"
+
+
+async def _locked(seen: Bench) -> Json | None:
+    found = await seen.cluster.get(SHUTDOWNS, "runaway-1", seen.namespace)
+    observed = found.get("status", {}).get("conditions", ())
+    return found if conditions.holds(observed, "Locked") else None
 
 
 async def test_locked_is_not_said_while_one_of_them_does_not_deny(
