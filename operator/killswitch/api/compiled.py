@@ -7,7 +7,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from killswitch.api.policies import (
     ClusterKillSwitchPolicy,
@@ -17,6 +17,8 @@ from killswitch.api.policies import (
     MetricSignal,
     Mode,
     PrometheusSignal,
+    Scrape,
+    ScrapeTls,
     Signal,
     Target,
 )
@@ -30,6 +32,8 @@ from killswitch.core.windows import EventRule
 AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_SHORTEST, _LONGEST = 0.01, 60.0
+"""Seconds between two scrapes of one pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,23 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Exporter:
+    """What is scraped: one path of all pods behind a port of a Service. Equal ones are one."""
+
+    namespace: str
+    service: str
+    port: int | str
+    path: str = "/metrics"
+    tls: str = ""
+    """The name that certificates must bear; empty for plain HTTP."""
+    verified: bool = True
+
+    def __str__(self) -> str:
+        """As people name it in messages."""
+        return f"Service {self.namespace}/{self.service} port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledSignal:
     """One signal, ready to be asked and judged."""
 
@@ -65,6 +86,9 @@ class CompiledSignal:
     """The series whose pushed samples trip it, where it names a metric."""
     events: EventRule | None = None
     """The events that it counts, where it names an event."""
+    exporter: Exporter | None = None
+    """Where its metric is scraped by ourselves, if anywhere."""
+    scrape_interval: float = 0.0
 
     @property
     def query_field(self) -> str:
@@ -117,7 +141,7 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         generation=metadata.generation,
         mode=spec.mode,
         queries=tuple(queries),
-        signals=tuple(_signal(each) for each in spec.signals),
+        signals=tuple(_signal(each, metadata.namespace) for each in spec.signals),
         quorum=spec.quorum,
         max_targets=spec.limits.max_targets,
         max_percent=spec.limits.max_percent,
@@ -133,7 +157,7 @@ def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQ
         yield TargetQuery(target.kind, place, target.name, labels)
 
 
-def _signal(signal: Signal) -> CompiledSignal:
+def _signal(signal: Signal, namespace: str) -> CompiledSignal:
     where = f"spec.signals[{signal.name}]"
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
@@ -151,7 +175,12 @@ def _signal(signal: Signal) -> CompiledSignal:
         case None, MetricSignal() as source, None:
             threshold = _threshold(f"{where}.metric", source)
             metric = _metric(f"{where}.metric", source)
-            return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+            found = CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+            if source.scrape is None:
+                return found
+            exporter = _exporter(f"{where}.metric.scrape", source.scrape, namespace)
+            interval = _interval(where, source.scrape, max_age)
+            return replace(found, exporter=exporter, scrape_interval=interval)
         case None, None, EventSignal() as source:
             events = _events(f"{where}.event", source)
             threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
@@ -182,6 +211,46 @@ def _metric(where: str, source: MetricSignal) -> Metric:
                 f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
             )
     return Metric(source.name, labels)
+
+
+def _exporter(where: str, scrape: Scrape, own: str) -> Exporter:
+    if own and scrape.namespace not in {None, own}:
+        raise InvalidPolicyError(
+            f"{where}.namespace", f"is not the policy's own, {own}", "leave it out"
+        )
+    namespace = scrape.namespace or own
+    if not namespace:
+        raise InvalidPolicyError(
+            f"{where}.namespace", "is missing", "name the namespace of the Service"
+        )
+    if scrape.tls is not None and scrape.scheme != "https":
+        raise InvalidPolicyError(f"{where}.tls", "is of scheme https", "set scheme to https")
+    tls = scrape.tls or ScrapeTls()
+    name = tls.server_name or f"{scrape.service}.{namespace}.svc"
+    return Exporter(
+        namespace,
+        scrape.service,
+        int(scrape.port) if str(scrape.port).isdecimal() else scrape.port,
+        scrape.path,
+        name if scrape.scheme == "https" else "",
+        verified=not tls.insecure_skip_verify,
+    )
+
+
+def _interval(where: str, scrape: Scrape, max_age: float) -> float:
+    """Seconds between two scrapes; a reading must outlive a lost one, or it would flap."""
+    interval = durations.seconds(scrape.interval)
+    if not _SHORTEST <= interval <= _LONGEST:
+        raise InvalidPolicyError(
+            f"{where}.metric.scrape.interval", f"is {interval:g} s", "write one from 10ms to 1m"
+        )
+    if max_age < max(1.0, 2 * interval):
+        raise InvalidPolicyError(
+            f"{where}.maxAge",
+            f"{max_age:g} s is too short for a scrape every {interval:g} s",
+            "write at least 1s and two intervals",
+        )
+    return interval
 
 
 def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold:

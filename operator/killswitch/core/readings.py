@@ -34,13 +34,15 @@ class Blindness(StrEnum):
     FAILED = "QueryFailed"  # the server failed to execute it this time
     WARMING_UP = "WarmingUp"  # a detector has not seen enough yet to have an opinion
     SILENT = "Silent"  # nothing was heard on a path, or from a source, that must say something
+    REFUSED = "EndpointRefused"  # an address that is no known pod's own is not asked
     INTERRUPTED = "Interrupted"  # a gap or a clock step parts this sample from those before it
 
 
 class Path(StrEnum):
-    """How an observation arrived. Push trips, poll clears; the first arrival wins."""
+    """How an observation arrived. Push trips, poll and scrape also clear; the first arrival wins."""
 
     POLL = "poll"
+    SCRAPE = "scrape"
     REMOTE_WRITE = "remote_write"
     ALERT = "alert"
     EVENT = "event"
@@ -73,6 +75,12 @@ class Threshold:
         """`> 5000` or `< 1`."""
         return f"> {self.above:g}" if self.above is not None else f"< {self.below:g}"
 
+    def told(self, value: float) -> str:
+        """Why this value counts as crossed, in a sentence."""
+        if self.crossed(value):
+            return f"{value:g} is {self}"
+        return f"{value:g} is not back at {self.recovers_at:g} yet ({self})"
+
     def worst(self, values: tuple[float, ...]) -> float:
         """The value furthest towards the limit; `values` holds at least one number."""
         return max(values) if self.above is not None else min(values)
@@ -86,6 +94,8 @@ class Answer:
     oldest_age: float | None
     """Seconds; None where nothing was there to have an age."""
     warnings: tuple[str, ...] = ()
+    missing: "NoAnswer | None" = None
+    """Why a part of the source did not answer: then a trip is believed, all-is-well is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +128,17 @@ def judge(
     max_age: float,
     now: float,
     before: bool = False,
+    path: Path = Path.POLL,
 ) -> Reading:
     """The reading that an answer amounts to; `before` says whether the signal was tripped."""
 
     def unknown(reason: Blindness, message: str, value: float | None = None) -> Reading:
-        return Reading(signal, Verdict.UNKNOWN, message, now, reason, value)
+        return Reading(signal, Verdict.UNKNOWN, message, now, reason, value, path=path)
 
+    if isinstance(answer, Answer) and not answer.values:
+        answer = answer.missing or NoAnswer(Blindness.ABSENT, "the query matched no series")
     if isinstance(answer, NoAnswer):
         return unknown(answer.reason, answer.detail)
-    if not answer.values:
-        return unknown(Blindness.ABSENT, "the query matched no series")
     if answer.oldest_age is None or not answer.oldest_age <= max_age:  # NaN is not fresh
         age = "unknown" if answer.oldest_age is None else f"{answer.oldest_age:.1f} s"
         return unknown(Blindness.STALE, f"age of the oldest sample is {age}, allowed {max_age:g} s")
@@ -137,16 +148,17 @@ def judge(
     worst = threshold.worst(numbers)
     sampled_at = now - answer.oldest_age
     if threshold.crossed(worst, before=before):
-        message = f"{worst:g} is {threshold}"
-        if not threshold.crossed(worst):
-            message = f"{worst:g} is not back at {threshold.recovers_at:g} yet ({threshold})"
-        return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at)
+        message = threshold.told(worst)
+        return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at, path)
+    missing = answer.missing
     if answer.warnings:
-        return unknown(Blindness.PARTIAL, "; ".join(answer.warnings)[:500], worst)
+        missing = NoAnswer(Blindness.PARTIAL, "; ".join(answer.warnings)[:500])
+    if missing is not None:
+        return unknown(missing.reason, missing.detail, worst)
     if len(numbers) < len(answer.values):
         return unknown(Blindness.NOT_A_NUMBER, "some series are NaN", worst)
     message = f"{worst:g} is not {threshold}"
-    return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at)
+    return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at, path)
 
 
 def pushed(
@@ -187,9 +199,9 @@ def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading
         others = [each for each in fresh if each.sampled_at is None]
         later = [each for each in others if latest is None or each.read_at > latest.read_at]
         return later[-1] if later else (latest or fresh[-1])
-    for each in heard:
-        if each.verdict is Verdict.UNKNOWN:
-            return each
+    unknown = [each for each in heard if each.verdict is Verdict.UNKNOWN]
+    if unknown:  # always the same one: a reason that changes with each arrival would be news
+        return min(unknown, key=lambda each: (each.reason is Blindness.NEVER_READ, each.path))
     oldest = heard[0]
     message = f"the newest sample is {now - _known_at(oldest):.1f} s old, allowed {max_age:g} s"
     return replace(oldest, verdict=Verdict.UNKNOWN, reason=Blindness.STALE, message=message)

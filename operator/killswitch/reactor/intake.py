@@ -1,6 +1,7 @@
 """What arrives, handed to the signals that want it; whose reading changed is judged.
 
     a poll answers       `deliver`   readings of every policy that asks this query
+    a pod is scraped     `scraped`   readings of every policy that asks its Service
     samples are pushed   `push`      trip the signals that name their metric, never clear
     an alert arrives     `alert`     trips the signal that it refers to, never clears
     an event arrives     `hear`      counted over the windows of the signals that want it
@@ -19,6 +20,7 @@ from killswitch.core import readings
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
 from killswitch.ports import Clock
 from killswitch.reactor.routes import Routes, Taker
+from killswitch.reactor.scraped import Scraped
 from killswitch.reactor.watched import Watched
 from killswitch.signals import alerts, events
 from killswitch.signals.episodes import Arrival
@@ -46,6 +48,7 @@ class Intake:
         self._policies: dict[str, Watched] = {}
         self._asking: dict[str, list[Taker]] = defaultdict(list)
         self._routes = Routes()
+        self.scraped = Scraped(clock, self._take)
         self._counting: dict[str, Watched] = {}
         self._listening: dict[_Heard, list[Taker]] = defaultdict(list)
 
@@ -69,6 +72,7 @@ class Intake:
             for heard in _wants(signal):
                 self._listening[heard].append(taker)
             self._routes.add(taker)
+            self.scraped.add(taker)
         if watched.windows:
             self._counting[watched.policy.uid] = watched
             self._read_windows(watched, self._clock.now())
@@ -78,6 +82,7 @@ class Intake:
         self._policies.pop(watched.policy.uid, None)
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
+        self.scraped.remove(watched)
         for signal in watched.policy.signals:
             _drop(self._asking, signal.query, watched)
             for heard in _wants(signal):
@@ -96,8 +101,7 @@ class Intake:
                 now=now,
                 before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
             )
-            if watched.take(polled, max_age=signal.max_age, now=now) or not watched.quiet:
-                self._judge(watched)
+            self._take(taker, polled, settle=True)
 
     def push(self, samples: Samples, path: Path) -> None:
         """Samples arrived by themselves: they may trip signals, and clear none.
@@ -171,11 +175,20 @@ class Intake:
             self._look(watched, now)
 
     def due(self) -> None:
-        """Read again the windows that change by time alone."""
+        """Read again the windows that change by time alone, and all pods of a Service together."""
+        self.scraped.due()
         now = self._clock.now()
         for watched in tuple(self._counting.values()):
             if now >= watched.look_at:
                 self._look(watched, now)
+
+    def _take(self, taker: Taker, reading: Reading, settle: bool) -> None:
+        """Take a reading; `settle`: judge also what is not at rest, for which time passes."""
+        watched, now = taker.watched, self._clock.now()
+        if watched.take(reading, max_age=taker.signal.max_age, now=now) or (
+            settle and not watched.quiet
+        ):
+            self._judge(watched)
 
     def _trip(self, taker: Taker, trip: Reading, now: float) -> None:
         """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""

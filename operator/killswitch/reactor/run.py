@@ -20,11 +20,12 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
-from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.reflector import Reflector, Sink
+from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 
@@ -46,12 +47,18 @@ class Reactor:
         *,
         poll_interval: float,
         hears_events: bool = False,
+        scraper: Scraper | None = None,
+        scrapes: Bounds | None = None,
     ) -> None:
-        """Nothing is asked before `run`."""
+        """Nothing is asked before `run`. Without a scraper, what is to be scraped is never read."""
         self._cluster = cluster
         self._clock = clock
         self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
         self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
+        self.scraping: Scraping | None = None
+        if scraper is not None:
+            scraped, pods = self.engine.intake.scraped, self.engine.view.inventory
+            self.scraping = Scraping(scraper, cluster, clock, scraped, pods, bounds=scrapes)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -73,6 +80,8 @@ class Reactor:
                 await self._tick()
         finally:
             self._poller.stop()
+            if self.scraping is not None:
+                self.scraping.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
 
@@ -80,6 +89,8 @@ class Reactor:
         while True:
             try:
                 self._poller.ask(self.engine.intake.queries)
+                if self.scraping is not None:
+                    self.scraping.look()
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
