@@ -28,13 +28,14 @@ MODULES = {
     "poll": "bench.signals",
     "remote_write": "bench.remote_write",
     "exposition": "bench.exposition",
+    "scrape": "bench.scrape",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
     "detector": "bench.detectors",
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "detector"}
+WITHOUT = {"poll", "scrape", "detector"}
 """Those that ask no control plane, so none is started for them."""
 
 

@@ -68,7 +68,7 @@ class Reflector:
             try:
                 version = version or await self._list()
                 async for change in self._cluster.watch(
-                    self._resource, version, self._namespace, fields=self._fields
+                    self._resource, version, namespace=self._namespace, fields=self._fields
                 ):
                     version, pause = self._take(change), _FIRST
                 # The server closes a watch every few minutes: go on from where it ended.
@@ -85,7 +85,9 @@ class Reflector:
             pause = min(pause * 2, _LONGEST)
 
     async def _list(self) -> str:
-        page = await self._cluster.list(self._resource, self._namespace, fields=self._fields)
+        page = await self._cluster.list(
+            self._resource, namespace=self._namespace, fields=self._fields
+        )
         seen = set()
         for number, body in enumerate(page.items):
             seen.add(body["metadata"]["uid"])
