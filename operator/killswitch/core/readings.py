@@ -200,8 +200,10 @@ def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading
         later = [each for each in others if latest is None or each.read_at > latest.read_at]
         return later[-1] if later else (latest or fresh[-1])
     unknown = [each for each in heard if each.verdict is Verdict.UNKNOWN]
-    if unknown:  # always the same one: a reason that changes with each arrival would be news
-        return min(unknown, key=lambda each: (each.reason is Blindness.NEVER_READ, each.path))
+    if unknown:  # always in the same order: a reason that changes with each arrival would be news
+        unknown.sort(key=lambda each: (each.reason is Blindness.NEVER_READ, each.path))
+        messages = [each.message for each in unknown if each.reason is not Blindness.NEVER_READ]
+        return replace(unknown[0], message="; ".join(messages) or unknown[0].message)
     oldest = heard[0]
     message = f"the newest sample is {now - _known_at(oldest):.1f} s old, allowed {max_age:g} s"
     return replace(oldest, verdict=Verdict.UNKNOWN, reason=Blindness.STALE, message=message)
