@@ -24,7 +24,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
-from killswitch.ports import Json
+from killswitch.ports import Json, Scraper
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
 from tests.cluster.control_plane import ControlPlane
@@ -151,7 +151,9 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 
 
 @contextlib.asynccontextmanager
-async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[Reactor]:
+async def reactor(
+    setting: Bench, replica: str = "reactor-0", scraper: Scraper | None = None
+) -> AsyncIterator[Reactor]:
     """A running reactor that has seen everything; cancelled at the end like a killed process."""
     identity = Identity(
         username=await setting.cluster.whoami(),
@@ -167,6 +169,7 @@ async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[R
         identity,
         poll_interval=0.05,
         hears_events=True,
+        scraper=scraper,
     )
     task = asyncio.create_task(running.run())
     try:

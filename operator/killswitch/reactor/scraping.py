@@ -236,8 +236,9 @@ class Scraping:
                 self._failed(source, endpoint, NoAnswer(Blindness.FAILED, repr(error)[:300]))
             # A slow answer does not stretch the interval; missed rounds are skipped.
             interval = source.interval * self._pace.stretch
-            late = (self._clock.monotonic() - start) % interval
-            await self._clock.sleep(interval - late)
+            pause = interval - (self._clock.monotonic() - start) % interval
+            # Woken a rounding error too early, this round would come twice.
+            await self._clock.sleep(pause if pause > interval / 100 else interval)
 
     async def _once(self, source: Source, endpoint: Endpoint, place: Place, reader: Reader) -> None:
         version, began, at = source.version, self._clock.monotonic(), self._clock.now()
