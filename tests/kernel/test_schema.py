@@ -27,6 +27,12 @@ def with_signal(**changes: Any) -> Json:
     return policy("p", signals=[signal(**changes)])
 
 
+def with_scrape(**scrape: Any) -> Json:
+    """A policy whose signal is also scraped."""
+    found = {"service": "vllm", "port": 8000, **scrape}
+    return with_signal(prometheus=None, metric={"name": "up", "above": "1", "scrape": found})
+
+
 def with_target(**target: Any) -> Json:
     """A policy with one target."""
     return policy("p", targets=[{"kind": "Deployment", **target}])
@@ -67,6 +73,16 @@ BAD = {
         with_signal(prometheus=None, metric={"name": "up"}),
         "give exactly one of above and below",
     ),
+    "a scrape of another namespace": (
+        with_scrape(namespace="other"),
+        "leave scrape.namespace out",
+    ),
+    "a scrape too often": (with_scrape(interval="9ms"), "interval must be from 10ms to 1m"),
+    "a scrape too seldom": (with_scrape(interval="61s"), "interval must be from 10ms to 1m"),
+    "a port beyond all ports": (with_scrape(port=65536), "metric.scrape.port"),
+    "a port without a name": (with_scrape(port="A b"), "metric.scrape.port"),
+    "a path that is none": (with_scrape(path="metrics"), "metric.scrape.path"),
+    "tls of plain http": (with_scrape(tls={"serverName": "x"}), "tls is of scheme https"),
     "quorum above the signals": (
         policy("p", quorum=2),
         "quorum is more than the number of signals",
@@ -123,6 +139,23 @@ def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
     assert answer.body["spec"]["signals"][0]["metric"] == source
 
 
+@pytest.mark.parametrize("port", [8000, "http-metrics"])
+def test_a_scrape_is_accepted_with_its_defaults(
+    kernel: ControlPlane, governed: str, port: int | str
+) -> None:
+    """A port by number or by name; a hundred milliseconds."""
+    answer = kernel.api().create(policies(governed), with_scrape(port=port))
+    assert answer.status == 201, answer.message
+    stored = answer.body["spec"]["signals"][0]["metric"]["scrape"]
+    assert stored == {
+        "service": "vllm",
+        "port": port,
+        "path": "/metrics",
+        "interval": "100ms",
+        "scheme": "http",
+    }
+
+
 def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:
     """One within a minute trips unless it says otherwise."""
     answer = kernel.api().create(
@@ -159,6 +192,10 @@ BAD_CLUSTER: dict[str, tuple[Json, str]] = {
     "workloads without namespaces": (
         {"targets": [{"kind": "Deployment", "name": "n"}]},
         "workload and Namespace targets name their namespaces",
+    ),
+    "a scrape without namespace": (
+        {"signals": with_scrape()["spec"]["signals"]},
+        "scrape.namespace is missing",
     ),
     "a protected namespace": (
         {"targets": [{"kind": "Namespace", "namespaces": ["kube-system"]}]},
