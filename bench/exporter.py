@@ -1,4 +1,4 @@
-"""`python -m bench.exporter LINES`: model servers' metrics on every loopback address, fast.
+"""`python -m bench.exporter LINES PODS`: model servers' metrics on loopback addresses, fast.
 
 Prints its port. It answers `?name[]=` with the one metric, as prometheus_client does, and with all
 lines otherwise, or always with `plain`. A number on standard input becomes the metric's value; the
@@ -14,6 +14,11 @@ import uvloop
 
 METRIC = "bench_runaway"
 _SHARE = 5
+
+
+def addresses(count: int) -> list[str]:
+    """One for each pod."""
+    return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
 
 def lines(count: int) -> bytes:
@@ -62,8 +67,12 @@ async def main() -> None:
     Exporter.plain = "plain" in sys.argv
     _set("0")
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Exporter, "0.0.0.0", 0, backlog=1024)  # noqa: S104  # 127/8
-    print(server.sockets[0].getsockname()[1], flush=True)
+    first, *others = addresses(int(sys.argv[2]))
+    server = await loop.create_server(Exporter, first, 0)
+    port = server.sockets[0].getsockname()[1]
+    for each in others:
+        await loop.create_server(Exporter, each, port)
+    print(port, flush=True)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from bench.exporter import METRIC
+from bench.exporter import METRIC, addresses
 from bench.figures import Figure, figure, median, percentile
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
@@ -58,12 +58,13 @@ class _Exporter:
 
 
 @contextlib.asynccontextmanager
-async def _exporter(*flags: str) -> AsyncIterator[_Exporter]:
+async def _exporter(pods: int, *flags: str) -> AsyncIterator[_Exporter]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.exporter",
         str(_LINES),
+        str(pods),
         *flags,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -97,7 +98,10 @@ class _Reactor:
             bounds=Bounds(targets=pods, per_service=pods, loopback=True),
             cpu=lambda: 0.0,  # what is asked for is measured, however much it costs
         )
-        found = [_pod(number) for number in range(pods)]
+        found = [
+            Pod("prod", f"vllm-{number}", f"pod-{number}", "n", "", {}, addresses=(address,))
+            for number, address in enumerate(addresses(pods))
+        ]
         for pod in found:
             inventory.put(pod)
         self._slices.put(endpoint_slice(exporter.port, *map(endpoint, found)))
@@ -151,7 +155,7 @@ def measure(_setting: Setting) -> Iterator[Figure]:
 async def _reaction(interval: str) -> list[Figure]:
     """Exposed to decided, one pod."""
     times = []
-    async with _exporter() as exporter, ScrapeHttp() as scraper:
+    async with _exporter(1) as exporter, ScrapeHttp() as scraper:
         reactor = _Reactor(exporter, scraper, pods=1, interval=interval)
         async with reactor.running():
             for _ in range(_ROUNDS[interval]):
@@ -216,7 +220,7 @@ def _costs(kind: str, *flags: str) -> Iterator[Figure]:
 
 async def _cost(pods: int, *flags: str) -> tuple[float, int, float]:
     """CPU seconds of this thread, the scrapes it bought, and how many were wanted."""
-    async with _exporter(*flags) as exporter, ScrapeHttp() as scraper:
+    async with _exporter(pods, *flags) as exporter, ScrapeHttp() as scraper:
         reactor = _Reactor(exporter, scraper, pods=pods, interval="100ms")
         async with reactor.running():
             await asyncio.sleep(1)  # names are tried
@@ -224,11 +228,6 @@ async def _cost(pods: int, *flags: str) -> tuple[float, int, float]:
             before, began = counts["ok"], time.thread_time()
             await asyncio.sleep(_SECONDS)
             return time.thread_time() - began, counts["ok"] - before, pods * _SECONDS / 0.1
-
-
-def _pod(number: int) -> Pod:
-    address = f"127.1.{number // 250}.{number % 250 + 1}"
-    return Pod("prod", f"vllm-{number}", f"pod-{number}", "n", "", {}, addresses=(address,))
 
 
 def _policy(interval: str) -> Json:
