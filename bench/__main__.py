@@ -32,10 +32,11 @@ MODULES = {
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
     "detector": "bench.detectors",
+    "engine": "bench.engine",
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "scrape", "detector"}
+WITHOUT = {"poll", "scrape", "detector", "engine"}
 """Those that ask no control plane, so none is started for them."""
 
 

@@ -189,10 +189,10 @@ def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading
     counts: a poll that was under way during a push, or that failed, does not take the trip back,
     and a push that comes late does not overrule what a poll has seen since. A path that does not
     know when its sample was taken counts by the moment at which it was heard. Knowledge older than
-    `max_age` is Unknown.
+    `max_age`, or of a time that has not come yet (a clock was set), is Unknown.
     """
     known = [each for each in heard if each.verdict is not Verdict.UNKNOWN]
-    fresh = [each for each in known if now - _known_at(each) <= max_age]
+    fresh = [each for each in known if -FUTURE <= now - _known_at(each) <= max_age]
     if fresh:
         timed = [each for each in fresh if each.sampled_at is not None]
         latest = max(timed, key=lambda each: (each.sampled_at, each.read_at), default=None)

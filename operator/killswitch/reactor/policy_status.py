@@ -5,6 +5,8 @@ inhibition changed; a failed write leaves it dirty. Values alone do not cause wr
 status is written once a minute: `observedAt` then shows that a reactor is alive and reading.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from killswitch.core import conditions, times
@@ -32,12 +34,12 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
         for uid in engine.dirty | quiet:
             engine.dirty.discard(uid)
             watched = engine.watched.get(uid)
-            stored = engine.view.policies.objects.get(uid)
-            if watched is None or stored is None:
+            before = engine.view.policies.transitions.get(uid)
+            if watched is None or before is None:
                 continue
             written[uid] = now
             try:
-                await _write(watched, stored, cluster, clock.now())
+                await _write(watched, before, cluster, clock.now())
             except NotFoundError:
                 continue
             except KillSwitchError:
@@ -48,22 +50,21 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
         await clock.sleep(_PAUSE)
 
 
-async def _write(watched: Watched, stored: Json, cluster: Cluster, now: float) -> None:
+async def _write(watched: Watched, before: Sequence[Json], cluster: Cluster, now: float) -> None:
     policy = watched.policy
     resource = POLICIES if policy.namespace else CLUSTER_POLICIES
     await cluster.apply(
         resource,
         policy.name,
-        {"status": status(watched, stored.get("status", {}), now)},
+        {"status": status(watched, before, now)},
         policy.namespace,
         subresource="status",
         manager=FIELD_MANAGER,
     )
 
 
-def status(watched: Watched, before: Json, now: float) -> Json:
-    """The part of a policy's status that the reactor owns."""
-    observed = before.get("conditions", ())
+def status(watched: Watched, observed: Sequence[Json], now: float) -> Json:
+    """The part of a policy's status that the reactor owns, given the conditions so far."""
     generation = watched.policy.generation
     entries = [
         conditions.make(name, value, reason, message, generation=generation, now=times.text(now))

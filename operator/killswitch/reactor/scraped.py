@@ -33,8 +33,7 @@ _NOT_YET = NoAnswer(Blindness.NEVER_READ, "not scraped yet")
 _UNKNOWN_PODS = NoAnswer(Blindness.NEVER_READ, "which pods there are is not known yet")
 _OLD = NoAnswer(Blindness.STALE, "its last answer is too old")
 
-Take = Callable[[Taker, Reading, bool], None]
-"""Takes a reading; the flag says whether to judge even where nothing has changed."""
+Take = Callable[[Taker, Reading], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -142,10 +141,10 @@ class Source:
 class Scraped:
     """The signals of all policies that want scrapes, by what they want to be scraped."""
 
-    def __init__(self, clock: Clock, take: Take) -> None:
-        """`take` is given every reading."""
+    def __init__(self, clock: Clock, *, trip: Take, settle: Take) -> None:
+        """`trip` takes what one pod alone has tripped, `settle` what all of them say together."""
         self._clock = clock
-        self._take = take
+        self._take_trip, self._settle = trip, settle
         self.sources: dict[Exporter, Source] = {}
         self.version = 0
         """Another number whenever something else is wanted."""
@@ -242,14 +241,14 @@ class Scraped:
         whole.add(endpoint)
         reading = self._judged(watch, whole, now)
         if reading.verdict is Verdict.TRIPPED:
-            self._keep(source, watch, whole, reading, settle=False)
+            self._take_trip(watch.taker, self._kept(source, watch, whole, reading))
 
     def _look(self, source: Source, watch: _Watch, whole: "_Whole", now: float) -> None:
-        self._keep(source, watch, whole, self._judged(watch, whole, now), settle=True)
+        reading = self._judged(watch, whole, now)
+        self._settle(watch.taker, self._kept(source, watch, whole, reading))
 
-    def _keep(
-        self, source: Source, watch: _Watch, whole: "_Whole", reading: Reading, *, settle: bool
-    ) -> None:
+    def _kept(self, source: Source, watch: _Watch, whole: "_Whole", reading: Reading) -> Reading:
+        """The reading with the pod that tripped it, which is remembered."""
         if reading.verdict is Verdict.TRIPPED:
             watch.by = whole.worst(watch)
             source.tripped[watch] = whole.metric
@@ -258,7 +257,7 @@ class Scraped:
         else:
             watch.by = None
             source.tripped.pop(watch, None)
-        self._take(watch.taker, reading, settle)
+        return reading
 
     def _whole(self, source: Source, metric: Metric, watch: _Watch, now: float) -> "_Whole":
         """All endpoints together."""
