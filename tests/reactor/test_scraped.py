@@ -116,15 +116,17 @@ class Desk:
         self.engine.intake.deliver(f'{NAME}{{model="a"}}', Answer((value,), age))
 
 
-def test_all_pods_together_are_a_complete_answer() -> None:
+async def test_all_pods_together_are_a_complete_answer() -> None:
     """Clear without any Prometheus, as soon as the last of them has answered."""
     desk = Desk()
     desk.engine.due()
     assert (desk.reading.verdict, desk.reading.reason) == (UNKNOWN, Blindness.NEVER_READ)
     desk.answer("p0", 1)
+    await desk.clock.advance(0.2)
     desk.engine.due()
     assert desk.reading.reason is Blindness.NEVER_READ
     desk.answer("p1", 2, 5)
+    await desk.clock.advance(0.2)
     desk.engine.due()
     assert (desk.reading.verdict, desk.reading.value, desk.reading.path) == (CLEAR, 5, Path.SCRAPE)
 
@@ -352,7 +354,7 @@ def test_what_was_not_asked_for_is_not_absent() -> None:
     assert found.reason is Blindness.NEVER_READ
     assert not cast("Any", desk.engine.watched["v"].tally).demanded
     desk.answer("p0", 1)
-    desk.engine.due()
+    desk.look()
     (found,) = desk.engine.watched["v"].readings.values()
     assert found.verdict is CLEAR
 

@@ -8,10 +8,10 @@ A scrape costs by the metrics that are asked for, not by the policies that ask: 
 when a value lies beyond the nearest of their thresholds. The rules are those of `readings.judge`.
 """
 
+import bisect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from dataclasses import replace as changed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from killswitch.api.compiled import Exporter, Metric
 from killswitch.core import readings
@@ -26,6 +26,10 @@ from killswitch.signals.series import Samples, Series
 
 _LOOK = 1.0
 """Seconds between two looks at all pods, or a quarter of the shortest maxAge."""
+_SOON = 0.2
+"""Seconds between two looks for the sake of pods that answer and fail by turns."""
+_SLOWEST = 60.0
+"""Seconds between two scrapes where nobody wants more."""
 _ROUTES = 4000
 """Series of one endpoint whose metrics are remembered."""
 
@@ -81,18 +85,40 @@ class _Group:
     """The signals that want one metric of one exporter."""
 
     watches: list[_Watch] = field(default_factory=list)
-    low: float = -math.inf
-    high: float = math.inf
-    """A value from `low` to `high` trips none of them."""
+    rising: list[tuple[float, _Watch]] = field(default_factory=list)
+    """Those that trip above a value, by it."""
+    falling: list[tuple[float, _Watch]] = field(default_factory=list)
+    """Those that trip below a value, the largest first."""
     look_at: float = 0.0
+    looked_at: float = -math.inf
     version: int = 0
     """From which state of what is wanted on it is asked for."""
 
-    def arrange(self) -> None:
-        """Bring the limits up to date."""
-        limits = [each.taker.signal.threshold for each in self.watches]
-        self.low = max((each.below for each in limits if each.below is not None), default=-math.inf)
-        self.high = min((each.above for each in limits if each.above is not None), default=math.inf)
+    def add(self, watch: _Watch) -> None:
+        """One more, in its place."""
+        self.watches.append(watch)
+        limit = watch.taker.signal.threshold
+        if limit.above is not None:
+            bisect.insort(self.rising, (limit.above, watch), key=lambda each: each[0])
+        if limit.below is not None:
+            bisect.insort(self.falling, (limit.below, watch), key=lambda each: -each[0])
+
+    def drop(self, watched: Watched) -> None:
+        """None of this policy any more."""
+        self.watches = [each for each in self.watches if each.taker.watched is not watched]
+        self.rising = [each for each in self.rising if each[1].taker.watched is not watched]
+        self.falling = [each for each in self.falling if each[1].taker.watched is not watched]
+
+    def reached(self, part: Part) -> Iterator[_Watch]:
+        """Those whose threshold lies within what a pod says; NaN is beyond none."""
+        for above, watch in self.rising:
+            if not part.most > above:
+                break
+            yield watch
+        for below, watch in self.falling:
+            if not part.least < below:
+                break
+            yield watch
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +134,7 @@ class Source:
     tripped: dict[_Watch, Metric] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     """The metrics that are wanted."""
-    interval: float = 1.0
+    interval: float = _SLOWEST
     """Seconds between two scrapes: the shortest that is wanted."""
     version: int = 0
     """Another number whenever more is wanted."""
@@ -119,23 +145,24 @@ class Source:
         if found is None:
             self.version += 1
             found = self.groups[metric] = _Group(version=self.version)
+            self.arrange()
         return found
 
     def arrange(self) -> None:
-        """Bring up to date what follows from the signals that are there."""
+        """Bring up to date what follows from the metrics that are wanted."""
         self.names = frozenset(metric.name for metric in self.groups)
-        watches = [watch for group in self.groups.values() for watch in group.watches]
-        self.interval = min((each.taker.signal.scrape_interval for each in watches), default=1.0)
-        for group in self.groups.values():
-            group.arrange()
         for endpoint in self.endpoints.values():
             endpoint.routes.clear()
-        self.look()
 
     def look(self) -> None:
-        """Something changed that is more than a value: look at everything soon."""
+        """There are other pods, or other signals: look at everything at once."""
         for group in self.groups.values():
             group.look_at = 0.0
+
+    def look_soon(self) -> None:
+        """A pod changed its tune: look at everything, but not as often as it may do that."""
+        for group in self.groups.values():
+            group.look_at = min(group.look_at, group.looked_at + _SOON)
 
 
 class Scraped:
@@ -155,8 +182,9 @@ class Scraped:
         if exporter is None or metric is None:
             return
         source = self.sources.setdefault(exporter, Source(exporter))
-        source.group(metric).watches.append(_Watch(taker))
-        source.arrange()
+        source.group(metric).add(_Watch(taker))
+        source.interval = min(source.interval, taker.signal.scrape_interval)
+        source.look()
         self.version += 1
 
     def remove(self, watched: Watched) -> None:
@@ -164,9 +192,7 @@ class Scraped:
         for exporter in {each.exporter for each in watched.policy.signals if each.exporter}:
             source = self.sources[exporter]
             for metric, group in tuple(source.groups.items()):
-                group.watches = [
-                    each for each in group.watches if each.taker.watched is not watched
-                ]
+                group.drop(watched)
                 if not group.watches:
                     del source.groups[metric]
             source.tripped = {
@@ -174,7 +200,11 @@ class Scraped:
                 for watch, metric in source.tripped.items()
                 if watch.taker.watched is not watched
             }
+            left = (each for group in source.groups.values() for each in group.watches)
+            intervals = (each.taker.signal.scrape_interval for each in left)
+            source.interval = min(intervals, default=_SLOWEST)
             source.arrange()
+            source.look()
             self.version += 1
 
     def prune(self) -> None:
@@ -195,23 +225,27 @@ class Scraped:
         """A pod was scraped at `at` (ms), `began` by the monotonic clock, for `version` of names."""
         now = self._clock.now()
         if endpoint.fault is not _OLD or endpoint.version != version:
-            source.look()
+            source.look_soon()
         endpoint.heard, endpoint.version, endpoint.fault = began, version, _OLD
         endpoint.parts = parts = _parts(source, endpoint, samples, at)
         for metric, part in parts.items():
-            group = source.groups[metric]
-            if not (part.most <= group.high and part.least >= group.low):  # NaN goes on, to no harm
-                for watch in tuple(group.watches):
-                    if watch.by is None and _crossed(watch, part):
-                        self._trip(source, watch, metric, endpoint, now)
-        for watch, metric in tuple(source.tripped.items()):
-            if watch.by is endpoint and not _crossed(watch, parts.get(metric), before=True):
-                self._look(source, watch, self._whole(source, metric, watch, now), now)
+            for watch in tuple(source.groups[metric].reached(part)):
+                if watch.by is None:
+                    self._trip(source, watch, metric, endpoint, now)
+        self._look(
+            source,
+            [
+                (watch, metric)
+                for watch, metric in source.tripped.items()
+                if watch.by is endpoint and not _holds(watch, parts.get(metric))
+            ],
+            now,
+        )
 
     def failed(self, source: Source, endpoint: Endpoint, fault: NoAnswer) -> None:
         """A scrape of a pod gave nothing."""
         if endpoint.fault.reason is not fault.reason:
-            source.look()
+            source.look_soon()
         endpoint.fault = fault
 
     def due(self) -> None:
@@ -222,16 +256,19 @@ class Scraped:
             for metric, group in tuple(source.groups.items()):
                 if monotonic >= group.look_at:
                     ages = {watch.taker.signal.max_age for watch in group.watches}
+                    group.looked_at = monotonic
                     group.look_at = monotonic + min(_LOOK, min(ages) / 4)
-                    self._look_at_all(source, metric, group, now)
+                    self._look(source, [(watch, metric) for watch in group.watches], now)
 
-    def _look_at_all(self, source: Source, metric: Metric, group: _Group, now: float) -> None:
-        found: dict[tuple[float, bool], _Whole] = {}
-        for watch in tuple(group.watches):
-            kind = (watch.taker.signal.max_age, watch.stopped)
+    def _look(self, source: Source, watches: Sequence[tuple[_Watch, Metric]], now: float) -> None:
+        """All pods together, for each of these signals."""
+        found: dict[tuple[Metric, float, bool], _Whole] = {}
+        for watch, metric in watches:
+            kind = (metric, watch.taker.signal.max_age, watch.stopped)
             if kind not in found:
                 found[kind] = self._whole(source, metric, watch, now)
-            self._look(source, watch, found[kind], now)
+            reading = self._judged(watch, found[kind], now)
+            self._settle(watch.taker, self._kept(source, watch, found[kind], reading))
 
     def _trip(
         self, source: Source, watch: _Watch, metric: Metric, endpoint: Endpoint, now: float
@@ -243,17 +280,13 @@ class Scraped:
         if reading.verdict is Verdict.TRIPPED:
             self._take_trip(watch.taker, self._kept(source, watch, whole, reading))
 
-    def _look(self, source: Source, watch: _Watch, whole: "_Whole", now: float) -> None:
-        reading = self._judged(watch, whole, now)
-        self._settle(watch.taker, self._kept(source, watch, whole, reading))
-
     def _kept(self, source: Source, watch: _Watch, whole: "_Whole", reading: Reading) -> Reading:
         """The reading with the pod that tripped it, which is remembered."""
         if reading.verdict is Verdict.TRIPPED:
             watch.by = whole.worst(watch)
             source.tripped[watch] = whole.metric
             if watch.by is not None:
-                reading = changed(reading, message=f"pod {watch.by.pod}: {reading.message}")
+                reading = replace(reading, message=f"pod {watch.by.pod}: {reading.message}")
         else:
             watch.by = None
             source.tripped.pop(watch, None)
@@ -343,12 +376,12 @@ class _Whole:
         return self._most[1] if above else self._least[1]
 
 
-def _crossed(watch: _Watch, part: Part | None, *, before: bool = False) -> bool:
-    """Whether a pod's part lies beyond the signal's threshold."""
+def _holds(watch: _Watch, part: Part | None) -> bool:
+    """Whether a pod's part keeps tripped what it has tripped."""
     if part is None or math.isnan(part.most):
         return False
     threshold = watch.taker.signal.threshold
-    return threshold.crossed(threshold.worst((part.least, part.most)), before=before)
+    return threshold.crossed(threshold.worst((part.least, part.most)), before=True)
 
 
 def _parts(source: Source, endpoint: Endpoint, samples: Samples, at: int) -> dict[Metric, Part]:
