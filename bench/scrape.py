@@ -10,9 +10,9 @@ import contextlib
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from bench.exporter import METRIC, addresses
 from bench.figures import Figure, figure, median, percentile
@@ -154,10 +154,11 @@ def measure(_setting: Setting) -> Iterator[Figure]:
 
 async def _reaction(interval: str) -> list[Figure]:
     """Exposed to decided, one pod."""
-    times = []
+    times: list[float] = []
+    late: list[float] = []
     async with _exporter(1) as exporter, ScrapeHttp() as scraper:
         reactor = _Reactor(exporter, scraper, pods=1, interval=interval)
-        async with reactor.running():
+        async with reactor.running(), _beside(_lateness(late)):
             for _ in range(_ROUNDS[interval]):
                 await asyncio.sleep(random.random() * 0.1)
                 reactor.decided.clear()
@@ -188,8 +189,28 @@ async def _reaction(interval: str) -> list[Figure]:
             baseline=milliseconds * 0.99,
             baseline_is="the interval",
             n=len(times),
+            sleeper_late_p99=round(percentile(late, 0.99), 2),
         ),
     ]
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do this meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _lateness(late: list[float]) -> None:
+    """Milliseconds by which the machine wakes a sleeper too late: no scrape is more punctual."""
+    while True:
+        due = time.monotonic() + 0.01
+        await asyncio.sleep(0.01)
+        late.append((time.monotonic() - due) * 1000)
 
 
 def _costs(kind: str, *flags: str) -> Iterator[Figure]:
