@@ -25,7 +25,7 @@ from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Verdict
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
-from killswitch.reactor.scraping import Bounds, Scraping
+from killswitch.reactor.scraping import ANSWERED, Bounds, Scraping
 from killswitch.reactor.watched import Identity, Watched
 from tests.fakes.slices import FakeSlices, endpoint, endpoint_slice
 from tests.reactor.harness import policy
@@ -246,9 +246,9 @@ async def _cost(pods: int, *flags: str) -> tuple[float, int, float]:
         async with reactor.running():
             await asyncio.sleep(1)  # names are tried
             counts = reactor.scraping.counts
-            before, began = counts["ok"], time.thread_time()
+            before, began = counts[ANSWERED], time.thread_time()
             await asyncio.sleep(_SECONDS)
-            return time.thread_time() - began, counts["ok"] - before, pods * _SECONDS / 0.1
+            return time.thread_time() - began, counts[ANSWERED] - before, pods * _SECONDS / 0.1
 
 
 def _policy(interval: str) -> Json:

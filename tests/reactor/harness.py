@@ -27,6 +27,7 @@ from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import Json, Scraper
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
+from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import approval, shutdowns
 
@@ -152,7 +153,11 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 
 @contextlib.asynccontextmanager
 async def reactor(
-    setting: Bench, replica: str = "reactor-0", scraper: Scraper | None = None
+    setting: Bench,
+    replica: str = "reactor-0",
+    *,
+    scraper: Scraper | None = None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Reactor]:
     """A running reactor that has seen everything; cancelled at the end like a killed process."""
     identity = Identity(
@@ -170,6 +175,7 @@ async def reactor(
         poll_interval=0.05,
         hears_events=True,
         scraper=scraper,
+        traces=traces,
     )
     task = asyncio.create_task(running.run())
     try:

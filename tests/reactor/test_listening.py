@@ -51,7 +51,7 @@ def listening(kernel: ControlPlane, folder: Path, **settings: str) -> Iterator[s
             stderr=log,
         )
     try:
-        yield f"{'https' if settings else 'http'}://127.0.0.1:{port}"
+        yield f"{'https' if 'KILLSWITCH_TLS_CERT_FILE' in settings else 'http'}://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
@@ -83,6 +83,12 @@ def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None 
         return error.code
     except OSError:
         return 0
+
+
+def get(url: str) -> str:
+    """The body of an answer."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read(), "utf-8")
 
 
 async def test_what_prometheus_writes_stops_models(
@@ -169,7 +175,8 @@ async def test_a_signed_event_stops_models_and_strangers_are_refused(
     signal = {"name": "misuse", "event": {"type": "guardrail.jailbreak"}, "onNoData": "Hold"}
     await setting.policy("misuse", targets=[VLLM], signals=[signal])
     body = event_body(namespace=setting.namespace)
-    with listening(kernel, tmp_path) as url:
+    measured = f"127.0.0.1:{free_port()}"
+    with listening(kernel, tmp_path, KILLSWITCH_METRICS_LISTEN=measured) as url:
 
         async def answered() -> int:
             wrong = {"Authorization": "Bearer nobody-knows-this-token-at-all"}
@@ -184,7 +191,17 @@ async def test_a_signed_event_stops_models_and_strangers_are_refused(
         assert await asyncio.to_thread(post, f"{url}/v1/events", body, headers) == 409
         await setting.stopped("misuse-1")
         evidence = await eventually(setting.evidence)
+        metrics = await asyncio.to_thread(get, f"http://{measured}/metrics")
     assert evidence["signals"][0]["path"] == "event"
+    for counted in (
+        'killswitch_requests_total{outcome="BadCredentials",path="/v1/events"} 1.0',
+        'killswitch_requests_total{outcome="BadCredentials",path="/api/v1/write"} 1.0',
+        'killswitch_requests_total{outcome="Accepted",path="/v1/events"} 1.0',
+        'killswitch_requests_total{outcome="Replayed",path="/v1/events"} 1.0',
+        'killswitch_sample_age_seconds_count{path="event"} 1.0',
+        'killswitch_decision_seconds_count{path="event"} 1.0',
+    ):
+        assert counted in metrics
 
 
 async def test_keys_are_exchanged_while_it_listens_with_tls(

@@ -18,7 +18,7 @@ from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Blindness, NoAnswer, Reading, Verdict
 from killswitch.ports import Clock, Cluster, Exposed, Json, Place, Scraper
 from killswitch.reactor.engine import Engine
-from killswitch.reactor.scraping import Bounds, Scraping, _Pace
+from killswitch.reactor.scraping import ANSWERED, Bounds, Scraping, _Pace
 from killswitch.reactor.watched import Identity
 from tests.fakes.clock import FakeClock
 from tests.fakes.slices import FakeSlices, endpoint, endpoint_slice
@@ -321,7 +321,7 @@ async def test_a_defect_does_not_end_the_scraping() -> None:
     await advance(found, clock, 1)
     assert found.reading().verdict is CLEAR
     assert found.scraping.counts[Blindness.FAILED] > 0
-    assert found.scraping.counts["ok"] > 0
+    assert found.scraping.counts[ANSWERED] > 0
     found.scraping.stop()
 
 
@@ -406,10 +406,16 @@ async def test_a_scrape_stops_models_while_prometheus_is_down(setting: Bench) ->
         await setting.policy("runaway", targets=[target], signals=[signal()])
         routed = Routed(scraper)
         await _routes(setting, running, routed)
-        async with reactor(setting, scraper=routed):
+        async with reactor(setting, scraper=routed) as watching:
             clear = await setting.with_condition(POLICIES, "runaway", "SignalsAvailable", "True")
             assert clear["status"]["signals"][0]["verdict"] == "Clear"
             assert await setting.shutdowns() == []
+            value = watching.numbers.registry.get_sample_value
+            assert (value("killswitch_scrapes_total", {"outcome": "Answered"}) or 0) > 0
+            assert value("killswitch_path_heard_timestamp_seconds", {"path": "scrape"})
+            assert value("killswitch_scrape_targets") == 2
+            assert value("killswitch_scrape_silent_services") == 0
+            assert value("killswitch_scrape_stretch") == 1
             running.served["pod-1"].set(500)
             await setting.stopped("runaway-1")
             evidence = await eventually(setting.evidence)

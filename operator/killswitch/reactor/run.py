@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections import deque
 
 import structlog
 
@@ -20,18 +21,25 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
+from killswitch.reactor import numbers as own
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
+from killswitch.reactor.finisher import Progress
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
+from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
 _TICK = 0.05
 """Seconds between looks at what changes by time alone. A hold-down may end this much late."""
+_TRACES = 5
+"""Stops that are traced in one look: each takes a fifth of a millisecond."""
 
 
 class Reactor:
@@ -49,12 +57,24 @@ class Reactor:
         hears_events: bool = False,
         scraper: Scraper | None = None,
         scrapes: Bounds | None = None,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing is asked before `run`. Without a scraper, what is to be scraped is never read."""
         self._cluster = cluster
         self._clock = clock
-        self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
-        self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
+        self._traces = traces
+        self._untraced: deque[Progress] = deque()
+        self.numbers = numbers or Numbers(clock)
+        self.engine = Engine(
+            cluster,
+            clock,
+            checker,
+            identity,
+            progressed=self._progressed,
+            hears_events=hears_events,
+        )
+        self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.scraping: Scraping | None = None
         if scraper is not None:
             scraped, pods = self.engine.intake.scraped, self.engine.view.inventory
@@ -62,6 +82,7 @@ class Reactor:
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
+        self.numbers.reactor = self
 
     async def run(self) -> None:
         """Mirror, poll, judge and act until cancelled."""
@@ -84,6 +105,28 @@ class Reactor:
                 self.scraping.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
+            self._trace(len(self._untraced))
+
+    @property
+    def poll_pace(self) -> float:
+        """Seconds between two polls of the same query."""
+        return self._poller.pace
+
+    def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
+        self.engine.intake.deliver(query, answer)
+        self.numbers.polled(answer)
+
+    def _progressed(self, progress: Progress) -> None:
+        self.numbers.progressed(progress)
+        if self._traces is not None and progress.outcome.finished:
+            self._untraced.append(progress)
+
+    def _trace(self, most: int) -> None:
+        """Write the traces of finished stops, few at a time: others may still be under way."""
+        for _ in range(min(most, len(self._untraced))):
+            traced = own.traced(self._untraced.popleft())
+            if self._traces is not None:
+                self._traces.stop(*traced)
 
     async def _tick(self) -> None:
         asked = -1
@@ -95,6 +138,7 @@ class Reactor:
                 if self.scraping is not None:
                     self.scraping.look()
                 self.engine.due()
+                self._trace(_TRACES)
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
             await self._clock.sleep(_TICK)

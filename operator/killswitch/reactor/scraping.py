@@ -38,6 +38,7 @@ _SILENCE = 10.0
 _BUSY, _IDLE = 0.7, 0.35
 """Shares of a core: above the one, scrapes become rarer by half; below the other, more frequent."""
 _RAREST = 64.0
+ANSWERED = "Answered"
 _LOG = structlog.get_logger(__name__)
 
 
@@ -124,7 +125,19 @@ class Scraping:
         self.silent: frozenset[str] = frozenset()
         """Exporters whose pods have not all answered for a while."""
         self.counts: Counter[str] = Counter()
-        """Scrapes by what came of them: `ok`, or the reason."""
+        """Scrapes by what came of them: `Answered`, or the reason."""
+        self.heard_at: float | None = None
+        """When the last good scrape began (seconds since the epoch)."""
+
+    @property
+    def targets(self) -> int:
+        """How many pods are scraped, each once for every port and path."""
+        return sum(len(each) for each in self._asking.values())
+
+    @property
+    def stretch(self) -> float:
+        """By how much scrapes are rarer than wanted."""
+        return self._pace.stretch
 
     def look(self) -> None:
         """Follow what policies want and which pods there are; called again and again."""
@@ -256,7 +269,8 @@ class Scraping:
             self._failed(source, endpoint, NoAnswer(reason, str(error)[:300]))
             return
         if samples is not None:
-            self.counts["ok"] += 1
+            self.counts[ANSWERED] += 1
+            self.heard_at = at
             self._scraped.answered(source, endpoint, samples, stamp, began=began, version=version)
 
     def _failed(self, source: Source, endpoint: Endpoint, fault: NoAnswer) -> None:
