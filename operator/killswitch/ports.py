@@ -4,7 +4,7 @@ Kubernetes objects cross the `Cluster` port as the JSON they are: one narrow sea
 doubles, projected to core values right behind it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +125,13 @@ class SignalSource(Protocol):
 
     async def measure(self, query: str) -> Answer | NoAnswer:
         """What the query yields now. Never raises: not knowing is an answer too."""
+        ...
+
+    async def recall(self, query: str, span: float, step: float) -> Sequence[Answer] | NoAnswer:
+        """What `measure` would have said every `step` seconds of the last `span`, oldest first.
+
+        In whole seconds from 1 on, since Prometheus' package asks no finer. Never raises.
+        """
         ...
 
 

@@ -133,6 +133,14 @@ def test_a_scrape_that_cannot_work_is_refused(
     assert caught.value.cure
 
 
+def test_a_detector_is_not_scraped_for() -> None:
+    """It learns from Prometheus; a scrape without threshold would call everything well."""
+    source = {"name": "x", "detector": {"ewma": {"least": "5"}}, "scrape": SCRAPE}
+    with pytest.raises(InvalidPolicyError) as caught:
+        policy(signals=[{"name": "m", "metric": source, "onNoData": "Hold"}])
+    assert caught.value.field == "spec.signals[m].metric.scrape"
+
+
 NODES = [{"kind": "Namespace", "namespaces": ["a"]}]
 
 

@@ -38,6 +38,7 @@ def with_target(**target: Any) -> Json:
     return policy("p", targets=[{"kind": "Deployment", **target}])
 
 
+EWMA = {"ewma": {"least": "5"}}
 BAD = {
     "threshold abc": (
         with_signal(prometheus={"query": "up", "above": "abc"}),
@@ -49,11 +50,11 @@ BAD = {
     ),
     "no threshold": (
         with_signal(prometheus={"query": "up"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
     ),
     "two thresholds": (
         with_signal(prometheus={"query": "up", "above": "1", "below": "0"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
     ),
     "no onNoData": (with_signal(onNoData=None), "spec.signals[0].onNoData: Required value"),
     "no source": (with_signal(prometheus=None), "give the signal exactly one source"),
@@ -71,7 +72,39 @@ BAD = {
     ),
     "a metric without threshold": (
         with_signal(prometheus=None, metric={"name": "up"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
+    ),
+    "a detector and a threshold": (
+        with_signal(prometheus={"query": "up", "above": "1", "detector": EWMA}),
+        "give exactly one of above, below and detector",
+    ),
+    "a detector with hysteresis": (
+        with_signal(prometheus={"query": "up", "recoversAt": "1", "detector": EWMA}),
+        "recoversAt must lie on the safe side of the threshold",
+    ),
+    "a detector of no kind": (
+        with_signal(prometheus={"query": "up", "detector": {}}),
+        "give the detector exactly one of rate, robustZ, ewma, cusum, seasonal and absence",
+    ),
+    "a detector of two kinds": (
+        with_signal(prometheus={"query": "up", "detector": {**EWMA, "rate": {"limit": "1"}}}),
+        "give the detector exactly one of rate, robustZ, ewma, cusum, seasonal and absence",
+    ),
+    "a detector without its least": (
+        with_signal(prometheus={"query": "up", "detector": {"ewma": {}}}),
+        "spec.signals[0].prometheus.detector.ewma.least: Required value",
+    ),
+    "a detector that would stop alone": (
+        policy("p", mode="Enforce", signals=[signal(prometheus={"query": "up", "detector": EWMA})]),
+        "accept false stops with allowDetectorAlone: true",
+    ),
+    "a metric's detector that would stop alone": (
+        policy(
+            "p",
+            mode="Enforce",
+            signals=[signal(prometheus=None, metric={"name": "up", "detector": EWMA})],
+        ),
+        "a detector would stop the targets alone",
     ),
     "a scrape of another namespace": (
         with_scrape(namespace="other"),
@@ -79,6 +112,13 @@ BAD = {
     ),
     "a scrape too often": (with_scrape(interval="9ms"), "interval must be from 10ms to 1m"),
     "a scrape too seldom": (with_scrape(interval="61s"), "interval must be from 10ms to 1m"),
+    "a scrape for a detector": (
+        with_signal(
+            prometheus=None,
+            metric={"name": "up", "detector": EWMA, "scrape": {"service": "v", "port": 1}},
+        ),
+        "scrape is for thresholds",
+    ),
     "a port beyond all ports": (with_scrape(port=65536), "metric.scrape.port"),
     "a port without a name": (with_scrape(port="A b"), "metric.scrape.port"),
     "a path that is none": (with_scrape(path="metrics"), "metric.scrape.path"),
@@ -154,6 +194,21 @@ def test_a_scrape_is_accepted_with_its_defaults(
         "interval": "100ms",
         "scheme": "http",
     }
+
+
+def test_a_detector_is_stored_with_its_defaults(kernel: ControlPlane, governed: str) -> None:
+    """A later release does not change what a stored policy does; a written word may enforce it."""
+    body = policy(
+        "p",
+        mode="Enforce",
+        allowDetectorAlone=True,
+        signals=[signal(prometheus={"query": "up", "detector": EWMA})],
+    )
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 201, answer.message
+    expected = {"least": "5", "limit": "6", "halfLife": "30m", "warmUp": 30, "side": "Above"}
+    stored = answer.body["spec"]["signals"][0]["prometheus"]["detector"]
+    assert stored == {"every": "15s", "ewma": {**expected, "gap": "5m"}}
 
 
 def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:

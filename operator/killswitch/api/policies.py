@@ -20,6 +20,7 @@ from killswitch.api.common import (
     map_list,
     rules,
 )
+from killswitch.api.detectors import DetectorSpec
 
 
 class Mode(StrEnum):
@@ -99,7 +100,10 @@ MetricLabelValue = Annotated[str, Field(max_length=512)]
 
 
 _THRESHOLD = (
-    Rule("has(self.above) != has(self.below)", "give exactly one of above and below"),
+    Rule(
+        "[has(self.above), has(self.below), has(self.detector)].exists_one(given, given)",
+        "give exactly one of above, below and detector",
+    ),
     Rule(
         "!has(self.recoversAt) || (has(self.above) && double(self.recoversAt) <="
         " double(self.above)) || (has(self.below) && double(self.recoversAt) >="
@@ -110,7 +114,7 @@ _THRESHOLD = (
 
 
 class PrometheusSignal(Model):
-    """A PromQL measurement compared with a threshold.
+    """A PromQL measurement compared with a threshold, or watched by a detector.
 
     The query yields a *value*, without comparison: an empty answer is then never mistaken for
     "all is well", it is Unknown.
@@ -133,6 +137,10 @@ class PrometheusSignal(Model):
     recovers_at: Decimal | None = Field(
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
+    )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
     )
 
 
@@ -207,13 +215,19 @@ class Scrape(Model):
 
 
 class MetricSignal(Model):
-    """One metric compared with a threshold, polled as `name{labels}` and taken where it is pushed.
+    """One metric with a threshold or a detector, polled as `name{labels}` and taken where it is pushed.
 
     A sample that arrives by remote write trips the signal at once; Clear and Unknown come from the
     poll, which goes on beside it, and from `scrape`.
     """
 
-    model_config = rules(*_THRESHOLD)
+    model_config = rules(
+        *_THRESHOLD,
+        Rule(
+            "!has(self.scrape) || !has(self.detector)",
+            "scrape is for thresholds: a detector learns from Prometheus alone",
+        ),
+    )
 
     name: str = Field(
         pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
@@ -239,6 +253,10 @@ class MetricSignal(Model):
         default=None,
         description="For critical policies: the reactor also asks the pods itself, which is faster and "
         "goes on when Prometheus is down.",
+    )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
     )
 
 
@@ -372,6 +390,15 @@ _QUORUM_RULE = Rule(
 )
 
 
+_LONE_RULE = Rule(
+    "self.mode != 'Enforce' || self.allowDetectorAlone || self.quorum > 1 ||"
+    " !self.signals.exists(s, (has(s.prometheus) && has(s.prometheus.detector))"
+    " || (has(s.metric) && has(s.metric.detector)))",
+    "a detector would stop the targets alone: require a quorum with a signal that watches something"
+    " else, write mode: DryRun, or accept false stops with allowDetectorAlone: true",
+)
+
+
 class PolicyTerms(Model):
     """What both policy kinds have in common."""
 
@@ -384,6 +411,11 @@ class PolicyTerms(Model):
     )
     quorum: int = Field(
         default=1, ge=1, le=16, description="How many signals must be tripped to fire."
+    )
+    allow_detector_alone: bool = Field(
+        default=False,
+        description="Whether detectors on one source may stop the targets by themselves. Most of "
+        "what is unusual is harmless: true accepts false stops.",
     )
     action: Action = Field(default=Action(), description="What is done.")
     limits: Limits = Field(default=Limits(), description="The most one fire may stop.")
@@ -410,6 +442,7 @@ class KillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
             " || !has(s.metric.scrape.namespace))",
@@ -431,6 +464,7 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
             " || has(s.metric.scrape.namespace))",

@@ -27,6 +27,7 @@ from killswitch.core.readings import Reading
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
+from killswitch.reactor.detecting import Detecting, detecting
 from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
@@ -106,7 +107,10 @@ class Engine:
         now = self._clock.now()
         elapsed = self._clock.monotonic()
         watched = Watched(
-            policy, _readings(policy, before, now), windows=_windows(policy, before, elapsed)
+            policy,
+            _readings(policy, before, now),
+            windows=_windows(policy, before, elapsed),
+            detecting=_detecting(policy, before),
         )
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -276,3 +280,15 @@ def _windows(policy: CompiledPolicy, before: Watched | None, now: float) -> dict
         for signal in policy.signals
         if signal.events is not None
     }
+
+
+def _detecting(policy: CompiledPolicy, before: Watched | None) -> dict[str, Detecting]:
+    """The detectors: what one has learned stays while its signal is the same."""
+    known = before.detecting if before else {}
+    found = {
+        signal.name: known[signal.name]
+        if signal.name in known and known[signal.name].signal == signal
+        else detecting(signal)
+        for signal in policy.signals
+    }
+    return {name: each for name, each in found.items() if each is not None}

@@ -19,6 +19,7 @@ from killswitch.api.compiled import CompiledSignal
 from killswitch.core import readings
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
 from killswitch.ports import Clock
+from killswitch.reactor.detecting import Detecting
 from killswitch.reactor.routes import Routes, Taker
 from killswitch.reactor.scraped import Scraped
 from killswitch.reactor.watched import Watched
@@ -53,6 +54,7 @@ class Intake:
         self.scraped = Scraped(clock, trip=self._trip, settle=self._settle)
         self._counting: dict[str, Watched] = {}
         self._listening: dict[_Heard, list[Taker]] = defaultdict(list)
+        self._beginning: set[Detecting] = set()
 
     @property
     def queries(self) -> set[str]:
@@ -63,6 +65,12 @@ class Intake:
     def metrics(self) -> frozenset[str]:
         """Every metric whose pushed samples some policy takes."""
         return self._routes.metrics
+
+    @property
+    def beginning(self) -> set[Detecting]:
+        """Signals with a detector whose past is to be read before they begin."""
+        self._beginning = {each for each in self._beginning if not each.begun}
+        return self._beginning
 
     def watch(self, watched: Watched) -> None:
         """From now on this policy hears of what it names."""
@@ -76,6 +84,7 @@ class Intake:
                 self._listening[heard].append(taker)
             self._routes.add(taker)
             self.scraped.add(taker)
+        self._beginning.update(watched.detecting.values())
         if watched.windows:
             self._counting[watched.policy.uid] = watched
             self._read_windows(watched)
@@ -87,6 +96,7 @@ class Intake:
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
         self.scraped.remove(watched)
+        self._beginning.difference_update(watched.detecting.values())
         for signal in watched.policy.signals:
             _drop(self._asking, signal.query, watched)
             for heard in _wants(signal):
@@ -94,17 +104,20 @@ class Intake:
 
     def deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         """A source answered: judge every signal that asks this query."""
-        now = self._clock.now()
+        now, elapsed = self._clock.now(), self._clock.monotonic()
         for taker in tuple(self._asking.get(query, ())):
             watched, signal = taker.watched, taker.signal
-            polled = readings.judge(
-                signal.name,
-                signal.threshold,
-                answer,
-                max_age=signal.max_age,
-                now=now,
-                before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
-            )
+            if (detecting := watched.detecting.get(signal.name)) is not None:
+                polled = detecting.answered(answer, now=now, elapsed=elapsed)
+            else:
+                polled = readings.judge(
+                    signal.name,
+                    signal.threshold,
+                    answer,
+                    max_age=signal.max_age,
+                    now=now,
+                    before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
+                )
             self._settle(taker, polled)
 
     def push(self, samples: Samples, path: Path) -> None:
@@ -112,22 +125,27 @@ class Intake:
 
         NaN, and so the end of a series, is beyond no threshold.
         """
-        route_of, now = self._routes.of, self._clock.now()
+        route_of, now, elapsed = self._routes.of, self._clock.now(), self._clock.monotonic()
         for series, value, timestamp in samples:
             route = route_of(series)
             if route.low <= value <= route.high:
                 continue
             for taker in route.takers:
-                signal = taker.signal
-                trip = readings.pushed(
-                    signal.name,
-                    signal.threshold,
-                    value,
-                    sampled_at=timestamp / 1000,
-                    path=path,
-                    max_age=signal.max_age,
-                    now=now,
-                )
+                signal, at = taker.signal, timestamp / 1000
+                if (detecting := taker.watched.detecting.get(signal.name)) is not None:
+                    trip = detecting.push(
+                        series.labels, value, at, path=path, now=now, elapsed=elapsed
+                    )
+                else:
+                    trip = readings.pushed(
+                        signal.name,
+                        signal.threshold,
+                        value,
+                        sampled_at=at,
+                        path=path,
+                        max_age=signal.max_age,
+                        now=now,
+                    )
                 if trip is not None:
                     self._trip(taker, trip)
 
@@ -147,7 +165,7 @@ class Intake:
             older = reference.generation < policy.policy.generation
             return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
         signal = next((s for s in policy.policy.signals if s.name == reference.signal), None)
-        if signal is None or not signal.query:
+        if signal is None or not signal.query or signal.detector is not None:
             return Arrival.UNKNOWN_SIGNAL
         now, before = self._clock.now(), policy.readings[signal.name]
         if not alert.firing(now):

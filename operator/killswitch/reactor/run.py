@@ -29,6 +29,7 @@ from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
+from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
@@ -79,6 +80,7 @@ class Reactor:
         if scraper is not None:
             scraped, pods = self.engine.intake.scraped, self.engine.view.inventory
             self.scraping = Scraping(scraper, cluster, clock, scraped, pods, bounds=scrapes)
+        self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -103,6 +105,7 @@ class Reactor:
         finally:
             if self.scraping is not None:
                 self.scraping.stop()
+            self._recaller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
             self._trace(len(self._untraced))
@@ -132,6 +135,7 @@ class Reactor:
         asked = -1
         while True:
             try:
+                self._recaller.ask(self.engine.intake.beginning)
                 if asked != self.engine.intake.revision:
                     asked = self.engine.intake.revision
                     self._poller.ask(self.engine.intake.queries)
