@@ -25,8 +25,11 @@ from tests.cluster.control_plane import ControlPlane
 MODULES = {
     "one_target": "bench.one_target",
     "thousand": "bench.thousand",
+    "mass": "bench.mass",
+    "start": "bench.start",
     "admission": "bench.admission",
     "poll": "bench.signals",
+    "bound": "bench.reaction",
     "remote_write": "bench.remote_write",
     "exposition": "bench.exposition",
     "scrape": "bench.scrape",
@@ -37,7 +40,7 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "scrape", "detector", "engine"}
+WITHOUT = {"poll", "bound", "scrape", "detector", "engine"}
 """Those that ask no control plane, so none is started for them."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from killswitch.core.kinds import Resource
+from killswitch.core.reaction import Feeds, RuleGroup
 from killswitch.core.readings import Answer, NoAnswer
 
 Json = dict[str, Any]
@@ -48,6 +49,13 @@ class Change:
 
 class Cluster(Protocol):
     """The Kubernetes API. Every method raises the errors of `core.errors`, nothing else."""
+
+    def endpoints(self) -> Sequence["Cluster"]:
+        """This port once per API server of the cluster, each asking that one alone.
+
+        Their `str` names them to people.
+        """
+        ...
 
     async def whoami(self) -> str:
         """The username that the API server sees."""
@@ -166,6 +174,18 @@ class Scraper(Protocol):
 
         `names`: the only metrics that are wanted, for exporters that can leave out the others.
         """
+        ...
+
+
+class SampleFeeds(Protocol):
+    """How often the samples behind queries come. Neither method raises."""
+
+    async def feeds(self, query: str) -> Feeds:
+        """The slowest feed of each job that a good query reads, or why they are not known."""
+        ...
+
+    async def rule_group(self, name: str) -> RuleGroup | None:
+        """The rule group; None where it is not loaded, or that is not known."""
         ...
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from killswitch.adapters import credentials
@@ -85,6 +86,7 @@ async def run_reactor(settings: Settings) -> None:
 
 async def run_manager(settings: Settings) -> None:
     """The manager, until SIGTERM or SIGINT."""
+    from killswitch.adapters.prometheus_feeds import PrometheusFeeds
     from killswitch.adapters.promql import PromqlChecker
     from killswitch.manager.numbers import Numbers
     from killswitch.manager.run import Manager
@@ -96,17 +98,24 @@ async def run_manager(settings: Settings) -> None:
         _traced("killswitch-manager") as tracing,
         serving(settings.metrics_address, numbers.registry, lambda: numbers.unready),
         open_cluster(settings) as cluster,
+        PrometheusFeeds(settings.prometheus_url, settings.prometheus_timeout) as feeds,
     ):
         manager = Manager(
-            cluster, SystemClock(), PromqlChecker(), settings, numbers=numbers, traces=tracing
+            cluster,
+            SystemClock(),
+            PromqlChecker(),
+            feeds,
+            settings,
+            numbers=numbers,
+            traces=tracing,
         )
         await until_signalled(manager.run())
 
 
 @contextlib.asynccontextmanager
 async def open_cluster(settings: Settings) -> AsyncIterator[KubernetesApi]:
-    """The API server that the environment points at, with an open pool."""
-    loaded = credentials.load()
+    """The API servers that the environment points at, with an open pool."""
+    loaded = replace(credentials.load(), preferred=settings.api_servers)
     async with KubernetesApi(loaded, connections=settings.connections) as cluster:
         yield cluster
 

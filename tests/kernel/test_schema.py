@@ -123,6 +123,10 @@ BAD = {
     "a port without a name": (with_scrape(port="A b"), "metric.scrape.port"),
     "a path that is none": (with_scrape(path="metrics"), "metric.scrape.path"),
     "tls of plain http": (with_scrape(tls={"serverName": "x"}), "tls is of scheme https"),
+    "a hold-down as long as the wish": (
+        policy("p", signals=[signal(**{"for": "1m"})], reactWithin="60s"),
+        "reactWithin can never be met",
+    ),
     "quorum above the signals": (
         policy("p", quorum=2),
         "quorum is more than the number of signals",
@@ -169,6 +173,15 @@ def test_a_good_policy_is_accepted_with_its_defaults(kernel: ControlPlane, gover
     assert answer.status == 201
     assert answer.body["spec"]["mode"] == "DryRun"
     assert answer.body["spec"]["release"] == {"requiredApprovals": 2}
+
+
+def test_a_wish_for_the_reaction_time_is_kept(kernel: ControlPlane, governed: str) -> None:
+    """Hold-downs of signals that the quorum can do without may be longer."""
+    slow = signal(name="slow", **{"for": "1h"})
+    body = policy("p", signals=[slow, signal(**{"for": "1m30s"})], reactWithin="2m")
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 201, answer.message
+    assert answer.body["spec"]["reactWithin"] == "2m"
 
 
 def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:

@@ -131,7 +131,7 @@ async def test_all_pods_together_are_a_complete_answer() -> None:
     assert (desk.reading.verdict, desk.reading.value, desk.reading.path) == (CLEAR, 5, Path.SCRAPE)
 
 
-def test_one_pod_trips_at_once_whatever_the_others_say() -> None:
+async def test_one_pod_trips_at_once_whatever_the_others_say() -> None:
     """Nobody is waited for; the message names the pod."""
     desk = Desk()
     desk.fail("p0")
@@ -143,7 +143,7 @@ def test_one_pod_trips_at_once_whatever_the_others_say() -> None:
     assert desk.look().verdict is TRIPPED
 
 
-def test_a_pod_that_recovers_clears_at_once_unless_another_is_beyond() -> None:
+async def test_a_pod_that_recovers_clears_at_once_unless_another_is_beyond() -> None:
     """No look in between is needed."""
     desk = Desk()
     desk.answer("p0", 500)
@@ -154,7 +154,7 @@ def test_a_pod_that_recovers_clears_at_once_unless_another_is_beyond() -> None:
     assert desk.reading.verdict is CLEAR
 
 
-def test_hysteresis_is_that_of_the_poll() -> None:
+async def test_hysteresis_is_that_of_the_poll() -> None:
     """Once tripped it stays so until every pod is back at `recoversAt`."""
     desk = Desk(signal(metric={"recoversAt": "50"}))
     desk.answer("p1", 1)
@@ -199,7 +199,7 @@ async def test_scrapes_that_just_stop_are_stale() -> None:
     [((), Blindness.ABSENT), ((math.nan,), Blindness.NOT_A_NUMBER), ((1, math.nan), Blindness.NOT_A_NUMBER)],
     ids=["no series", "NaN", "one NaN"],
 )  # fmt: skip
-def test_a_pod_that_says_nothing_usable_is_no_health(
+async def test_a_pod_that_says_nothing_usable_is_no_health(
     values: tuple[float, ...], reason: Blindness
 ) -> None:
     """While another that is beyond the threshold is believed."""
@@ -213,7 +213,7 @@ def test_a_pod_that_says_nothing_usable_is_no_health(
 
 
 @pytest.mark.parametrize("off", [-31.0, 1.5], ids=["old", "of the future"])
-def test_timestamps_of_its_own_that_are_off_neither_fire_nor_clear(off: float) -> None:
+async def test_timestamps_of_its_own_that_are_off_neither_fire_nor_clear(off: float) -> None:
     """An exporter that repeats an old value measures nothing now."""
     desk = Desk()
     desk.answer("p1", 1)
@@ -235,14 +235,14 @@ async def test_wall_time_that_steps_back_makes_nothing_young() -> None:
     assert desk.look().reason is Blindness.STALE
 
 
-def test_other_series_of_the_metric_do_not_count() -> None:
+async def test_other_series_of_the_metric_do_not_count() -> None:
     """Labels are compared as Prometheus would."""
     desk = Desk(pods=1)
     desk.answer("p0", 500, model="b")
     assert desk.look().reason is Blindness.ABSENT
 
 
-def test_a_pod_that_is_starting_or_ending_need_not_answer_but_may_trip() -> None:
+async def test_a_pod_that_is_starting_or_ending_need_not_answer_but_may_trip() -> None:
     """It serves nobody; what it says counts all the same."""
     desk = Desk(pods=1)
     desk.add("starting", required=False)
@@ -253,7 +253,7 @@ def test_a_pod_that_is_starting_or_ending_need_not_answer_but_may_trip() -> None
     assert desk.reading.verdict is TRIPPED
 
 
-def test_what_a_pod_said_goes_with_it() -> None:
+async def test_what_a_pod_said_goes_with_it() -> None:
     """Also when it had tripped the signal."""
     desk = Desk()
     desk.answer("p0", 500)
@@ -262,7 +262,7 @@ def test_what_a_pod_said_goes_with_it() -> None:
     assert desk.look().verdict is CLEAR
 
 
-def test_no_pod_at_all_is_absent() -> None:
+async def test_no_pod_at_all_is_absent() -> None:
     """Nobody measures nothing: Unknown, and no pod is blamed for it."""
     desk = Desk(pods=0)
     found = desk.look()
@@ -270,7 +270,7 @@ def test_no_pod_at_all_is_absent() -> None:
     assert found.message == "Service prod/vllm port 8000 has no pod"
 
 
-def test_pods_that_are_not_scraped_are_no_health() -> None:
+async def test_pods_that_are_not_scraped_are_no_health() -> None:
     """The limit is reached, an address is refused: a trip is believed, all-is-well is not."""
     desk = Desk(pods=1)
     desk.source.problem = NoAnswer(Blindness.PARTIAL, "64 of 100 pods")
@@ -302,7 +302,7 @@ async def test_with_prometheus_down_a_scrape_clears_and_without_scrapes_the_poll
     assert desk.look().verdict is CLEAR
 
 
-def test_a_poll_of_older_samples_does_not_take_a_trip_back() -> None:
+async def test_a_poll_of_older_samples_does_not_take_a_trip_back() -> None:
     """The latest sample counts."""
     desk = Desk(pods=1)
     desk.answer("p0", 500)
@@ -326,7 +326,7 @@ async def test_hold_down_runs_over_scrapes() -> None:
     assert desk.policy.tally.demanded
 
 
-def test_policies_share_what_they_want_and_the_fastest_decides() -> None:
+async def test_policies_share_what_they_want_and_the_fastest_decides() -> None:
     """One source for the same Service, port and path: all names, the shortest interval."""
     desk = Desk(pods=1)
     other = signal(interval="20ms", metric={"name": "other", "labels": {}, "above": "1"})
@@ -341,7 +341,7 @@ def test_policies_share_what_they_want_and_the_fastest_decides() -> None:
     assert desk.engine.intake.scraped.sources == {}
 
 
-def test_what_was_not_asked_for_is_not_absent() -> None:
+async def test_what_was_not_asked_for_is_not_absent() -> None:
     """A scrape that was under way when a policy came cannot know; `Fire` must not take it for that."""
     desk = Desk(pods=1)
     before = desk.source.version
@@ -359,7 +359,7 @@ def test_what_was_not_asked_for_is_not_absent() -> None:
     assert found.verdict is CLEAR
 
 
-def test_an_edited_policy_keeps_its_pods() -> None:
+async def test_an_edited_policy_keeps_its_pods() -> None:
     """Nothing is asked anew for another threshold."""
     desk = Desk(pods=1)
     desk.answer("p0", 80)
@@ -369,7 +369,7 @@ def test_an_edited_policy_keeps_its_pods() -> None:
     assert desk.look().verdict is TRIPPED
 
 
-def test_below_is_the_other_side() -> None:
+async def test_below_is_the_other_side() -> None:
     """The least of all pods."""
     metric = signal()["metric"]
     del metric["above"]
@@ -402,7 +402,7 @@ def expected(pods: dict[str, tuple[float, float | None]], now: float) -> Verdict
 
 
 @given(STEPS)
-def test_the_rules_hold_after_whatever_happened(steps: list[Any]) -> None:
+async def test_the_rules_hold_after_whatever_happened(steps: list[Any]) -> None:
     """Against a model that looks at everything each time."""
     desk = Desk(pods=0)
     pods: dict[str, tuple[float, float | None]] = {}

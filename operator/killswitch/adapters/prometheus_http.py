@@ -159,7 +159,7 @@ class PrometheusHttp:
         try:
             return request()
         except PrometheusApiClientException:
-            return _refusal(self._call.status, self._call.content_type, self._call.body)
+            return refusal(self._call.status, self._call.content_type, self._call.body)
         except _TooLargeError:
             return too_many()
         except Exception as error:  # noqa: BLE001 - not knowing is an answer too
@@ -222,7 +222,7 @@ def _stop_beyond(size: int, deadline: float) -> None:
         raise TimeoutError
 
 
-def _refusal(status: int, content_type: str, body: bytes) -> NoAnswer:
+def refusal(status: int, content_type: str, body: bytes) -> NoAnswer:
     """What an answer other than 200 means: Prometheus's own word, or whose else's it is."""
     try:
         envelope = orjson.loads(body)

@@ -388,6 +388,12 @@ class Restore(Model):
 _QUORUM_RULE = Rule(
     "self.quorum <= size(self.signals)", "quorum is more than the number of signals"
 )
+_WISH_RULE = Rule(
+    "!has(self.reactWithin) || self.quorum <= self.signals.filter("
+    "s, duration(s.__for__) < duration(self.reactWithin)).size()",
+    "reactWithin can never be met: too many signals have a `for` as long; shorten it or raise"
+    " reactWithin",
+)
 
 
 _LONE_RULE = Rule(
@@ -411,6 +417,11 @@ class PolicyTerms(Model):
     )
     quorum: int = Field(
         default=1, ge=1, le=16, description="How many signals must be tripped to fire."
+    )
+    react_within: Duration | None = Field(
+        default=None,
+        description="Wish: the longest time from a threshold's crossing to the decision. Condition "
+        "Timely says whether it is met, and what hinders it; nothing is disarmed by it.",
     )
     allow_detector_alone: bool = Field(
         default=False,
@@ -442,6 +453,7 @@ class KillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _WISH_RULE,
         _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
@@ -464,6 +476,7 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _WISH_RULE,
         _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
@@ -495,6 +508,42 @@ class SignalStatus(Model):
     observed_at: Timestamp | None = Field(default=None, description="When it was read.")
 
 
+class SignalReaction(Model):
+    """How one signal arrives."""
+
+    name: str = Field(max_length=63, description="Name of the signal.")
+    worst: str = Field(
+        default="",
+        max_length=64,
+        description="Longest time until it counts, hold-down included; `never` where it may not "
+        "count at all, empty where unknown.",
+    )
+    paths: list[Annotated[str, Field(max_length=1024)]] = Field(
+        default=[],
+        max_length=8,
+        description="Its paths with the parts of their time, or why that is unknown.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Reaction(Model):
+    """How long the policy takes to decide, at the longest, while everything works.
+
+    From the moment at which what is measured crosses its threshold. What a query itself averages,
+    such as `[5m]`, comes on top.
+    """
+
+    worst: str = Field(
+        default="",
+        max_length=64,
+        description="That of the signal which completes the quorum; `never`, or empty where unknown.",
+    )
+    message: str = Field(default="", max_length=2048, description="Its parts, in one sentence.")
+    signals: Annotated[
+        list[SignalReaction], Field(max_length=16, json_schema_extra=map_list("name"))
+    ] = Field(default=[], description="Each signal.")
+
+
 class PolicyStatus(Model):
     """What is observed about a policy."""
 
@@ -503,6 +552,9 @@ class PolicyStatus(Model):
     signals: Annotated[
         list[SignalStatus], Field(max_length=16, json_schema_extra=map_list("name"))
     ] = Field(default=[], description="The last reading of each signal.")
+    reaction: Reaction | None = Field(
+        default=None, description="How long it takes to decide, at the longest."
+    )
 
 
 class KillSwitchPolicy(Object):

@@ -21,10 +21,11 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.reaction import TICK
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
+from killswitch.reactor import garbage, policy_status
 from killswitch.reactor import numbers as own
-from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
@@ -37,8 +38,6 @@ from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
-_TICK = 0.05
-"""Seconds between looks at what changes by time alone. A hold-down may end this much late."""
 _TRACES = 5
 """Stops that are traced in one look: each takes a fifth of a millisecond."""
 
@@ -92,8 +91,9 @@ class Reactor:
             async with asyncio.TaskGroup() as group:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
-                for reflector in self.reflectors:
-                    await reflector.synced.wait()
+                with garbage.put_off():
+                    for reflector in self.reflectors:
+                        await reflector.synced.wait()
                 # What is alive now stays: a full collection would stop the loop for its scan.
                 gc.collect()
                 gc.freeze()
@@ -145,7 +145,7 @@ class Reactor:
                 self._trace(_TRACES)
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
-            await self._clock.sleep(_TICK)
+            await self._clock.sleep(TICK)
 
     def _make_reflectors(self) -> list[Reflector]:
         view = self.engine.view
