@@ -32,6 +32,7 @@ MODULES = {
     "bound": "bench.reaction",
     "remote_write": "bench.remote_write",
     "exposition": "bench.exposition",
+    "scrape": "bench.scrape",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
     "detector": "bench.detectors",
@@ -39,7 +40,7 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "bound", "detector", "engine"}
+WITHOUT = {"poll", "bound", "scrape", "detector", "engine"}
 """Those that ask no control plane, so none is started for them."""
 
 

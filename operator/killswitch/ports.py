@@ -143,6 +143,40 @@ class SignalSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one pod exposes its metrics."""
+
+    host: str
+    """An IP address: no name is ever looked up."""
+    port: int
+    path: str = "/metrics"
+    tls: str = ""
+    """The name that its certificate must bear; empty for plain HTTP."""
+    verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """The text of one scrape, whole."""
+
+    body: bytes
+    openmetrics: bool = False
+
+
+class Scraper(Protocol):
+    """Asks pods for their metrics."""
+
+    async def scrape(
+        self, place: Place, names: tuple[str, ...], within: float
+    ) -> Exposed | NoAnswer:
+        """What is exposed, after `within` seconds at the latest. Never raises.
+
+        `names`: the only metrics that are wanted, for exporters that can leave out the others.
+        """
+        ...
+
+
 class SampleFeeds(Protocol):
     """How often the samples behind queries come. Neither method raises."""
 

@@ -55,6 +55,24 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds between two looks at a stop that is verified."
     )
 
+    scrape_targets: int = Field(
+        default=256, ge=1, le=2048, description="Most pods that a reactor scrapes by itself."
+    )
+    scrape_targets_per_service: int = Field(
+        default=64, ge=1, le=2048, description="Most of them behind one Service."
+    )
+    scrape_token_file: str = Field(
+        default="",
+        description="File with a bearer token for the pods that are scraped. It is sent by https with"
+        " a checked certificate only; empty: none is sent.",
+    )
+    scrape_ca_file: str = Field(
+        default="", description="CA certificates (PEM) of scraped pods; empty: those of the system."
+    )
+    scrape_loopback: bool = Field(
+        default=False, description="Scrape pods with loopback addresses too; for tests alone."
+    )
+
     listen: str = Field(
         default="",
         description="host:port where the reactor receives samples, alerts and events, e.g. "

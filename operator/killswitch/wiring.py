@@ -32,9 +32,11 @@ async def run_reactor(settings: Settings) -> None:
     """One reactor replica, until SIGTERM or SIGINT."""
     from killswitch.adapters.prometheus import PrometheusSource
     from killswitch.adapters.promql import PromqlChecker
+    from killswitch.adapters.scrape_http import ScrapeHttp
     from killswitch.reactor.numbers import Numbers
     from killswitch.reactor.persistence import persistently
     from killswitch.reactor.run import Reactor
+    from killswitch.reactor.scraping import Bounds
     from killswitch.reactor.watched import Identity
     from killswitch.telemetry.endpoint import serving
 
@@ -42,10 +44,12 @@ async def run_reactor(settings: Settings) -> None:
     clock = SystemClock()
     numbers = Numbers(clock)
     source = PrometheusSource(settings.prometheus_url, timeout=settings.prometheus_timeout)
+    scraper = ScrapeHttp(token_file=settings.scrape_token_file, ca_file=settings.scrape_ca_file)
     async with (
         _traced("killswitch-reactor") as tracing,
         serving(settings.metrics_address, numbers.registry, lambda: numbers.unready),
         open_cluster(settings) as cluster,
+        scraper,
     ):
         identity = Identity(
             # Started while the API server is away: wait for it, do not fall into a restart loop.
@@ -62,6 +66,12 @@ async def run_reactor(settings: Settings) -> None:
             identity,
             poll_interval=settings.poll_interval,
             hears_events=bool(settings.listen),
+            scraper=scraper,
+            scrapes=Bounds(
+                settings.scrape_targets,
+                settings.scrape_targets_per_service,
+                settings.scrape_loopback,
+            ),
             numbers=numbers,
             traces=tracing,
         )

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.api.compiled import CompiledPolicy, CompiledSignal, Metric, compiled
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal, Exporter, Metric, compiled
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
@@ -86,6 +86,62 @@ def test_a_metric_is_polled_as_its_selector() -> None:
     assert found.query == 'vllm:running{model="a\\"b\\\\c\\nd",pod="p"}'
     assert found.threshold == Threshold(above=5.0)
     PromqlChecker().check(found.query_field, found.query)
+
+
+SCRAPE = {"service": "vllm", "port": "http"}
+
+
+def scraped(**scrape: Any) -> dict[str, Any]:
+    """A signal whose metric is also scraped by ourselves."""
+    return metric(scrape={**SCRAPE, **scrape})
+
+
+def test_a_metric_is_scraped_in_the_policys_namespace() -> None:
+    """Beside the poll, plain and ten times a second unless it says otherwise."""
+    (found,) = policy(signals=[scraped()]).signals
+    assert (found.query, found.scrape_interval) == ("x", 0.1)
+    assert found.exporter == Exporter("prod", "vllm", "http", "/metrics")
+    (found,) = policy(signals=[scraped(port="8000", scheme="https", interval="10ms")]).signals
+    assert found.exporter == Exporter("prod", "vllm", 8000, "/metrics", "vllm.prod.svc")
+    tls = {"serverName": "metrics", "insecureSkipVerify": True}
+    (found,) = policy(signals=[scraped(scheme="https", tls=tls)]).signals
+    assert found.exporter is not None
+    assert (found.exporter.tls, found.exporter.verified) == ("metrics", False)
+    (found,) = policy(True, signals=[scraped(namespace="models")], targets=NODES).signals
+    assert found.exporter == Exporter("models", "vllm", "http")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "more", "field"),
+    [
+        (False, {"namespace": "other"}, "metric.scrape.namespace"),
+        (True, {}, "metric.scrape.namespace"),
+        (False, {"tls": {}}, "metric.scrape.tls"),
+        (False, {"interval": "9ms"}, "metric.scrape.interval"),
+        (False, {"interval": "2m"}, "metric.scrape.interval"),
+        (False, {"interval": "40s"}, "maxAge"),
+    ],
+)
+def test_a_scrape_that_cannot_work_is_refused(
+    cluster: bool, more: dict[str, Any], field: str
+) -> None:
+    """Naming the field and the cure, also where no API server has looked before."""
+    targets = {"targets": NODES} if cluster else {}
+    with pytest.raises(InvalidPolicyError) as caught:
+        policy(cluster, signals=[scraped(**more)], **targets)
+    assert caught.value.field == f"spec.signals[m].{field}"
+    assert caught.value.cure
+
+
+def test_a_detector_is_not_scraped_for() -> None:
+    """It learns from Prometheus; a scrape without threshold would call everything well."""
+    source = {"name": "x", "detector": {"ewma": {"least": "5"}}, "scrape": SCRAPE}
+    with pytest.raises(InvalidPolicyError) as caught:
+        policy(signals=[{"name": "m", "metric": source, "onNoData": "Hold"}])
+    assert caught.value.field == "spec.signals[m].metric.scrape"
+
+
+NODES = [{"kind": "Namespace", "namespaces": ["a"]}]
 
 
 def test_an_event_has_no_query() -> None:

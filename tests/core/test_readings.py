@@ -51,6 +51,8 @@ def test_no_answer_is_unknown_for_its_own_reason(threshold: Threshold, reason: B
         (answer(10.0, math.nan), Blindness.NOT_A_NUMBER),
         (answer(10.0, warnings=("half",)), Blindness.PARTIAL),
         (answer(10.0, math.nan, warnings=("half",)), Blindness.PARTIAL),
+        (Answer((), None, missing=no_answer(Blindness.TIMEOUT)), Blindness.TIMEOUT),
+        (Answer((10.0,), 1.0, missing=no_answer(Blindness.TIMEOUT)), Blindness.TIMEOUT),
     ],
 )
 def test_an_answer_that_proves_nothing_is_unknown(

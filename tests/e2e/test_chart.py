@@ -164,6 +164,7 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
             "governedNamespaces": ["models", "more"],
             "canary": {"namespace": "proof", "armedInterval": 20},
             "reactor": {"connections": 12},
+            "scrape": {"targets": 30, "targetsPerService": 20},
         },
         namespace="safety",
     )
@@ -180,6 +181,8 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
         prometheus_timeout=1.5,
         poll_interval=0.25,
         connections=12,
+        scrape_targets=30,
+        scrape_targets_per_service=20,
         govern_automatically=False,
         governed_namespaces=("models", "more"),
         canary_namespace="proof",

@@ -27,6 +27,12 @@ def with_signal(**changes: Any) -> Json:
     return policy("p", signals=[signal(**changes)])
 
 
+def with_scrape(**scrape: Any) -> Json:
+    """A policy whose signal is also scraped."""
+    found = {"service": "vllm", "port": 8000, **scrape}
+    return with_signal(prometheus=None, metric={"name": "up", "above": "1", "scrape": found})
+
+
 def with_target(**target: Any) -> Json:
     """A policy with one target."""
     return policy("p", targets=[{"kind": "Deployment", **target}])
@@ -100,6 +106,23 @@ BAD = {
         ),
         "a detector would stop the targets alone",
     ),
+    "a scrape of another namespace": (
+        with_scrape(namespace="other"),
+        "leave scrape.namespace out",
+    ),
+    "a scrape too often": (with_scrape(interval="9ms"), "interval must be from 10ms to 1m"),
+    "a scrape too seldom": (with_scrape(interval="61s"), "interval must be from 10ms to 1m"),
+    "a scrape for a detector": (
+        with_signal(
+            prometheus=None,
+            metric={"name": "up", "detector": EWMA, "scrape": {"service": "v", "port": 1}},
+        ),
+        "scrape is for thresholds",
+    ),
+    "a port beyond all ports": (with_scrape(port=65536), "metric.scrape.port"),
+    "a port without a name": (with_scrape(port="A b"), "metric.scrape.port"),
+    "a path that is none": (with_scrape(path="metrics"), "metric.scrape.path"),
+    "tls of plain http": (with_scrape(tls={"serverName": "x"}), "tls is of scheme https"),
     "a hold-down as long as the wish": (
         policy("p", signals=[signal(**{"for": "1m"})], reactWithin="60s"),
         "reactWithin can never be met",
@@ -169,6 +192,23 @@ def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
     assert answer.body["spec"]["signals"][0]["metric"] == source
 
 
+@pytest.mark.parametrize("port", [8000, "http-metrics"])
+def test_a_scrape_is_accepted_with_its_defaults(
+    kernel: ControlPlane, governed: str, port: int | str
+) -> None:
+    """A port by number or by name; a hundred milliseconds."""
+    answer = kernel.api().create(policies(governed), with_scrape(port=port))
+    assert answer.status == 201, answer.message
+    stored = answer.body["spec"]["signals"][0]["metric"]["scrape"]
+    assert stored == {
+        "service": "vllm",
+        "port": port,
+        "path": "/metrics",
+        "interval": "100ms",
+        "scheme": "http",
+    }
+
+
 def test_a_detector_is_stored_with_its_defaults(kernel: ControlPlane, governed: str) -> None:
     """A later release does not change what a stored policy does; a written word may enforce it."""
     body = policy(
@@ -220,6 +260,10 @@ BAD_CLUSTER: dict[str, tuple[Json, str]] = {
     "workloads without namespaces": (
         {"targets": [{"kind": "Deployment", "name": "n"}]},
         "workload and Namespace targets name their namespaces",
+    ),
+    "a scrape without namespace": (
+        {"signals": with_scrape()["spec"]["signals"]},
+        "scrape.namespace is missing",
     ),
     "a protected namespace": (
         {"targets": [{"kind": "Namespace", "namespaces": ["kube-system"]}]},

@@ -24,7 +24,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
-from killswitch.ports import Json, SignalSource
+from killswitch.ports import Json, Scraper, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
@@ -159,6 +159,8 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 async def reactor(
     setting: Bench,
     replica: str = "reactor-0",
+    *,
+    scraper: Scraper | None = None,
     traces: Traces | None = None,
     source: SignalSource | None = None,
 ) -> AsyncIterator[Reactor]:
@@ -180,6 +182,7 @@ async def reactor(
         identity,
         poll_interval=0.05,
         hears_events=True,
+        scraper=scraper,
         traces=traces,
     )
     task = asyncio.create_task(running.run())

@@ -18,6 +18,8 @@ from killswitch.api.policies import (
     MetricSignal,
     Mode,
     PrometheusSignal,
+    Scrape,
+    ScrapeTls,
     Signal,
     Target,
 )
@@ -32,6 +34,8 @@ from killswitch.core.windows import EventRule
 AnyPolicy = KillSwitchPolicy | ClusterKillSwitchPolicy
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_SHORTEST, _LONGEST = 0.01, 60.0
+"""Seconds between two scrapes of one pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,23 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Exporter:
+    """What is scraped: one path of all pods behind a port of a Service. Equal ones are one."""
+
+    namespace: str
+    service: str
+    port: int | str
+    path: str = "/metrics"
+    tls: str = ""
+    """The name that certificates must bear; empty for plain HTTP."""
+    verified: bool = True
+
+    def __str__(self) -> str:
+        """As people name it in messages."""
+        return f"Service {self.namespace}/{self.service} port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledSignal:
     """One signal, ready to be asked and judged."""
 
@@ -67,6 +88,9 @@ class CompiledSignal:
     """The series whose pushed samples trip it, where it names a metric."""
     events: EventRule | None = None
     """The events that it counts, where it names an event."""
+    exporter: Exporter | None = None
+    """Where its metric is scraped by ourselves, if anywhere."""
+    scrape_interval: float = 0.0
     detector: Detector | None = None
     """Judges instead of the threshold, which then has no side: a template, see `fresh`."""
     every: float = 0.0
@@ -126,7 +150,7 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
     if spec.quorum > len(spec.signals):
         problem = f"{spec.quorum} is more than the {len(spec.signals)} signals"
         raise InvalidPolicyError("spec.quorum", problem, "it could never be met; write a lower one")
-    signals = tuple(_signal(each) for each in spec.signals)
+    signals = tuple(_signal(each, metadata.namespace) for each in spec.signals)
     detectors.refuse_lone_detectors(
         (_vote(each) for each in signals),
         needed=spec.quorum,
@@ -161,7 +185,7 @@ def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQ
         yield TargetQuery(target.kind, place, target.name, labels)
 
 
-def _signal(signal: Signal) -> CompiledSignal:
+def _signal(signal: Signal, namespace: str) -> CompiledSignal:
     where = f"spec.signals[{signal.name}]"
     meaning = Meaning(signal.on_no_data.value)
     max_age = durations.seconds(signal.max_age)
@@ -181,6 +205,8 @@ def _signal(signal: Signal) -> CompiledSignal:
             threshold = _threshold(f"{where}.metric", source)
             metric = _metric(f"{where}.metric", source)
             unwatched = CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+            if source.scrape is not None:
+                return _scraped(where, source.scrape, source.detector, unwatched, namespace)
             return _watched(f"{where}.metric", source.detector, unwatched)
         case None, None, EventSignal() as source:
             events = _events(f"{where}.event", source)
@@ -217,6 +243,63 @@ def _metric(where: str, source: MetricSignal) -> Metric:
                 f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
             )
     return Metric(source.name, labels)
+
+
+def _scraped(
+    where: str,
+    scrape: Scrape,
+    detector: DetectorSpec | None,
+    signal: CompiledSignal,
+    namespace: str,
+) -> CompiledSignal:
+    """The signal with where and how often its metric is scraped."""
+    if detector is not None:
+        problem = "stands beside a detector, which learns from Prometheus alone"
+        cure = "leave one of them out, or make two signals of it"
+        raise InvalidPolicyError(f"{where}.metric.scrape", problem, cure)
+    exporter = _exporter(f"{where}.metric.scrape", scrape, namespace)
+    interval = _interval(where, scrape, signal.max_age)
+    return replace(signal, exporter=exporter, scrape_interval=interval)
+
+
+def _exporter(where: str, scrape: Scrape, own: str) -> Exporter:
+    if own and scrape.namespace not in {None, own}:
+        raise InvalidPolicyError(
+            f"{where}.namespace", f"is not the policy's own, {own}", "leave it out"
+        )
+    namespace = scrape.namespace or own
+    if not namespace:
+        raise InvalidPolicyError(
+            f"{where}.namespace", "is missing", "name the namespace of the Service"
+        )
+    if scrape.tls is not None and scrape.scheme != "https":
+        raise InvalidPolicyError(f"{where}.tls", "is of scheme https", "set scheme to https")
+    tls = scrape.tls or ScrapeTls()
+    name = tls.server_name or f"{scrape.service}.{namespace}.svc"
+    return Exporter(
+        namespace,
+        scrape.service,
+        int(scrape.port) if str(scrape.port).isdecimal() else scrape.port,
+        scrape.path,
+        name if scrape.scheme == "https" else "",
+        verified=not tls.insecure_skip_verify,
+    )
+
+
+def _interval(where: str, scrape: Scrape, max_age: float) -> float:
+    """Seconds between two scrapes; a reading must outlive a lost one, or it would flap."""
+    interval = durations.seconds(scrape.interval)
+    if not _SHORTEST <= interval <= _LONGEST:
+        raise InvalidPolicyError(
+            f"{where}.metric.scrape.interval", f"is {interval:g} s", "write one from 10ms to 1m"
+        )
+    if max_age < max(1.0, 2 * interval):
+        raise InvalidPolicyError(
+            f"{where}.maxAge",
+            f"{max_age:g} s is too short for a scrape every {interval:g} s",
+            "write at least 1s and two intervals",
+        )
+    return interval
 
 
 def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from killswitch.api.common import (
     Conditions,
@@ -144,14 +144,90 @@ class PrometheusSignal(Model):
     )
 
 
+_PORT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+Port = Annotated[
+    Annotated[int, Field(ge=1, le=65535)]
+    | Annotated[str, Field(pattern=_PORT_NAME, max_length=63)],
+    # The API server takes the cost of a CEL rule from the longest body there could be; these are free.
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": 65535,
+            "pattern": _PORT_NAME,
+            "maxLength": 63,
+        }
+    ),
+]
+"""A port by number or by name, as Kubernetes writes it."""
+
+
+class ScrapeTls(Model):
+    """How the certificates of the pods are checked."""
+
+    server_name: Name | None = Field(
+        default=None,
+        description="Name that their certificates must bear; <service>.<namespace>.svc if not given.",
+    )
+    insecure_skip_verify: bool = Field(
+        default=False,
+        description="Do not check them. Whoever is between reactor and pod may then forge values.",
+    )
+
+
+class Scrape(Model):
+    """The pods behind a Service, asked by the reactor itself, without Prometheus."""
+
+    model_config = rules(
+        Rule(
+            "!has(self.tls) || self.scheme == 'https'",
+            "tls is of scheme https: set scheme, or leave tls out",
+        ),
+        Rule(
+            "duration(self.interval) >= duration('10ms')"
+            " && duration(self.interval) <= duration('1m')",
+            "interval must be from 10ms to 1m",
+        ),
+    )
+
+    service: Name = Field(description="Name of the Service; every pod in its EndpointSlices.")
+    namespace: Name | None = Field(
+        default=None,
+        description="Namespace of the Service: required in a ClusterKillSwitchPolicy, refused in a "
+        "KillSwitchPolicy, which asks its own.",
+    )
+    port: Port = Field(
+        description="Name of the Service's port, or the number at which its pods listen (targetPort)."
+    )
+    path: str = Field(
+        default="/metrics",
+        pattern=r"^/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*$",
+        max_length=256,
+        description="Path of the metrics, with a query if it needs one.",
+    )
+    interval: Duration = Field(
+        default="100ms",
+        description="How often each pod is asked, from 10ms to 1m; the shortest of all policies "
+        "that ask the same Service, port and path.",
+    )
+    scheme: Literal["http", "https"] = Field(default="http", description="How the pods answer.")
+    tls: ScrapeTls | None = Field(default=None, description="How https is checked.")
+
+
 class MetricSignal(Model):
     """One metric with a threshold or a detector, polled as `name{labels}` and taken where it is pushed.
 
     A sample that arrives by remote write trips the signal at once; Clear and Unknown come from the
-    poll, which goes on beside it.
+    poll, which goes on beside it, and from `scrape`.
     """
 
-    model_config = rules(*_THRESHOLD)
+    model_config = rules(
+        *_THRESHOLD,
+        Rule(
+            "!has(self.scrape) || !has(self.detector)",
+            "scrape is for thresholds: a detector learns from Prometheus alone",
+        ),
+    )
 
     name: str = Field(
         pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$",
@@ -172,6 +248,11 @@ class MetricSignal(Model):
     recovers_at: Decimal | None = Field(
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
+    )
+    scrape: Scrape | None = Field(
+        default=None,
+        description="For critical policies: the reactor also asks the pods itself, which is faster and "
+        "goes on when Prometheus is down.",
     )
     detector: DetectorSpec | None = Field(
         default=None,
@@ -374,6 +455,11 @@ class KillSwitchPolicySpec(PolicyTerms):
         _QUORUM_RULE,
         _WISH_RULE,
         _LONE_RULE,
+        Rule(
+            "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
+            " || !has(s.metric.scrape.namespace))",
+            "a KillSwitchPolicy scrapes Services of its own namespace: leave scrape.namespace out",
+        ),
         Rule("self.action.type == 'Stop'", "a KillSwitchPolicy stops workloads: action.type Stop"),
     )
 
@@ -392,6 +478,11 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
         _QUORUM_RULE,
         _WISH_RULE,
         _LONE_RULE,
+        Rule(
+            "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
+            " || has(s.metric.scrape.namespace))",
+            "scrape.namespace is missing: a ClusterKillSwitchPolicy names the Service's namespace",
+        ),
         Rule(
             "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
             "Node targets go with action.type Cordon, all others with Stop",

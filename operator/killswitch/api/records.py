@@ -24,7 +24,7 @@ class SignalEvidence(Model):
     path: str | None = Field(
         default=None,
         max_length=32,
-        description="How it arrived: poll, remote_write, alert or event.",
+        description="How it arrived: poll, scrape, remote_write, alert or event.",
     )
 
 

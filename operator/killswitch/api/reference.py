@@ -57,7 +57,8 @@ def _walk(path: str, schema: dict[str, Any]) -> Iterator[Field]:
 
 
 def _row(path: str, schema: dict[str, Any], required: bool) -> str:
-    kind = schema.get("type", "object")
+    either = "integer or string" if schema.get("x-kubernetes-int-or-string") else "object"
+    kind = schema.get("type", either)
     if "enum" in schema:
         kind = " · ".join(str(each) for each in schema["enum"])
     default = "**required**" if required else _default(schema)

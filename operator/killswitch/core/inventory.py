@@ -27,6 +27,8 @@ class Pod:
     terminating: bool = False
     mirror: bool = False
     """A static pod's image in the API: deleting it stops nothing."""
+    addresses: tuple[str, ...] = ()
+    """Its own IPs, as its kubelet reported them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 
 def pod(body: Json) -> Pod | None:
     """The pod, or None when it has finished: Succeeded and Failed pods run nothing."""
-    if body.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
+    status = body.get("status", {})
+    if status.get("phase") in {"Succeeded", "Failed"}:
         return None
     metadata, spec = body["metadata"], body.get("spec", {})
     return Pod(
@@ -27,6 +28,7 @@ def pod(body: Json) -> Pod | None:
         gpus=sum(_gpus(container) for container in spec.get("containers", ())),
         terminating="deletionTimestamp" in metadata,
         mirror="kubernetes.io/config.mirror" in (metadata.get("annotations") or {}),
+        addresses=tuple(each["ip"] for each in status.get("podIPs") or () if each.get("ip")),
     )
 
 

@@ -34,13 +34,15 @@ class Blindness(StrEnum):
     FAILED = "QueryFailed"  # the server failed to execute it this time
     WARMING_UP = "WarmingUp"  # a detector has not seen enough yet to have an opinion
     SILENT = "Silent"  # nothing was heard on a path, or from a source, that must say something
+    REFUSED = "EndpointRefused"  # an address that is no known pod's own is not asked
     INTERRUPTED = "Interrupted"  # a gap or a clock step parts this sample from those before it
 
 
 class Path(StrEnum):
-    """How an observation arrived. Push trips, poll clears; the first arrival wins."""
+    """How an observation arrived. Push trips, poll and scrape also clear; the first arrival wins."""
 
     POLL = "poll"
+    SCRAPE = "scrape"
     REMOTE_WRITE = "remote_write"
     ALERT = "alert"
     EVENT = "event"
@@ -79,6 +81,12 @@ class Threshold:
         """`> 5000` or `< 1`."""
         return f"> {self.above:g}" if self.above is not None else f"< {self.below:g}"
 
+    def told(self, value: float) -> str:
+        """Why this value counts as crossed, in a sentence."""
+        if self.crossed(value):
+            return f"{value:g} is {self}"
+        return f"{value:g} is not back at {self.recovers_at:g} yet ({self})"
+
     def worst(self, values: tuple[float, ...]) -> float:
         """The value furthest towards the limit; `values` holds at least one number."""
         return max(values) if self.above is not None else min(values)
@@ -96,6 +104,8 @@ class Answer:
     """Whose values they are, in the same order; the source may not say."""
     at: float | None = field(default=None, compare=False)
     """The moment of which it speaks, by the source's clock; None where nothing was there."""
+    missing: "NoAnswer | None" = None
+    """Why a part of the source did not answer: then a trip is believed, all-is-well is not."""
 
     @property
     def sampled_at(self) -> float | None:
@@ -135,11 +145,12 @@ def judge(
     max_age: float,
     now: float,
     before: bool = False,
+    path: Path = Path.POLL,
 ) -> Reading:
     """The reading that an answer amounts to; `before` says whether the signal was tripped."""
 
     def unknown(reason: Blindness, message: str, value: float | None = None) -> Reading:
-        return Reading(signal, Verdict.UNKNOWN, message, now, reason, value)
+        return Reading(signal, Verdict.UNKNOWN, message, now, reason, value, path=path)
 
     if isinstance(answer, NoAnswer):
         return unknown(answer.reason, answer.detail)
@@ -151,22 +162,20 @@ def judge(
     worst = threshold.worst(numbers)
     sampled_at = now - (answer.oldest_age or 0.0)
     if threshold.crossed(worst, before=before):
-        message = f"{worst:g} is {threshold}"
-        if not threshold.crossed(worst):
-            message = f"{worst:g} is not back at {threshold.recovers_at:g} yet ({threshold})"
-        return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at)
-    if (doubt := partial(answer.warnings)) is not None:
+        message = threshold.told(worst)
+        return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at, path)
+    if (doubt := partial(answer.warnings) or answer.missing) is not None:
         return unknown(doubt.reason, doubt.detail, worst)
     if len(numbers) < len(answer.values):
         return unknown(Blindness.NOT_A_NUMBER, "some series are NaN", worst)
     message = f"{worst:g} is not {threshold}"
-    return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at)
+    return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at, path)
 
 
 def unusable(answer: Answer, max_age: float) -> NoAnswer | None:
     """Why an answer tells nothing at all: there is nothing in it, or nothing new enough."""
     if not answer.values:
-        return NoAnswer(Blindness.ABSENT, "the query matched no series")
+        return answer.missing or NoAnswer(Blindness.ABSENT, "the query matched no series")
     if answer.oldest_age is None or not answer.oldest_age <= max_age:  # NaN is not fresh
         age = "unknown" if answer.oldest_age is None else f"{answer.oldest_age:.1f} s"
         detail = f"age of the oldest sample is {age}, allowed {max_age:g} s"
@@ -217,9 +226,11 @@ def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading
         others = [each for each in fresh if each.sampled_at is None]
         later = [each for each in others if latest is None or each.read_at > latest.read_at]
         return later[-1] if later else (latest or fresh[-1])
-    for each in heard:
-        if each.verdict is Verdict.UNKNOWN:
-            return each
+    unknown = [each for each in heard if each.verdict is Verdict.UNKNOWN]
+    if unknown:  # always in the same order: a reason that changes with each arrival would be news
+        unknown.sort(key=lambda each: (each.reason is Blindness.NEVER_READ, each.path))
+        messages = [each.message for each in unknown if each.reason is not Blindness.NEVER_READ]
+        return replace(unknown[0], message="; ".join(messages) or unknown[0].message)
     oldest = heard[0]
     message = f"the newest sample is {now - _known_at(oldest):.1f} s old, allowed {max_age:g} s"
     return replace(oldest, verdict=Verdict.UNKNOWN, reason=Blindness.STALE, message=message)

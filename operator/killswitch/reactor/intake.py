@@ -1,6 +1,7 @@
 """What arrives, handed to the signals that want it; whose reading changed is judged.
 
     a poll answers       `deliver`   readings of every policy that asks this query
+    a pod is scraped     `scraped`   readings of every policy that asks its Service
     samples are pushed   `push`      trip the signals that name their metric, never clear
     an alert arrives     `alert`     trips the signal that it refers to, never clears
     an event arrives     `hear`      counted over the windows of the signals that want it
@@ -20,6 +21,7 @@ from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading,
 from killswitch.ports import Clock
 from killswitch.reactor.detecting import Detecting
 from killswitch.reactor.routes import Routes, Taker
+from killswitch.reactor.scraped import Scraped
 from killswitch.reactor.watched import Watched
 from killswitch.signals import alerts, events
 from killswitch.signals.episodes import Arrival
@@ -49,6 +51,7 @@ class Intake:
         self._policies: dict[str, Watched] = {}
         self._asking: dict[str, list[Taker]] = defaultdict(list)
         self._routes = Routes()
+        self.scraped = Scraped(clock, trip=self._trip, settle=self._settle)
         self._counting: dict[str, Watched] = {}
         self._listening: dict[_Heard, list[Taker]] = defaultdict(list)
         self._beginning: set[Detecting] = set()
@@ -80,6 +83,7 @@ class Intake:
             for heard in _wants(signal):
                 self._listening[heard].append(taker)
             self._routes.add(taker)
+            self.scraped.add(taker)
         self._beginning.update(watched.detecting.values())
         if watched.windows:
             self._counting[watched.policy.uid] = watched
@@ -91,6 +95,7 @@ class Intake:
         self._policies.pop(watched.policy.uid, None)
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
+        self.scraped.remove(watched)
         self._beginning.difference_update(watched.detecting.values())
         for signal in watched.policy.signals:
             _drop(self._asking, signal.query, watched)
@@ -113,8 +118,7 @@ class Intake:
                     now=now,
                     before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
                 )
-            if self._take(taker, polled) or not watched.quiet:
-                self._judge(watched)
+            self._settle(taker, polled)
 
     def push(self, samples: Samples, path: Path) -> None:
         """Samples arrived by themselves: they may trip signals, and clear none.
@@ -193,11 +197,17 @@ class Intake:
             self._look(watched)
 
     def due(self) -> None:
-        """Read again the windows that change by time alone."""
+        """Read again the windows that change by time alone, and all pods of a Service together."""
+        self.scraped.due()
         elapsed = self._clock.monotonic()
         for watched in tuple(self._counting.values()):
             if elapsed >= watched.look_at:
                 self._look(watched)
+
+    def _settle(self, taker: Taker, reading: Reading) -> None:
+        """Take a reading of a complete path; where all is not at rest, time passes too."""
+        if self._take(taker, reading) or not taker.watched.quiet:
+            self._judge(taker.watched)
 
     def _trip(self, taker: Taker, trip: Reading) -> None:
         """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""

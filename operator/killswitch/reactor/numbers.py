@@ -32,6 +32,7 @@ from killswitch.telemetry.buckets import SECONDS
 if TYPE_CHECKING:
     from killswitch.reactor.listening import Listening
     from killswitch.reactor.run import Reactor
+    from killswitch.reactor.scraping import Scraping
 
 _STAGES = {
     "locked": ("lock", "the Shutdown was accepted"),
@@ -113,6 +114,9 @@ class Numbers(Collector):
         )
         yield _gauge("ready", "Whether everything is listed and judged.", float(not self.unready))
         yield _counted("polls", "Queries asked, by outcome.", "outcome", self._polls)
+        scraping = None if self.reactor is None else self.reactor.scraping
+        if scraping is not None and scraping.heard_at is not None:
+            self._heard[Path.SCRAPE] = scraping.heard_at
         yield _gauges(
             "path_heard_timestamp_seconds",
             "When something was last heard on a path of signals.",
@@ -127,6 +131,8 @@ class Numbers(Collector):
             )
             yield from _of_policies(self.reactor)
             yield self._of_watches(self.reactor)
+        if scraping is not None:
+            yield from _of_scraping(scraping)
         if self.listening is not None:
             yield from _of_listening(self.listening)
 
@@ -203,6 +209,17 @@ def _of_policies(reactor: "Reactor") -> Iterable[Metric]:
     for reason in Blindness:
         signals.add_metric([Verdict.UNKNOWN, reason], reasons.count(reason))
     yield signals
+
+
+def _of_scraping(scraping: "Scraping") -> Iterable[Metric]:
+    yield _counted("scrapes", "Pods scraped, by outcome.", "outcome", scraping.counts)
+    yield _gauge("scrape_targets", "Pods that are scraped.", scraping.targets)
+    yield _gauge(
+        "scrape_silent_services",
+        "Services whose pods have not all answered for a while.",
+        len(scraping.silent),
+    )
+    yield _gauge("scrape_stretch", "By how much scrapes are rarer than wanted.", scraping.stretch)
 
 
 def _of_listening(listening: "Listening") -> Iterable[Metric]:

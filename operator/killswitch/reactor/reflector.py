@@ -38,9 +38,17 @@ class Reflector:
     """One resource, mirrored into a sink."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, resource: Resource, sink: Sink, *, fields: str = ""
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        resource: Resource,
+        sink: Sink,
+        *,
+        namespace: str = "",
+        fields: str = "",
     ) -> None:
-        """Nothing is asked until `run`."""
+        """Nothing is asked until `run`. Without a namespace, those of all namespaces."""
+        self._namespace = namespace
         self._cluster = cluster
         self._clock = clock
         self._resource = resource
@@ -65,7 +73,7 @@ class Reflector:
             try:
                 version = version or await self._list()
                 async for change in self._cluster.watch(
-                    self._resource, version, fields=self._fields
+                    self._resource, version, namespace=self._namespace, fields=self._fields
                 ):
                     version, pause = self._take(change), _FIRST
                 # The server closes a watch every few minutes: go on from where it ended.
@@ -82,7 +90,9 @@ class Reflector:
             pause = min(pause * 2, _LONGEST)
 
     async def _list(self) -> str:
-        page = await self._cluster.list(self._resource, fields=self._fields)
+        page = await self._cluster.list(
+            self._resource, namespace=self._namespace, fields=self._fields
+        )
         seen = set()
         for number, body in enumerate(page.items):
             seen.add(body["metadata"]["uid"])

@@ -23,7 +23,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.reaction import TICK
 from killswitch.core.readings import Answer, NoAnswer
-from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
 from killswitch.reactor import garbage, policy_status
 from killswitch.reactor import numbers as own
 from killswitch.reactor.engine import Engine
@@ -32,6 +32,7 @@ from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.reflector import Reflector, Sink
+from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
@@ -54,10 +55,12 @@ class Reactor:
         *,
         poll_interval: float,
         hears_events: bool = False,
+        scraper: Scraper | None = None,
+        scrapes: Bounds | None = None,
         numbers: Numbers | None = None,
         traces: Traces | None = None,
     ) -> None:
-        """Nothing is asked before `run`."""
+        """Nothing is asked before `run`. Without a scraper, what is to be scraped is never read."""
         self._cluster = cluster
         self._clock = clock
         self._traces = traces
@@ -72,6 +75,10 @@ class Reactor:
             hears_events=hears_events,
         )
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
+        self.scraping: Scraping | None = None
+        if scraper is not None:
+            scraped, pods = self.engine.intake.scraped, self.engine.view.inventory
+            self.scraping = Scraping(scraper, cluster, clock, scraped, pods, bounds=scrapes)
         self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
@@ -96,6 +103,8 @@ class Reactor:
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
+            if self.scraping is not None:
+                self.scraping.stop()
             self._recaller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
@@ -130,6 +139,8 @@ class Reactor:
                 if asked != self.engine.intake.revision:
                     asked = self.engine.intake.revision
                     self._poller.ask(self.engine.intake.queries)
+                if self.scraping is not None:
+                    self.scraping.look()
                 self.engine.due()
                 self._trace(_TRACES)
             except Exception:  # the next tick may well succeed, and the kill path must live on
