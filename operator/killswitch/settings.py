@@ -3,7 +3,7 @@
 The chart sets them; helm/killswitch/values.yaml explains each of its values.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,6 +64,18 @@ class Settings(BaseSettings):
     allow_plain_http: bool = Field(
         default=False,
         description="Listen beyond loopback without TLS; only behind something that adds it.",
+    )
+
+    expected_paths: tuple[Literal["alert", "remote_write"], ...] = Field(
+        default=(),
+        description="Paths that must be heard of although they never were; others are expected once "
+        "they were heard of.",
+    )
+    remote_write_tolerance: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds without recent samples after which remote write is silent: some scrape "
+        "intervals.",
     )
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from killswitch.api.policies import (
+    AlertSignal,
     ClusterKillSwitchPolicy,
     ClusterTarget,
     EventSignal,
@@ -52,6 +53,15 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertRule:
+    """The alerts of other rules that trip one signal, and the one that shows that they would come."""
+
+    alert: Metric
+    """By its name and labels, as if it were a metric."""
+    heartbeat: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledSignal:
     """One signal, ready to be asked and judged."""
 
@@ -65,6 +75,8 @@ class CompiledSignal:
     """The series whose pushed samples trip it, where it names a metric."""
     events: EventRule | None = None
     """The events that it counts, where it names an event."""
+    alert: AlertRule | None = None
+    """The alerts that it waits for, where it names one."""
 
     @property
     def query_field(self) -> str:
@@ -144,23 +156,27 @@ def _signal(signal: Signal) -> CompiledSignal:
         patience=max_age,
         keep_firing=durations.seconds(signal.keep_firing_for),
     )
-    match signal.prometheus, signal.metric, signal.event:
-        case PrometheusSignal() as source, None, None:
+    match signal.prometheus, signal.metric, signal.event, signal.alert:
+        case PrometheusSignal() as source, None, None, None:
             threshold = _threshold(f"{where}.prometheus", source)
             return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
-        case None, MetricSignal() as source, None:
+        case None, MetricSignal() as source, None, None:
             threshold = _threshold(f"{where}.metric", source)
             metric = _metric(f"{where}.metric", source)
             return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
-        case None, None, EventSignal() as source:
+        case None, None, EventSignal() as source, None:
             events = _events(f"{where}.event", source)
             threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
             return CompiledSignal(signal.name, "", threshold, max_age, rule, None, events)
+        case None, None, None, AlertSignal() as source:
+            alert = _alert(f"{where}.alert", source)
+            threshold = Threshold(above=0.0)  # of alerts that fire
+            return CompiledSignal(signal.name, "", threshold, max_age, rule, alert=alert)
         case _:
             raise InvalidPolicyError(
                 where,
                 "does not have exactly one source",
-                "give it one of prometheus, metric and event",
+                "give it one of prometheus, metric, event and alert",
             )
 
 
@@ -174,12 +190,29 @@ def _events(where: str, source: EventSignal) -> EventRule:
     return EventRule(source.type, source.source, source.at_least, within, heartbeat)
 
 
-def _metric(where: str, source: MetricSignal) -> Metric:
+def _alert(where: str, source: AlertSignal) -> AlertRule:
+    for field, name in (("name", source.name), ("heartbeat", source.heartbeat)):
+        if name.startswith("KillSwitch"):
+            raise InvalidPolicyError(
+                f"{where}.{field}",
+                f"{name} is one of killswitch's own rules, which trip and show silence by themselves",
+                "name an alert of other rules; for a query of your own, write prometheus",
+            )
+    if source.heartbeat == source.name:
+        raise InvalidPolicyError(
+            f"{where}.heartbeat",
+            "is the very alert that trips",
+            "name one that fires always, such as Watchdog",
+        )
+    return AlertRule(_metric(where, source), source.heartbeat)
+
+
+def _metric(where: str, source: MetricSignal | AlertSignal) -> Metric:
     labels = tuple(sorted((source.labels or {}).items()))
     for name, _ in labels:
         if not _LABEL.fullmatch(name) or name == "__name__":
             raise InvalidPolicyError(
-                f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
+                f"{where}.labels", f"{name} is no label in Prometheus", "write a Prometheus label"
             )
     return Metric(source.name, labels)
 

@@ -12,6 +12,7 @@ one namespace and refused in another goes on, as long as its demand lasts, with 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -27,6 +28,7 @@ from killswitch.core.readings import Reading
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
+from killswitch.reactor import alerting
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
 from killswitch.reactor.view import View, engaged
@@ -58,7 +60,7 @@ class Engine:
         `hears_events`: whether anybody can post events; signals that count them are Unknown if not.
         """
         self._clock = clock
-        self._checker = checker
+        self.checker = checker
         self._identity = identity
         self._waiting: set[str] = set()
         self._started = False
@@ -70,7 +72,7 @@ class Engine:
             shutdowns_changed=self.shutdown_changed,
             shutdowns_removed=self.shutdown_removed,
         )
-        self.intake = Intake(clock, self._evaluate, hears_events=hears_events)
+        self.intake = Intake(clock, checker, self._evaluate, hears_events=hears_events)
         self._firing = Firing(cluster, clock, identity, self.view)
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
@@ -95,12 +97,15 @@ class Engine:
             return  # only its status changed
         self._forget(uid)
         try:
-            policy = accept(body, self._checker.check)
+            policy = accept(body, self.checker.check)
         except InvalidPolicyError:
             return  # the manager says why on its status; an invalid policy is not half armed
         now = self._clock.now()
         watched = Watched(
-            policy, _readings(policy, before, now), windows=_windows(policy, before, now)
+            policy,
+            _readings(policy, before, now),
+            windows=_windows(policy, before, now),
+            episodes=alerting.episodes(policy, before),
         )
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -124,7 +129,7 @@ class Engine:
 
     def due(self) -> None:
         """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, retries."""
-        self.intake.due()
+        self.dirty |= self.intake.due()
         now = self._clock.now()
         for uid in tuple(self._waiting):
             watched = self.watched[uid]  # `_forget` takes it out of both
@@ -247,7 +252,8 @@ def _readings(policy: CompiledPolicy, before: Watched | None, now: float) -> dic
     known = before.readings if before else {}
     asked = {signal.name: signal for signal in before.policy.signals} if before else {}
     return {
-        signal.name: known[signal.name]
+        # An alert of the old generation is not waited for any more, so its trip does not last.
+        signal.name: replace(known[signal.name], lasting=False)
         if asked.get(signal.name) == signal
         else readings.never_read(signal.name, now)
         for signal in policy.signals

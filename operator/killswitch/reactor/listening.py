@@ -1,5 +1,7 @@
 """What others push, handed to the engine: samples, alerts, events. Mounted by the wiring.
 
+Beside that, the thresholds that the generated rules are joined with, for Prometheus to scrape.
+
 One application for all paths. Nothing is received before the reactor has seen every policy: what
 came earlier would be lost although its sender was told otherwise.
 """
@@ -11,17 +13,23 @@ from aiohttp import web
 from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.reactor.engine import Engine
+from killswitch.reactor.thresholds import Thresholds
 from killswitch.signals import events, receiver
 from killswitch.signals import web as receivers
-from killswitch.signals.alerts import Batch
+from killswitch.signals.alerts import Batch, from_alertmanager
 from killswitch.signals.episodes import Arrival
 from killswitch.signals.keyfile import KeyFile
 from killswitch.signals.limits import Limits, Rate
 from killswitch.signals.nonces import Nonces
 from killswitch.signals.remote_write import Decoder
 from killswitch.signals.series import Samples
-from killswitch.signals.web import Counts
+from killswitch.signals.watchdog import PathState
+from killswitch.signals.web import Bounds, Counts
 
+_UP = "up"
+"""The metric that each Prometheus has of each target: where it is written too, the path is heard."""
+_ALERTS = Bounds(body=1 << 20, in_flight=8)
+"""Prometheus posts its alerts one request after the other; a body is parsed in one go."""
 _EVENTS = Rate(per_second=30.0, burst=300)
 """Of one source: fewer in two minutes than the nonces that are remembered of it."""
 
@@ -34,8 +42,9 @@ class Listening:
         self._keys = keys
         self._engine = engine
         self._clock = clock
-        self._decoder = Decoder(engine.intake.metrics)
         self._wanted = engine.intake.metrics
+        self._decoder = Decoder(self._wanted | {_UP})
+        self._thresholds = Thresholds(engine)
         self.requests: Counts = Counter()
         self.alerts: Counter[Arrival] = Counter()
 
@@ -44,7 +53,14 @@ class Listening:
         keys = self._keys
         limits, seen = Limits(_EVENTS), Nonces(window=events.WINDOW)
         app = receivers.application(
-            receivers.alerts_receiver(self._alerts, tokens=keys.writers),
+            receivers.alerts_receiver(self._alerts, tokens=keys.writers, bounds=_ALERTS),
+            receivers.alerts_receiver(
+                self._alerts,
+                tokens=keys.writers,
+                bounds=_ALERTS,
+                path=receivers.ALERTMANAGER_PATH,
+                parse=from_alertmanager,
+            ),
             receivers.events_receiver(
                 self._engine.intake.hear,
                 keys=keys.keys,
@@ -54,19 +70,25 @@ class Listening:
             ),
             counts=self.requests,
         )
-        receiver.mount(app, self._decoder, self._samples, admit=receivers.bearer(keys.writers))
+        admit = receivers.bearer(keys.writers)
+        receiver.mount(app, self._decoder, self._samples, admit=admit)
+        self._thresholds.mount(app, admit)
         return app
+
+    def paths(self) -> tuple[PathState, ...]:
+        """Every expected path and whether it is silent, for metrics."""
+        return self._engine.intake.paths.states()
 
     def look(self) -> None:
         """Follow the policies' metrics and the file of keys; called again and again."""
         self._engine.intake.hears_events = not self._keys.empty
         if self._wanted != self._engine.intake.metrics:
             self._wanted = self._engine.intake.metrics
-            self._decoder.want(self._wanted)
+            self._decoder.want(self._wanted | {_UP})
 
     def _samples(self, samples: Samples) -> None:
         self._engine.intake.push(samples, Path.REMOTE_WRITE)
 
     def _alerts(self, batch: Batch) -> None:
         for each in batch.alerts:
-            self.alerts[self._engine.intake.alert(each)] += 1
+            self.alerts[self._engine.intake.alerts.take(each)] += 1

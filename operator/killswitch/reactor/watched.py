@@ -6,9 +6,10 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
-from killswitch.core.readings import Reading, combined
+from killswitch.core.readings import Path, Reading, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
+from killswitch.signals.episodes import Episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Watched:
     """The last word of each path, of the signals that have more than one."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
+    episodes: dict[str, Episode] = field(default_factory=dict)
+    """Of the signals that alerts speak of."""
     look_at: float = 0.0
     """When their windows are to be read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
@@ -52,6 +55,16 @@ class Watched:
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading
+        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+
+    def withdraw(self, name: str, path: Path, *, max_age: float, now: float) -> bool:
+        """Let a path's word count no more; whether the signal says something else than before."""
+        left = tuple(each for each in self.heard.get(name, ()) if each.path is not path)
+        if not left:
+            return False
+        before = self.readings[name]
+        self.heard[name] = left
+        self.readings[name] = reading = combined(left, max_age=max_age, now=now)
         return (before.verdict, before.reason) != (reading.verdict, reading.reason)
 
     @property
