@@ -27,6 +27,8 @@ MODULES = {
     "admission": "bench.admission",
     "poll": "bench.signals",
     "remote_write": "bench.remote_write",
+    "remote_write_latency": "bench.remote_write_latency",
+    "alert": "bench.alert_latency",
     "exposition": "bench.exposition",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
@@ -34,7 +36,7 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "detector"}
+WITHOUT = {"poll", "detector", "alert", "remote_write_latency"}
 """Those that ask no control plane, so none is started for them."""
 
 

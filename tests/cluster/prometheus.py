@@ -122,6 +122,8 @@ class Prometheus:
     """Another Prometheus than the one of tests/cluster."""
     remote_write: str = ""
     """A URL to write all samples to, as fast as the reference says; nowhere if empty."""
+    written_too: Sequence[str] = ()
+    """Further URLs, with the same token."""
     remote_write_token: str = ""
     """What to prove by that it may be written."""
     _daemon: Daemon | None = None
@@ -171,7 +173,8 @@ class Prometheus:
         }
         if self.remote_write:
             config["remote_write"] = [
-                _prompt_remote_write(self.remote_write, self.remote_write_token)
+                _prompt_remote_write(each, self.remote_write_token)
+                for each in (self.remote_write, *self.written_too)
             ]
         file = self.directory / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))

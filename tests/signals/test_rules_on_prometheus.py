@@ -1,7 +1,6 @@
 """A real Prometheus scrapes thresholds, evaluates rules and posts, as docs/signals.md configures it."""
 
 import asyncio
-import json
 import re
 import shutil
 import subprocess
@@ -9,37 +8,24 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
-from killswitch.adapters.clock import SystemClock
-from killswitch.adapters.promql import PromqlChecker
-from killswitch.api.policies import Mode
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, Verdict
 from killswitch.core.readings import Path as Way
-from killswitch.ports import Cluster, Json
-from killswitch.reactor.engine import Engine
-from killswitch.reactor.listening import Listening
-from killswitch.reactor.watched import Identity, Watched
 from killswitch.signals import rules
-from killswitch.signals import web as receivers
 from killswitch.signals.episodes import Arrival
-from killswitch.signals.keyfile import KeyFile
 from killswitch.signals.rules import Measurement
 from tests.cluster import binaries
 from tests.cluster.prometheus import Exporter, Prometheus
-from tests.reactor.harness import policy
-from tests.signals.served import SIGNALS, TOKEN, serving, snippets
+from tests.reactor.listener import GUARDS, Listener, polled
+from tests.signals.served import SIGNALS, TOKEN, snippets
 
 pytestmark = pytest.mark.cluster
 
 QUERY = 'vllm_waiting{job="models"} # as in the policy'
-GUARDS = "a-guardrail-has-another-token"
-VLLM = {"kind": "Deployment", "name": "vllm"}
-IDENTITY = Identity("r", "r-0", "killswitch-system", Boundaries(frozenset(), "governed"))
 
 
 def _debian() -> Path | None:
@@ -49,73 +35,6 @@ def _debian() -> Path | None:
         return None
     said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
     return Path(found) if "version 2.42" in said.stdout + said.stderr else None
-
-
-class Reactor:
-    """A started engine that listens, without API server: its policies are dry runs."""
-
-    def __init__(self, directory: Path) -> None:
-        keys = directory / "keys.json"
-        keys.write_text(json.dumps({"prometheus": [TOKEN], "guard": [GUARDS]}))
-        clock = SystemClock()
-        self.engine = Engine(cast("Cluster", object()), clock, PromqlChecker(), IDENTITY)
-        self.engine.start()
-        self.listening = Listening(self.engine, clock, KeyFile(str(keys)))
-
-    def expect(self, uid: str, *signals: Json, generation: int = 1) -> None:
-        """A policy is added, or edited."""
-        body = policy(uid, targets=[VLLM], signals=[*signals], mode=str(Mode.DRY_RUN))
-        body["metadata"] |= {"uid": uid, "namespace": "prod", "generation": generation}
-        self.engine.policy_changed(body)
-
-    def watched(self, uid: str) -> Watched:
-        """One policy as it is judged now."""
-        return self.engine.watched[uid]
-
-    def verdict(self, uid: str) -> Verdict:
-        """What the first signal of a policy says."""
-        return next(iter(self.watched(uid).readings.values())).verdict
-
-    def rule_file(self, interval: str) -> str:
-        """The rules of all its policies."""
-        found = (
-            rules.measurement(signal, PromqlChecker())
-            for watched in self.engine.watched.values()
-            for signal in watched.policy.signals
-        )
-        return rules.rule_file([each for each in found if each], interval=interval)
-
-    @property
-    def silent(self) -> list[bool]:
-        """Whether each expected path is silent."""
-        return [each.silent for each in self.listening.paths()]
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        """Its address, while time passes for it."""
-        ticking = asyncio.create_task(self._tick())
-        try:
-            async with serving(receivers.runner(self.listening.application())) as (host, port):
-                yield f"{host}:{port}"
-        finally:
-            ticking.cancel()
-
-    async def _tick(self) -> None:
-        while True:
-            self.engine.due()
-            self.listening.look()
-            await asyncio.sleep(0.05)
-
-
-def signal(query: str = QUERY, **more: Any) -> Json:
-    """A polled signal; nobody polls here."""
-    limits = {key: more.pop(key) for key in ("above", "below") if key in more}
-    return {
-        "name": "load",
-        "prometheus": {"query": query, **limits},
-        "onNoData": "Hold",
-        **more,
-    }
 
 
 def documented(address: str, directory: Path, scrape_token: str) -> dict[str, Any]:
@@ -146,11 +65,12 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 @asynccontextmanager
 async def evaluated(
-    reactor: Reactor,
+    reactor: Listener,
     exporter: Exporter,
     directory: Path,
     program: Path | None,
     file: str,
+    *,
     scrape_token: str = TOKEN,
 ) -> AsyncIterator[Prometheus]:
     """A Prometheus that evaluates this rule file and posts to the reactor."""
@@ -197,10 +117,10 @@ async def test_policies_change_without_a_reload(
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
     """Fires with the worst series, resolves, follows an edited threshold, beats always."""
-    reactor = Reactor(tmp_path)
-    reactor.expect("high", signal(above="10"))
-    reactor.expect("low", signal(below="0.5"))
-    reactor.expect("one", signal("scalar(vllm_waiting{model='b'})", above="5"))
+    reactor = Listener(tmp_path)
+    reactor.expect("high", polled(QUERY, above="10"))
+    reactor.expect("low", polled(QUERY, below="0.5"))
+    reactor.expect("one", polled("scalar(vllm_waiting{model='b'})", above="5"))
     models.set("vllm_waiting", 1.0, model="a")
     models.set("vllm_waiting", 2.0, model="b")
     file = reactor.rule_file("50ms")
@@ -221,7 +141,7 @@ async def test_policies_change_without_a_reload(
         models.set("vllm_waiting", 3.0, model="a")
         await until(lambda: reactor.verdict("high") is Verdict.CLEAR, "that it is resolved")
 
-        reactor.expect("high", signal(above="2.5"), generation=2)
+        reactor.expect("high", polled(QUERY, above="2.5"), generation=2)
         await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the new threshold's alert")
 
         models.set("vllm_waiting", 0.25, model="a")
@@ -231,7 +151,7 @@ async def test_policies_change_without_a_reload(
         models.set("vllm_waiting", 6.0, model="b")
         await until(lambda: reactor.verdict("one") is Verdict.TRIPPED, "the scalar's alert")
 
-        reactor.expect("later", signal(above="5"))
+        reactor.expect("later", polled(QUERY, above="5"))
         await until(lambda: reactor.verdict("later") is Verdict.TRIPPED, "a new policy's alert")
         assert Arrival.CONTRADICTED not in counts
 
@@ -240,8 +160,8 @@ async def test_a_killed_prometheus_is_silence_and_one_that_restarts_tells_nothin
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
     """Its alert ends, its path is silent. Back again, it evaluates what it had scraped before."""
-    reactor = Reactor(tmp_path)
-    reactor.expect("high", signal(above="1", maxAge="3s"))
+    reactor = Listener(tmp_path)
+    reactor.expect("high", polled(QUERY, above="1", maxAge="3s"))
     models.set("vllm_waiting", 2.0, model="a")
     async with evaluated(
         reactor, models, tmp_path, program, reactor.rule_file("20ms")
@@ -264,10 +184,10 @@ async def test_thresholds_that_cannot_be_scraped_are_silence(
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
     """With a wrong token Prometheus would be disarmed without a word; its heartbeat says so."""
-    reactor = Reactor(tmp_path)
+    reactor = Listener(tmp_path)
     paths = reactor.engine.intake.paths
     paths.expected, paths.tolerances[Way.ALERT] = frozenset({Way.ALERT}), 2.0
-    reactor.expect("high", signal(above="10"))
+    reactor.expect("high", polled(QUERY, above="10"))
     models.set("vllm_waiting", 42.0, model="a")
     file = reactor.rule_file("50ms")
     async with evaluated(reactor, models, tmp_path, program, file, scrape_token=GUARDS):
@@ -285,7 +205,7 @@ async def test_an_alert_of_other_rules_fires_and_is_clear_with_its_heartbeat(
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
     """As posted by Prometheus directly; killed, nothing is known any more."""
-    reactor = Reactor(tmp_path)
+    reactor = Listener(tmp_path)
     (example,) = (each for each in snippets("yaml", SIGNALS) if "GuardrailDown" in each)
     (documented_signal,) = yaml.safe_load(example)["signals"]
     reactor.expect("guard", {**documented_signal, "maxAge": "4s"})
