@@ -3,7 +3,8 @@
 A real Prometheus 3 scrapes a metric, evaluates the generated rules joined with the reactor's
 thresholds, and posts to two listeners at once: the reactor, and a bare one that only notes when the
 same alert arrives. What the reactor adds is the difference. Scrape and evaluation have fixed phases
-in one Prometheus, so that several are started, and the value flips at random moments.
+in one Prometheus, so that several are started, and the value flips at random moments: on average, half
+of both intervals is waiting.
 """
 
 import asyncio
@@ -39,19 +40,20 @@ AUTHORIZATION = {"authorization": {"credentials": TOKEN}}
 
 def measure(_setting: Setting) -> Iterator[Figure]:
     """Figures named alert_*. The control plane is not asked."""
-    for milliseconds, aim in ((20, 25.0), (100, None)):
-        decided, arrived = asyncio.run(_all(milliseconds))
-        yield from _figures(milliseconds, decided, arrived, aim)
+    for intervals, aim in (((20, 20), 25.0), ((20, 10), 25.0), ((100, 100), None)):
+        decided, arrived = asyncio.run(_all(*intervals))
+        yield from _figures(*intervals, decided, arrived, aim)
 
 
 def _figures(
-    milliseconds: int, decided: list[float], arrived: list[float], aim: float | None
+    scrape: int, evaluation: int, decided: list[float], arrived: list[float], aim: float | None
 ) -> Iterator[Figure]:
-    each = f"alert_{milliseconds}"
+    each = f"alert_{scrape}_{evaluation}"
     more: dict[str, Any] = {
         "baseline_is": "the same alert at a bare listener",
-        "scrape_ms": milliseconds,
-        "evaluation_ms": milliseconds,
+        "scrape_ms": scrape,
+        "evaluation_ms": evaluation,
+        "half_of_both_ms": (scrape + evaluation) / 2,
         "prometheis": _STARTS,
         "n": len(decided),
     }
@@ -130,17 +132,17 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _all(milliseconds: int) -> tuple[list[float], list[float]]:
+async def _all(scrape: int, evaluation: int) -> tuple[list[float], list[float]]:
     decided: list[float] = []
     arrived: list[float] = []
     for _ in range(_STARTS):
-        for mine, bare in await _run(milliseconds):
+        for mine, bare in await _run(scrape, evaluation):
             decided.append(mine)
             arrived.append(bare)
     return decided, arrived
 
 
-async def _run(milliseconds: int) -> list[tuple[float, float]]:
+async def _run(scrape: int, evaluation: int) -> list[tuple[float, float]]:
     """Milliseconds from exposed to decided, and to the bare arrival, for each flip."""
     probe, arrivals = Probe(), Moments()
 
@@ -155,7 +157,7 @@ async def _run(milliseconds: int) -> list[tuple[float, float]]:
         listener.expect("u", polled(METRIC, above="100"))
         decided = decisions(listener)
         rules = directory / "killswitch.yml"
-        rules.write_text(listener.rule_file(f"{milliseconds}ms"))
+        rules.write_text(listener.rule_file(f"{evaluation}ms"))
         async with (
             listener.running() as reactor,
             served("POST", "/api/v2/alerts", arrive) as bare,
@@ -164,7 +166,7 @@ async def _run(milliseconds: int) -> list[tuple[float, float]]:
             running = Prometheus(
                 directory / "prometheus",
                 {target: {}},
-                scrape_interval=f"{milliseconds}ms",
+                scrape_interval=f"{scrape}ms",
                 rule_files=[rules],
                 alertmanagers=[
                     {"static_configs": [{"targets": [each]}], **AUTHORIZATION}
@@ -184,17 +186,16 @@ async def _run(milliseconds: int) -> list[tuple[float, float]]:
             try:
                 await until(lambda: listener.silent == [False])
                 return [
-                    await _flip(probe, listener, decided, arrivals, milliseconds)
-                    for _ in range(_FLIPS)
+                    await _flip(probe, listener, decided, arrivals, scrape) for _ in range(_FLIPS)
                 ]
             finally:
                 await asyncio.to_thread(running.stop, kill=True)
 
 
 async def _flip(
-    probe: Probe, listener: Listener, decided: Moments, arrivals: Moments, milliseconds: int
+    probe: Probe, listener: Listener, decided: Moments, arrivals: Moments, scrape: int
 ) -> tuple[float, float]:
-    await asyncio.sleep(0.1 + random.random() * 3 * milliseconds / 1000)
+    await asyncio.sleep(0.1 + random.random() * 3 * scrape / 1000)
     decided.clear()
     arrivals.clear()
     probe.value, exposed = HIGH, time.time()

@@ -33,9 +33,11 @@ def test_where_the_reactor_may_listen(given: dict[str, Any], address: tuple[str,
         ({"listen": ":8443", **KEYS}, "not host:port"),
         ({"listen": "127.0.0.1:0", **KEYS}, "not host:port"),
         ({"tls_cert_file": "/tls.crt"}, "go together"),
+        ({"expected_paths": ("poll",)}, "expected_paths"),
+        ({"remote_write_tolerance": 0}, "remote_write_tolerance"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
-    """Keys must not cross a network in the clear by omission."""
+    """Keys must not cross a network in the clear by omission; nonsense is named."""
     with pytest.raises(ValueError, match=message):
         Settings(**given)

@@ -1,10 +1,12 @@
 """What alerts may decide, how long they are believed, and what silence on their path means."""
 
+import time
 from typing import Any, cast
 
 import pytest
 
 from killswitch.adapters.promql import PromqlChecker
+from killswitch.core.kinds import POLICIES
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.ports import Cluster, Json
@@ -16,7 +18,7 @@ from killswitch.signals.alerts import BLIND, FIRE, HEARTBEAT, METRIC, Alert, Pol
 from killswitch.signals.episodes import LONGEST, Arrival
 from killswitch.signals.series import Samples, Series
 from tests.fakes.clock import FakeClock
-from tests.reactor.harness import policy
+from tests.reactor.harness import Bench, eventually, policy, reactor
 
 VLLM = {"kind": "Deployment", "name": "vllm"}
 IDENTITY = Identity("r", "r-0", "killswitch-system", Boundaries(frozenset(), "governed"))
@@ -452,3 +454,35 @@ async def test_an_edit_keeps_what_other_rules_said() -> None:
     desk.engine.policy_removed({"metadata": {"uid": "u"}})
     assert desk.post("GuardrailDown", labels=DEV) is Arrival.NOT_OURS
     assert desk.post("Watchdog") is Arrival.NOT_OURS
+
+
+@pytest.mark.cluster
+async def test_what_is_silent_stands_on_the_policy(setting: Bench) -> None:
+    """Stored by the real API server: the path by name, and that nothing is known without it."""
+    signal = waiting() | {"maxAge": "1s"}
+    await setting.policy("guard", targets=[VLLM], signals=[signal])
+
+    async def path(state: str) -> Json | None:
+        found = await setting.cluster.get(POLICIES, "guard", setting.namespace)
+        signals = found.get("status", {}).get("signals") or [{}]
+        stored = (signals[0].get("paths") or [{}])[0]
+        return stored if stored.get("state") == state else None
+
+    async with reactor(setting) as running:
+        now = time.time()
+        beat = Alert("Watchdog", (("alertname", "Watchdog"),), None, now, now + 9, None)
+        running.engine.intake.alerts.take(beat)
+        heard = await eventually(lambda: path("Heard"))
+        assert heard["path"] == "Watchdog within 1 s"
+        silent = await eventually(lambda: path("Silent"))
+        assert "lastHeard" in silent
+        assert silent["message"].startswith("Watchdog within 1 s: last heard of ")
+        found = await setting.with_condition(
+            POLICIES, "guard", "SignalsAvailable", "False", "Blind"
+        )
+        (message,) = (
+            each["message"]
+            for each in found["status"]["conditions"]
+            if each["type"] == "SignalsAvailable" and "Silent" in each["message"]
+        )
+        assert message.count("Watchdog within 1 s") == 1

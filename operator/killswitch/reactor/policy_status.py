@@ -112,8 +112,11 @@ def _judgements(watched: Watched, paths: Paths) -> list[tuple[str, bool, str, st
 
 def _unknown(reading: Reading, states: Sequence[PathState]) -> str:
     """Why nothing is known of a signal, its silent paths named."""
-    silent = [each.message for each in states if each.silent and each.message != reading.message]
-    return f"{reading.signal}: {reading.reason} ({'; '.join([reading.message, *silent])})"
+    told = reading.message
+    silent = [
+        each.message for each in states if each.silent and not told.startswith(f"{each.path}:")
+    ]
+    return f"{reading.signal}: {reading.reason} ({'; '.join([told, *silent])})"
 
 
 def _signal(reading: Reading, states: Sequence[PathState], now: float) -> Json:
