@@ -33,10 +33,11 @@ MODULES = {
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
     "detector": "bench.detectors",
+    "engine": "bench.engine",
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "detector", "alert", "remote_write_latency"}
+WITHOUT = {"poll", "detector", "engine", "alert", "remote_write_latency"}
 """Those that ask no control plane, so none is started for them."""
 
 

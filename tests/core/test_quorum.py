@@ -37,9 +37,10 @@ def rule(
     meaning: Meaning = Meaning.HOLD,
     hold_down: float = 0.0,
     patience: float = 60.0,
+    keep_firing: float = 0.0,
 ) -> VotingRule:
     """How one signal votes."""
-    return VotingRule(name, meaning, hold_down, patience)
+    return VotingRule(name, meaning, hold_down, patience, keep_firing)
 
 
 @pytest.mark.parametrize(
@@ -173,3 +174,33 @@ def test_a_vote_that_counts_was_never_clear_for_its_hold_down(
         if voting.at(now, verdict).demanded:
             assert verdict is not CLEAR
             assert now - last_clear >= hold_down
+
+
+def test_a_vote_is_kept_after_it_has_cleared() -> None:
+    """As Prometheus' keep_firing_for: counted from the reading that cleared, anew each time."""
+    voting = Voting(rule(hold_down=10, keep_firing=30))
+    voting.at(0, TRIPPED)
+    assert voting.at(10, TRIPPED).demanded
+    assert voting.at(12, CLEAR).demanded
+    assert voting.at(41, CLEAR).demanded
+    assert voting.at(41.5, TRIPPED).demanded
+    assert voting.at(42, CLEAR).demanded
+    assert voting.at(71, UNKNOWN).demanded
+    assert not voting.at(72, CLEAR).demanded
+    assert voting.since == {}
+
+
+def test_only_a_vote_that_counted_is_kept() -> None:
+    """Prometheus keeps firing alerts, not pending ones."""
+    voting = Voting(rule(hold_down=10, keep_firing=30))
+    voting.at(0, TRIPPED)
+    assert not voting.at(9, CLEAR).pending
+    assert voting.since == {}
+
+
+def test_kept_votes_make_a_quorum_of_signals_that_take_turns() -> None:
+    """Two signals that flap against each other are both meant."""
+    voting = Voting(rule("a", keep_firing=5), rule("b", keep_firing=5), needed=2)
+    assert not voting.at(0, TRIPPED, CLEAR).demanded
+    assert voting.at(3, CLEAR, TRIPPED).demanded
+    assert not voting.at(9, CLEAR, CLEAR).demanded

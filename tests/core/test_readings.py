@@ -8,9 +8,11 @@ from killswitch.core.readings import (
     Answer,
     Blindness,
     NoAnswer,
+    Path,
     Reading,
     Threshold,
     Verdict,
+    combined,
     judge,
     never_read,
 )
@@ -142,3 +144,100 @@ def test_clear_needs_a_fresh_whole_answer(threshold: Threshold, given_: Answer) 
     assert (found.verdict is Verdict.UNKNOWN) == (found.reason is not None)
     if found.verdict is Verdict.TRIPPED:
         assert crossed
+
+
+@pytest.mark.parametrize(
+    ("threshold", "values"),
+    [
+        (Threshold(above=10.0, recovers_at=8.0), [11, 9, 8.5, 8]),
+        (Threshold(below=10.0, recovers_at=12.0), [9, 11, 11.5, 12]),
+    ],
+    ids=["above", "below"],
+)
+def test_hysteresis_holds_until_the_value_is_back(
+    threshold: Threshold, values: list[float]
+) -> None:
+    """Between the threshold and `recoversAt` a signal stays what it was."""
+    tripped, seen = False, []
+    for value in [values[1], *values]:
+        found = judge("s", threshold, answer(value), max_age=60.0, now=NOW, before=tripped)
+        tripped = found.verdict is Verdict.TRIPPED
+        seen.append(tripped)
+    assert seen == [False, True, True, True, False]
+
+
+def test_hysteresis_says_what_it_waits_for() -> None:
+    """The number alone would look like a mistake."""
+    threshold = Threshold(above=10.0, recovers_at=8.0)
+    found = judge("s", threshold, answer(9.0), max_age=60.0, now=NOW, before=True)
+    assert found.message == "9 is not back at 8 yet (> 10)"
+
+
+def heard(
+    path: Path, verdict: Verdict, *, sampled: float | None = 0.0, read: float = 0.0
+) -> Reading:
+    """What a path last said, in seconds before now."""
+    reason = Blindness.TIMEOUT if verdict is Verdict.UNKNOWN else None
+    at = None if sampled is None else NOW - sampled
+    return Reading("s", verdict, "told", NOW - read, reason, None, at, path)
+
+
+POLL, PUSH, ALERT = Path.POLL, Path.REMOTE_WRITE, Path.ALERT
+TRIPPED, CLEAR, UNKNOWN = Verdict.TRIPPED, Verdict.CLEAR, Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([heard(POLL, UNKNOWN), heard(PUSH, TRIPPED)], TRIPPED),
+        ([heard(PUSH, TRIPPED), heard(POLL, UNKNOWN)], TRIPPED),
+        ([heard(PUSH, TRIPPED, sampled=1), heard(POLL, CLEAR, sampled=3)], TRIPPED),
+        ([heard(PUSH, TRIPPED, sampled=3), heard(POLL, CLEAR, sampled=1)], CLEAR),
+        ([heard(PUSH, TRIPPED, sampled=61), heard(POLL, UNKNOWN)], UNKNOWN),
+        ([heard(PUSH, TRIPPED, sampled=61), heard(POLL, CLEAR, sampled=61)], UNKNOWN),
+        ([heard(PUSH, TRIPPED, read=2), heard(POLL, CLEAR, read=1)], CLEAR),
+        ([heard(ALERT, TRIPPED, sampled=None, read=1), heard(POLL, CLEAR, read=2)], TRIPPED),
+        ([heard(ALERT, TRIPPED, sampled=None, read=2), heard(POLL, CLEAR, read=1)], CLEAR),
+        ([heard(ALERT, TRIPPED, sampled=None, read=2), heard(POLL, UNKNOWN, read=1)], TRIPPED),
+        ([heard(ALERT, TRIPPED, sampled=None, read=61), heard(POLL, UNKNOWN, read=1)], UNKNOWN),
+    ],
+    ids=[
+        "a push tells what a poll does not know",
+        "a failed poll takes nothing back",
+        "a poll of older samples takes nothing back",
+        "a poll of newer samples clears",
+        "an old push is no evidence",
+        "neither is an old poll",
+        "of the same sample the later reading counts",
+        "an alert after the poll trips",
+        "a poll after the alert clears",
+        "a failed poll after the alert does not",
+        "an alert is believed for maxAge",
+    ],
+)
+def test_the_latest_evidence_counts(told: list[Reading], expected: Verdict) -> None:
+    """Whatever the order in which the paths are listed."""
+    for order in (told, told[::-1]):
+        found = combined(order, max_age=60.0, now=NOW)
+        assert (expected, expected is Verdict.UNKNOWN) == (found.verdict, found.reason is not None)
+
+
+@given(
+    told=st.lists(
+        st.builds(
+            heard,
+            st.sampled_from(Path),
+            st.sampled_from(Verdict),
+            sampled=st.none() | st.floats(0, 100),
+            read=st.floats(0, 100),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_clear_is_said_only_by_a_path_that_says_so(told: list[Reading]) -> None:
+    """Combining invents nothing: a verdict other than Unknown was told, by fresh evidence."""
+    found = combined(told, max_age=60.0, now=NOW)
+    if found.verdict is not Verdict.UNKNOWN:
+        assert found in told
+        assert NOW - (found.read_at if found.sampled_at is None else found.sampled_at) <= 60.0

@@ -24,7 +24,7 @@ def window(rule: EventRule = RULE, *times: float, count: int = 1) -> Window:
 
 def verdict(found: Window, after: float) -> Verdict:
     """What it says so many seconds after NOW."""
-    return found.reading("s", NOW + after).verdict
+    return found.reading("s", NOW + after, read_at=NOW + after).verdict
 
 
 def test_enough_events_trip_and_time_clears() -> None:
@@ -32,7 +32,7 @@ def test_enough_events_trip_and_time_clears() -> None:
     found = window(RULE, 0, 10, 20)
     message = "at least 3 jailbreak within 60 s, 3 trip; the last n-1 from guard"
     expected = Reading("s", Verdict.TRIPPED, message, NOW + 20, None, 3.0, NOW + 20, Path.EVENT)
-    assert expected == found.reading("s", NOW + 20)
+    assert expected == found.reading("s", NOW + 20, read_at=NOW + 20)
     assert found.due(NOW + 20) == NOW + 60
     assert (verdict(found, 60), verdict(found, 60.1)) == (Verdict.TRIPPED, Verdict.CLEAR)
 
@@ -46,7 +46,7 @@ def test_one_event_may_count_for_many() -> None:
 def test_a_flood_is_remembered_in_bounded_room() -> None:
     """No more entries than could matter."""
     found = window(RULE, *range(50))
-    assert found.reading("s", NOW + 50).value == 3
+    assert found.reading("s", NOW + 50, read_at=NOW + 50).value == 3
     assert verdict(found, 49 + 58) is Verdict.TRIPPED
     assert verdict(found, 49 + 59) is Verdict.CLEAR
 
@@ -55,12 +55,12 @@ def test_a_flood_is_remembered_in_bounded_room() -> None:
 def test_silence_is_unknown(heard: bool) -> None:
     """Not heard yet is no answer, silence is an Unknown that counts as the policy says."""
     found = Window(ALIVE, NOW)
-    first = found.reading("s", NOW + 1)
+    first = found.reading("s", NOW + 1, read_at=NOW + 1)
     assert (first.verdict, first.reason) == (Verdict.UNKNOWN, Blindness.NEVER_READ)
     if heard:
         found.heard(NOW + 5)
         assert verdict(found, 15) is Verdict.CLEAR
-    silent = found.reading("s", NOW + 15.1)
+    silent = found.reading("s", NOW + 15.1, read_at=NOW + 15.1)
     assert (silent.verdict, silent.reason) == (Verdict.UNKNOWN, Blindness.SILENT)
     found.heard(NOW + 16)
     assert verdict(found, 16) is Verdict.CLEAR

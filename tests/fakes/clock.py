@@ -25,6 +25,10 @@ class FakeClock:
         """Seconds stepped so far."""
         return self._passed
 
+    def set_back(self, seconds: float) -> None:
+        """The wall clock is set back by so much (forward, if negative); elapsed time is not."""
+        self._start -= seconds
+
     @property
     def sleepers(self) -> int:
         """How many tasks sleep."""

@@ -129,14 +129,14 @@ class Desk:
     def status(self) -> Json:
         """What is written about the signal."""
         paths = self.engine.intake.paths
-        found: Json = policy_status.status(self.policy, {}, paths, self.clock.now())
+        found: Json = policy_status.status(self.policy, (), paths, self.clock.now())
         return found["signals"][0]  # type: ignore[no-any-return]
 
     @property
     def unavailable(self) -> str:
         """Why signals are not available, as told on the policy."""
         paths = self.engine.intake.paths
-        found = policy_status.status(self.policy, {}, paths, self.clock.now())
+        found = policy_status.status(self.policy, (), paths, self.clock.now())
         by_type = {each["type"]: each for each in found["conditions"]}
         return str(by_type["SignalsAvailable"]["message"])
 
@@ -220,6 +220,21 @@ async def test_what_is_not_repeated_until_its_end_is_over() -> None:
     assert desk.demanded
     await desk.wait(0.7)
     assert desk.said() == (Verdict.UNKNOWN, Blindness.NEVER_READ)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0], ids=["back", "ahead"])
+async def test_a_clock_that_is_set_changes_no_life(seconds: float) -> None:
+    """Set back, an alert is not believed for an hour; set ahead, it does not end at once."""
+    desk = Desk()
+    desk.beat()
+    desk.fire(ends=4.0)
+    desk.clock.set_back(seconds)
+    await desk.wait(3.5)
+    assert desk.demanded
+    assert desk.status["paths"][0]["state"] == "Heard"
+    await desk.wait(1)
+    assert not desk.demanded
+    assert desk.status["paths"][0]["state"] == "Silent"
 
 
 async def test_an_alert_of_alertmanager_without_an_end_lasts_until_resolved() -> None:
@@ -478,7 +493,7 @@ async def test_what_is_silent_stands_on_the_policy(setting: Bench) -> None:
         assert "lastHeard" in silent
         assert silent["message"].startswith("Watchdog within 1 s: last heard of ")
         found = await setting.with_condition(
-            POLICIES, "guard", "SignalsAvailable", "False", "Blind"
+            POLICIES, "guard", "SignalsAvailable", "False", "SignalsUnknown"
         )
         (message,) = (
             each["message"]

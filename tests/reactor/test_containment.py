@@ -85,8 +85,10 @@ async def test_polling_goes_on_after_a_defect() -> None:
         raise ZeroDivisionError
 
     poller = Poller(Dial(), SystemClock(), deliver, interval=0.01)
+    running = asyncio.create_task(poller.run())
     poller.ask({"up"})
     async with asyncio.timeout(5):
         await again.wait()
-    poller.stop()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     assert asked[:2] == ["up", "up"]

@@ -173,3 +173,16 @@ async def test_events_stop_models(setting: Bench) -> None:
     expected = ("misuse", "Tripped", "1", "> 0", "event", message)
     found = ("name", "verdict", "value", "threshold", "path", "message")
     assert expected == tuple(vote[each] for each in found)
+
+
+async def test_a_clock_that_is_set_loses_no_event_and_hides_no_silence() -> None:
+    """Windows and heartbeats run in elapsed time."""
+    desk = Desk(signal(event={"within": "1m", "heartbeat": "30s"}))
+    desk.post()
+    desk.clock.set_back(-3600)
+    await desk.wait(1)
+    assert desk.demanded
+    desk.clock.set_back(7200)
+    await desk.wait(60)
+    found = desk.policy.readings["misuse"]
+    assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Blindness.SILENT)

@@ -18,12 +18,12 @@ from tests.reactor.harness import Bench, EveryQuery, eventually, policy, reactor
 
 VLLM = {"kind": "Deployment", "name": "vllm"}
 NAME = "tokens_total"
+SOURCE = {"name": NAME, "labels": {"model": "a"}, "above": "100"}
 
 
 def signal(name: str = "load", **more: Any) -> Json:
     """A signal that trips when the metric of model=a is more than 100."""
-    source = {"name": NAME, "labels": {"model": "a"}, "above": "100"}
-    return {"name": name, "metric": source, "onNoData": "Hold", "maxAge": "30s", **more}
+    return {"name": name, "metric": SOURCE, "onNoData": "Hold", "maxAge": "30s", **more}
 
 
 def stored(*signals: Json, generation: int = 1, **spec: Any) -> Json:
@@ -139,6 +139,60 @@ async def test_a_poll_of_older_samples_or_a_failed_one_does_not_take_a_trip_back
     desk.push(500)
     await desk.clock.advance(1)
     desk.poll(1)
+    assert not desk.demanded
+
+
+async def test_what_nobody_says_again_is_not_believed_for_ever() -> None:
+    """Polls that neither answer nor fail are a defect; then nothing is known."""
+    desk = Desk(signal(**{"for": "40s"}))
+    desk.push(500)
+    await desk.clock.advance(29)
+    desk.engine.due()
+    assert desk.policy.readings["load"].verdict is Verdict.TRIPPED
+    await desk.clock.advance(12)
+    desk.engine.due()
+    found = desk.policy.readings["load"]
+    assert (found.verdict, found.reason) == (Verdict.UNKNOWN, Blindness.STALE)
+    assert not desk.demanded
+
+
+async def test_a_clock_that_is_set_neither_shortens_nor_stretches_the_hold_down() -> None:
+    """It runs in elapsed time, whatever NTP does."""
+    for step in (-3600.0, 3600.0):
+        desk = Desk(signal(**{"for": "20s"}))
+        desk.poll(500)
+        desk.clock.set_back(step)
+        desk.poll(500)
+        desk.engine.due()
+        assert not desk.demanded
+        await desk.clock.advance(19)
+        desk.poll(500)
+        assert not desk.demanded
+        await desk.clock.advance(1)
+        desk.poll(500)
+        assert desk.demanded
+
+
+def test_a_trip_from_before_the_clock_was_set_back_yields_to_the_next_poll() -> None:
+    """Its sample seems to be of the future: the newest for an hour, if that were believed."""
+    desk = Desk()
+    desk.push(500)
+    desk.clock.set_back(3600)
+    desk.poll(1)
+    assert not desk.demanded
+
+
+async def test_hysteresis_and_keep_firing_reach_the_vote() -> None:
+    """`recoversAt` and `keepFiringFor` in a policy do what they say."""
+    desk = Desk(signal(metric=SOURCE | {"recoversAt": "50"}, keepFiringFor="10s"))
+    said = []
+    for value in (60, 500, 60, 50):
+        desk.poll(value)
+        said.append(desk.policy.readings["load"].verdict)
+    assert said == [Verdict.CLEAR, Verdict.TRIPPED, Verdict.TRIPPED, Verdict.CLEAR]
+    assert desk.demanded
+    await desk.clock.advance(10)
+    desk.poll(50)
     assert not desk.demanded
 
 

@@ -87,7 +87,10 @@ class CompiledSignal:
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy."""
+    """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy.
+
+    A reactor holds thousands: it keeps what decides, not the object that it was read from.
+    """
 
     kind: str
     namespace: str
@@ -101,7 +104,11 @@ class CompiledPolicy:
     max_targets: int
     max_percent: int
     cooldown: float
-    source: AnyPolicy
+    required_approvals: int
+    canary_replicas: int
+    deadline: str
+    soak: str
+    """The last four are copied into each of its Shutdowns as they are."""
 
     @property
     def rules(self) -> tuple[VotingRule, ...]:
@@ -134,7 +141,10 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         max_targets=spec.limits.max_targets,
         max_percent=spec.limits.max_percent,
         cooldown=durations.seconds(spec.cooldown),
-        source=policy,
+        required_approvals=spec.release.required_approvals,
+        canary_replicas=spec.restore.canary_replicas,
+        deadline=spec.action.deadline,
+        soak=spec.restore.soak,
     )
 
 

@@ -84,14 +84,13 @@ def for_policy(
     digest: str,
 ) -> list[Order]:
     """The orders that a fire of the policy gives: all of one episode, one per Shutdown needed."""
-    source = policy.source.spec
     terms = Terms(
         requested_by=requested_by,
         reason=reason,
-        required_approvals=source.release.required_approvals,
-        deadline=source.action.deadline,
-        canary_replicas=source.restore.canary_replicas,
-        soak=source.restore.soak,
+        required_approvals=policy.required_approvals,
+        deadline=policy.deadline,
+        canary_replicas=policy.canary_replicas,
+        soak=policy.soak,
     )
     orders = for_stops(episode_name(policy.name, number), stops, terms)
     for order in orders:

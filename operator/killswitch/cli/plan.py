@@ -44,14 +44,13 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
     render.show(screen, plan, seen.inventory)
     _remarks(screen, seen)
-    limits = policy.source.spec.limits
     screen.line(
-        f"Limits: {plan.count} of at most {limits.max_targets} targets; "
-        f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {limits.max_percent} %"
+        f"Limits: {plan.count} of at most {policy.max_targets} targets; "
+        f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
     )
     _verdict(screen, found)
     answer = render.value(plan, seen.inventory)
-    answer["limits"] = {"maxTargets": limits.max_targets, "maxPercent": limits.max_percent}
+    answer["limits"] = {"maxTargets": policy.max_targets, "maxPercent": policy.max_percent}
     answer["inhibited"] = (
         None if found is None else {"cause": str(found.cause), "message": found.message}
     )

@@ -38,11 +38,11 @@ class VotingRule:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """For how long a signal has been tripped, in seconds since the epoch."""
+    """For how long a signal has been tripped, in seconds that never go backwards."""
 
     began: float
     seen: float
-    """The last reading that said so."""
+    """When it was last known to be."""
     cleared: float | None = None
     """When it cleared, while it is kept firing."""
 
@@ -107,6 +107,9 @@ def tripped_since(
 ) -> dict[str, Span]:
     """Since when each effectively tripped signal is so at `now`, given the same of the last moment.
 
+    `now` is monotonic time, as in `tally`: a clock that is set neither shortens nor stretches a
+    hold-down.
+
     With `keep_firing`, one that had counted stays for so long after it is not tripped any more, as
     Prometheus' `keep_firing_for` (rules/alerting.go).
     """
@@ -114,13 +117,12 @@ def tripped_since(
     for rule in rules:
         reading, span = readings[rule.signal], before.get(rule.signal)
         if _tripped(rule, reading):
-            began = span.began if span is not None else reading.read_at
-            since[rule.signal] = Span(began, reading.read_at)
+            since[rule.signal] = Span(span.began if span is not None else now, now)
         elif span is None:
             continue
         elif (kept := _kept(rule, span, now)) is not None:
             since[rule.signal] = kept
-        elif span.cleared is None and _bridges(rule, reading, span):
+        elif span.cleared is None and _bridges(rule, reading, span, now):
             since[rule.signal] = span
     return since
 
@@ -154,9 +156,9 @@ def _kept(rule: VotingRule, span: Span, now: float) -> Span | None:
     return replace(span, cleared=cleared)
 
 
-def _bridges(rule: VotingRule, reading: Reading, span: Span) -> bool:
+def _bridges(rule: VotingRule, reading: Reading, span: Span, now: float) -> bool:
     """Whether this Unknown is short enough to leave the hold-down running."""
-    return reading.verdict is Verdict.UNKNOWN and reading.read_at - span.seen <= rule.patience
+    return reading.verdict is Verdict.UNKNOWN and now - span.seen <= rule.patience
 
 
 def _tripped(rule: VotingRule, reading: Reading) -> bool:

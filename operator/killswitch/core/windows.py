@@ -30,7 +30,8 @@ class Window:
 
     rule: EventRule
     since: float
-    """When it began to listen, in seconds since the epoch, as all times here."""
+    """When it began to listen, in seconds that never go backwards, as all times here: a clock that
+    is set forgets no event and hides no silence."""
     _entries: list[tuple[float, int]] = field(default_factory=list)
     """(Time, count), oldest first."""
     _last: str = ""
@@ -56,21 +57,26 @@ class Window:
             moments.append(last + self.rule.heartbeat)
         return min((each for each in moments if each >= now), default=float("inf"))
 
-    def reading(self, signal: str, now: float) -> Reading:
-        """What it says now. Enough events trip it even if their source has fallen silent since."""
+    def reading(self, signal: str, now: float, *, read_at: float) -> Reading:
+        """What it says now. Enough events trip it even if their source has fallen silent since.
+
+        `read_at` is `now` in seconds since the epoch, which readings speak in.
+        """
         self._expire(now)
         rule, count = self.rule, sum(each for _, each in self._entries)
-        newest = self._entries[-1][0] if self._entries else None
+        newest = read_at - (now - self._entries[-1][0]) if self._entries else None
         told = f"{rule.type} within {rule.within:g} s"
         if count >= rule.at_least:
             message = f"at least {count} {told}, {rule.at_least} trip; the last {self._last}"
             verdict = Verdict.TRIPPED
-            return Reading(signal, verdict, message, now, None, count, newest, Path.EVENT)
+            return Reading(signal, verdict, message, read_at, None, count, newest, Path.EVENT)
         if (blindness := self._blindness(now)) is not None:
             reason, message = blindness
-            return Reading(signal, Verdict.UNKNOWN, message, now, reason, count, newest, Path.EVENT)
+            return Reading(
+                signal, Verdict.UNKNOWN, message, read_at, reason, count, newest, Path.EVENT
+            )
         message = f"{count} {told}, {rule.at_least} trip"
-        return Reading(signal, Verdict.CLEAR, message, now, None, count, newest, Path.EVENT)
+        return Reading(signal, Verdict.CLEAR, message, read_at, None, count, newest, Path.EVENT)
 
     def _blindness(self, now: float) -> tuple[Blindness, str] | None:
         """Why nothing is known of the source."""

@@ -121,7 +121,8 @@ class Alerting:
         arrival = self._arrive(taker, alert)
         if arrival in {Arrival.BEGAN, Arrival.REPEATED}:
             reading = alerts.tripped(alert, signal.name, now)
-            if watched.take(reading, max_age=signal.max_age, now=now):
+            elapsed = self._clock.monotonic()
+            if watched.take(reading, max_age=signal.max_age, now=now, elapsed=elapsed):
                 self._judge(watched)
         return arrival
 
@@ -170,8 +171,13 @@ class Alerting:
         if signal.alert is not None:
             changed = self._read(taker)
         else:
-            now = self._clock.now()
-            changed = watched.withdraw(signal.name, Path.ALERT, max_age=signal.max_age, now=now)
+            changed = watched.withdraw(
+                signal.name,
+                Path.ALERT,
+                max_age=signal.max_age,
+                now=self._clock.now(),
+                elapsed=self._clock.monotonic(),
+            )
         if changed:
             self._judge(watched)
 

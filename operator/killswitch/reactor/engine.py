@@ -38,6 +38,8 @@ _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
 _AGAIN = 1.0
 """Seconds between two plans of a policy that is inhibited, or latched while its demand lasts."""
+_EXPIRE = 1.0
+"""Seconds between two looks for readings that nobody has confirmed for too long."""
 _WAITING = frozenset({State.PENDING, State.INHIBITED, State.LATCHED})
 """States that change by time alone."""
 _LOG = structlog.get_logger(__name__)
@@ -64,6 +66,7 @@ class Engine:
         self._identity = identity
         self._waiting: set[str] = set()
         self._started = False
+        self._expire_at = 0.0
         self.view = View(
             now=clock.now,
             username=identity.username,
@@ -101,10 +104,11 @@ class Engine:
         except InvalidPolicyError:
             return  # the manager says why on its status; an invalid policy is not half armed
         now = self._clock.now()
+        elapsed = self._clock.monotonic()
         watched = Watched(
             policy,
             _readings(policy, before, now),
-            windows=_windows(policy, before, now),
+            windows=_windows(policy, before, elapsed),
             episodes=alerting.episodes(policy, before),
         )
         if before is not None:
@@ -130,7 +134,13 @@ class Engine:
     def due(self) -> None:
         """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, retries."""
         self.dirty |= self.intake.due()
-        now = self._clock.now()
+        now = self._clock.monotonic()
+        if now >= self._expire_at:
+            self._expire_at = now + _EXPIRE
+            wall = self._clock.now()
+            for watched in tuple(self.watched.values()):
+                if watched.expire(wall, now):
+                    self._evaluate(watched)
         for uid in tuple(self._waiting):
             watched = self.watched[uid]  # `_forget` takes it out of both
             if watched.state is State.PENDING or now >= watched.plan_at:
@@ -156,7 +166,7 @@ class Engine:
 
     def _judge(self, watched: Watched) -> None:
         """Facts → event → switch → effect, for one policy."""
-        policy, now = watched.policy, self._clock.now()
+        policy, now = watched.policy, self._clock.monotonic()
         watched.since = quorum.tripped_since(policy.rules, watched.readings, watched.since, now=now)
         tally = quorum.tally(
             policy.rules, watched.readings, watched.since, needed=policy.quorum, now=now
@@ -168,7 +178,7 @@ class Engine:
         elif tally.demanded:
             watched.plan_at = now + _AGAIN
             plan = plans.for_policy(policy.queries, self.view.inventory, self._identity.boundaries)
-            inhibition = self._inhibition(watched, plan, holders, now)
+            inhibition = self._inhibition(watched, plan, holders)
         facts = decisions.Facts(
             enabled=policy.mode is not Mode.DISABLED,
             # Where something is still to be engaged and nothing speaks against it, this is a fire.
@@ -182,13 +192,13 @@ class Engine:
         self._switch(watched, decisions.event(facts), plan, tally)
 
     def _inhibition(
-        self, watched: Watched, plan: Plan, holders: Sequence[Json], now: float
+        self, watched: Watched, plan: Plan, holders: Sequence[Json]
     ) -> Inhibition | None:
         """Why this plan may not be engaged now; None also where all of it is held already."""
         if holders and not left(plan, holders):
             return None
-        request = self._request(watched.policy, plan, now)
-        return watched.refusal(now) or interlocks.inhibition(request)
+        request = self._request(watched.policy, plan, self._clock.now())
+        return watched.refusal(self._clock.monotonic()) or interlocks.inhibition(request)
 
     def _request(self, policy: CompiledPolicy, plan: Plan, now: float) -> Request:
         """Everything the interlocks may look at."""
@@ -233,7 +243,7 @@ class Engine:
         if watched.refused != message:  # once, not at each attempt
             _LOG.warning("not engaged", policy=str(watched.policy), problem=message)
         watched.refused = message
-        watched.retry_at = self._clock.now() + _RETRY
+        watched.retry_at = self._clock.monotonic() + _RETRY
         watched.inhibition = Inhibition(Cause.REFUSED, message)
         self.dirty.add(watched.policy.uid)
         if watched.state is State.FIRING:

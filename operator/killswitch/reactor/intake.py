@@ -46,6 +46,8 @@ class Intake:
     ) -> None:
         """`judge` is called for each policy with something new; see `Engine` for `hears_events`."""
         self.hears_events = hears_events
+        self.revision = 0
+        """Another number whenever `queries` or `metrics` may be others."""
         self._clock = clock
         self._judge = judge
         self.paths = Paths(clock)
@@ -67,6 +69,7 @@ class Intake:
 
     def watch(self, watched: Watched) -> None:
         """From now on this policy hears of what it names."""
+        self.revision += 1
         self.alerts.watch(watched)
         for signal in watched.policy.signals:
             taker = Taker(watched, signal)
@@ -79,10 +82,11 @@ class Intake:
                 self.paths.serve(watched.policy.uid, signal.name, REMOTE_WRITE, Path.REMOTE_WRITE)
         if watched.windows:
             self._counting[watched.policy.uid] = watched
-            self._read_windows(watched, self._clock.now())
+            self._read_windows(watched)
 
     def forget(self, watched: Watched) -> None:
         """Nothing more for this policy."""
+        self.revision += 1
         self.paths.forget(watched.policy.uid)
         self.alerts.forget(watched)
         self._counting.pop(watched.policy.uid, None)
@@ -105,7 +109,7 @@ class Intake:
                 now=now,
                 before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
             )
-            if watched.take(polled, max_age=signal.max_age, now=now) or not watched.quiet:
+            if self._take(taker, polled) or not watched.quiet:
                 self._judge(watched)
 
     def push(self, samples: Samples, path: Path) -> None:
@@ -132,32 +136,32 @@ class Intake:
                     now=now,
                 )
                 if trip is not None:
-                    self._trip(taker, trip, now)
+                    self._trip(taker, trip)
 
     def hear(self, event: events.Event) -> None:
         """An event arrived: a heartbeat of its source, and counted by every signal that wants it."""
-        now = self._clock.now()
+        now, age = self._clock.monotonic(), max(0.0, self._clock.now() - event.time)
         concerned: dict[int, Watched] = {}
         for source in (None, event.source):
             for taker in self._listening.get((source, None), ()):  # any event is a heartbeat
                 taker.watched.windows[taker.signal.name].heard(now)
                 concerned[id(taker.watched)] = taker.watched
             for taker in self._listening.get((source, event.type), ()):
-                if _counts(taker, event, now):
+                if age <= taker.signal.max_age and _meant(taker.watched, event):
                     window = taker.watched.windows[taker.signal.name]
-                    window.add(min(event.time, now), event.count, f"{event.id} from {event.source}")
+                    window.add(now - age, event.count, f"{event.id} from {event.source}")
                     concerned[id(taker.watched)] = taker.watched
         for watched in concerned.values():
-            self._look(watched, now)
+            self._look(watched)
 
     def due(self) -> set[str]:
         """Read again what changes by time alone; uids of policies whose paths fell silent or came back."""
+        self.alerts.due()  # first, so that one write tells of a silent path and of what it means
         concerned = self.paths.due()
-        self.alerts.due()
-        now = self._clock.now()
+        elapsed = self._clock.monotonic()
         for watched in tuple(self._counting.values()):
-            if now >= watched.look_at:
-                self._look(watched, now)
+            if elapsed >= watched.look_at:
+                self._look(watched)
         return concerned
 
     def _written(self, samples: Samples, now: float) -> None:
@@ -166,25 +170,34 @@ class Intake:
         if now - newest <= self.paths.tolerances[Path.REMOTE_WRITE]:
             self.paths.heard(REMOTE_WRITE)
 
-    def _trip(self, taker: Taker, trip: Reading, now: float) -> None:
+    def _trip(self, taker: Taker, trip: Reading) -> None:
         """Take a pushed trip; the hundredth of an anomaly that is known changes no decision."""
-        if taker.watched.take(trip, max_age=taker.signal.max_age, now=now):
+        if self._take(taker, trip):
             self._judge(taker.watched)
 
-    def _look(self, watched: Watched, now: float) -> None:
+    def _take(self, taker: Taker, reading: Reading) -> bool:
+        """Whether the signal says something else now than before."""
+        return taker.watched.take(
+            reading,
+            max_age=taker.signal.max_age,
+            now=self._clock.now(),
+            elapsed=self._clock.monotonic(),
+        )
+
+    def _look(self, watched: Watched) -> None:
         """Read the windows of a policy; judge it where they say something else than before."""
-        if self._read_windows(watched, now):
+        if self._read_windows(watched):
             self._judge(watched)
 
-    def _read_windows(self, watched: Watched, now: float) -> bool:
+    def _read_windows(self, watched: Watched) -> bool:
         """Whether a verdict, or the reason of an Unknown, has changed."""
-        changed = False
+        changed, now, read_at = False, self._clock.monotonic(), self._clock.now()
         for name, window in watched.windows.items():
-            before, reading = watched.readings[name], window.reading(name, now)
+            before, reading = watched.readings[name], window.reading(name, now, read_at=read_at)
             if not self.hears_events:
                 message = "nobody can post events: no receiver is set up, or no key"
                 reading = Reading(
-                    name, Verdict.UNKNOWN, message, now, Blindness.SILENT, path=Path.EVENT
+                    name, Verdict.UNKNOWN, message, read_at, Blindness.SILENT, path=Path.EVENT
                 )
             watched.readings[name] = reading
             changed |= (before.verdict, before.reason) != (reading.verdict, reading.reason)
@@ -201,11 +214,10 @@ def _wants(signal: CompiledSignal) -> Iterator[_Heard]:
             yield rule.source, None
 
 
-def _counts(taker: Taker, event: events.Event, now: float) -> bool:
-    """Whether this event counts for this signal: of its namespace, and not old."""
-    namespace = taker.watched.policy.namespace
-    concerned = not namespace or event.namespace in {None, namespace}
-    return concerned and now - event.time <= taker.signal.max_age
+def _meant(watched: Watched, event: events.Event) -> bool:
+    """Whether an event concerns a policy: of its namespace, or of none."""
+    namespace = watched.policy.namespace
+    return not namespace or event.namespace in {None, namespace}
 
 
 def _drop(takers: dict[_K, list[Taker]], key: _K, watched: Watched) -> None:

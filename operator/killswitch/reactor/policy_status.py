@@ -37,12 +37,12 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
         for uid in engine.dirty | quiet:
             engine.dirty.discard(uid)
             watched = engine.watched.get(uid)
-            stored = engine.view.policies.objects.get(uid)
-            if watched is None or stored is None:
+            before = engine.view.policies.transitions.get(uid)
+            if watched is None or before is None:
                 continue
             written[uid] = now
             try:
-                await _write(watched, stored, cluster, engine.intake.paths, clock.now())
+                await _write(watched, before, cluster, engine.intake.paths, clock.now())
             except NotFoundError:
                 continue
             except KillSwitchError:
@@ -54,23 +54,22 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
 
 
 async def _write(
-    watched: Watched, stored: Json, cluster: Cluster, paths: Paths, now: float
+    watched: Watched, before: Sequence[Json], cluster: Cluster, paths: Paths, now: float
 ) -> None:
     policy = watched.policy
     resource = POLICIES if policy.namespace else CLUSTER_POLICIES
     await cluster.apply(
         resource,
         policy.name,
-        {"status": status(watched, stored.get("status", {}), paths, now)},
+        {"status": status(watched, before, paths, now)},
         policy.namespace,
         subresource="status",
         manager=FIELD_MANAGER,
     )
 
 
-def status(watched: Watched, before: Json, paths: Paths, now: float) -> Json:
-    """The part of a policy's status that the reactor owns."""
-    observed = before.get("conditions", ())
+def status(watched: Watched, observed: Sequence[Json], paths: Paths, now: float) -> Json:
+    """The part of a policy's status that the reactor owns, given the conditions so far."""
     generation = watched.policy.generation
     entries = [
         conditions.make(name, value, reason, message, generation=generation, now=times.text(now))

@@ -69,17 +69,20 @@ class Reactor:
                 gc.freeze()
                 self.engine.start()
                 self.ready.set()
+                group.create_task(self._poller.run())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
-            self._poller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
 
     async def _tick(self) -> None:
+        asked = -1
         while True:
             try:
-                self._poller.ask(self.engine.intake.queries)
+                if asked != self.engine.intake.revision:
+                    asked = self.engine.intake.revision
+                    self._poller.ask(self.engine.intake.queries)
                 self.engine.due()
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")

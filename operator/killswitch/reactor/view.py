@@ -1,5 +1,6 @@
 """The reactor's view of the cluster: small projections kept current by reflectors."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from killswitch.core.inventory import Inventory, Item
 from killswitch.ports import Json
 
 Listener = Callable[[Json], None]
+_TRANSITION = ("type", "status", "lastTransitionTime")
 
 
 def released(shutdown: Mapping[str, Any]) -> bool:
@@ -72,7 +74,7 @@ def _nobody(_body: Json) -> None:
 
 @dataclass(slots=True)
 class ObjectSink:
-    """Whole objects by uid (policies, Shutdowns, bypasses: few and small), with a listener."""
+    """Whole objects by uid (Shutdowns, bypasses: few and small), with a listener."""
 
     changed: Listener
     removed: Listener
@@ -89,6 +91,29 @@ class ObjectSink:
         body = self.objects.pop(uid, None)
         if body is not None:
             self.removed(body)
+
+
+@dataclass(slots=True)
+class PolicySink:
+    """Of each policy by uid what its next status needs; the rest is its listener's to keep."""
+
+    changed: Listener
+    removed: Listener
+    transitions: dict[str, list[Json]] = field(default_factory=dict)
+    """Type, status and last transition of each of its conditions."""
+
+    def put(self, body: Json) -> None:
+        """Keep and tell."""
+        observed = body.get("status", {}).get("conditions", ())
+        self.transitions[body["metadata"]["uid"]] = [
+            {name: sys.intern(each[name]) for name in _TRANSITION} for each in observed
+        ]
+        self.changed(body)
+
+    def remove(self, uid: str) -> None:
+        """Forget and tell."""
+        if self.transitions.pop(uid, None) is not None:
+            self.removed({"metadata": {"uid": uid}})
 
 
 class View:
@@ -114,7 +139,7 @@ class View:
         self._tell_changed, self._tell_removed = shutdowns_changed, shutdowns_removed
         self._of_policy: dict[str, dict[str, Json]] = defaultdict(dict)
         self._seen_released: dict[str, float] = {}
-        self.policies = ObjectSink(policies_changed, policies_removed)
+        self.policies = PolicySink(policies_changed, policies_removed)
         self.shutdowns = ObjectSink(self._shutdown_changed, self._shutdown_removed)
         self.bypasses = ObjectSink(_nobody, _nobody)
         self.inventory = Inventory()

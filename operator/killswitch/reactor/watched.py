@@ -1,12 +1,12 @@
 """One policy under watch, and who watches it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
-from killswitch.core.readings import Path, Reading, combined
+from killswitch.core.readings import Blindness, Path, Reading, Verdict, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
 from killswitch.signals.episodes import Episode
@@ -31,12 +31,14 @@ class Watched:
     """What each signal says: of all its paths together."""
     heard: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
     """The last word of each path, of the signals that have more than one."""
+    believed_until: dict[str, float] = field(default_factory=dict)
+    """When what was heard becomes too old to be believed, of the signals that know something."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
     episodes: dict[str, Episode] = field(default_factory=dict)
     """Of the signals that alerts speak of."""
     look_at: float = 0.0
-    """When their windows are to be read again at the latest."""
+    """When (monotonic, as the other moments here) their windows are read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
     state: State = State.DISARMED
     inhibition: Inhibition | None = None
@@ -46,8 +48,11 @@ class Watched:
     plan_at: float = 0.0
     """Before this moment a policy that is latched needs no new plan."""
 
-    def take(self, reading: Reading, *, max_age: float, now: float) -> bool:
-        """Let a path's reading count; whether the signal says something else than before."""
+    def take(self, reading: Reading, *, max_age: float, now: float, elapsed: float) -> bool:
+        """Let a path's reading count; whether the signal says something else than before.
+
+        `now` is wall time, `elapsed` the same moment in monotonic time.
+        """
         name, before = reading.signal, self.readings[reading.signal]
         known = self.heard.get(name) or (before,)
         others = tuple(each for each in known if each.path is not reading.path)
@@ -55,9 +60,15 @@ class Watched:
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading
+        if reading.verdict is Verdict.UNKNOWN or reading.lasting:
+            self.believed_until.pop(name, None)
+        elif reading is not before:
+            self.believed_until[name] = elapsed + max_age
         return (before.verdict, before.reason) != (reading.verdict, reading.reason)
 
-    def withdraw(self, name: str, path: Path, *, max_age: float, now: float) -> bool:
+    def withdraw(
+        self, name: str, path: Path, *, max_age: float, now: float, elapsed: float
+    ) -> bool:
         """Let a path's word count no more; whether the signal says something else than before."""
         left = tuple(each for each in self.heard.get(name, ()) if each.path is not path)
         if not left:
@@ -65,7 +76,27 @@ class Watched:
         before = self.readings[name]
         self.heard[name] = left
         self.readings[name] = reading = combined(left, max_age=max_age, now=now)
+        if reading.verdict is not Verdict.UNKNOWN:
+            self.believed_until[name] = elapsed + max_age - max(0.0, now - reading.read_at)
         return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+
+    def expire(self, now: float, elapsed: float) -> bool:
+        """Let go of what nobody has said again for `maxAge`; whether there was anything.
+
+        Polls answer or fail all the time. Where they do not, nothing is known any more.
+        """
+        late = [name for name, until in self.believed_until.items() if elapsed > until]
+        for name in late:
+            del self.believed_until[name]
+            message = f"{self.readings[name].message}; nothing was heard since"
+            self.readings[name] = replace(
+                self.readings[name],
+                verdict=Verdict.UNKNOWN,
+                reason=Blindness.STALE,
+                message=message,
+                read_at=now,
+            )
+        return bool(late)
 
     @property
     def quiet(self) -> bool:

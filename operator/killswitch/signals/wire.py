@@ -141,7 +141,7 @@ def labels(raw: bytes) -> tuple[str, Labels]:
         if name == _NAME:
             metric = text
         elif text:
-            found.append((key, text))
+            found.append(_pair(key, text))
     if not metric:
         raise UnacceptableError("a series has no metric name")
     return metric, tuple(found)
@@ -155,6 +155,12 @@ def _text(raw: bytes) -> str:
 @lru_cache(maxsize=8192)
 def _shared(raw: bytes) -> str:
     return raw.decode()
+
+
+@lru_cache(maxsize=8192)
+def _pair(name: str, value: str) -> tuple[str, str]:
+    """The same object for the same label: `job` and `namespace` recur in thousands of series."""
+    return name, value
 
 
 def _label(raw: bytes, at: int, end: int) -> tuple[bytes, bytes, int]:
