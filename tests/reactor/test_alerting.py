@@ -1,9 +1,13 @@
 """What alerts may decide, how long they are believed, and what silence on their path means."""
 
+import asyncio
+import math
 import time
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.core.kinds import POLICIES
@@ -469,6 +473,64 @@ async def test_an_edit_keeps_what_other_rules_said() -> None:
     desk.engine.policy_removed({"metadata": {"uid": "u"}})
     assert desk.post("GuardrailDown", labels=DEV) is Arrival.NOT_OURS
     assert desk.post("Watchdog") is Arrival.NOT_OURS
+
+
+firing = st.sampled_from(["a", "b"]).flatmap(
+    lambda replica: st.tuples(st.just("fire"), st.just(replica), st.sampled_from([1.0, 4.0, 9.0]))
+)
+steps = st.one_of(
+    firing,
+    st.tuples(st.just("resolve"), st.sampled_from(["a", "b"]), st.none()),
+    st.tuples(st.just("beat"), st.none(), st.none()),
+    st.tuples(st.just("poll"), st.none(), st.sampled_from([1.0, 500.0])),
+    st.tuples(st.just("pass"), st.none(), st.sampled_from([0.6, 2.0, 5.0, 31.0])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(story=st.lists(steps, max_size=25), other=st.booleans())
+def test_whatever_arrives_a_live_alert_trips_and_clear_is_proven(
+    story: list[tuple[str, Any, Any]], *, other: bool
+) -> None:
+    """Two senders, polls, heartbeats and time in any order, for a polled signal and one that waits."""
+
+    async def tell() -> None:
+        desk = Desk(waiting() if other else polled())
+        name, labels = ("GuardrailDown", PROD) if other else (FIRE, {})
+        reference = None if other else PolicyReference("u", 1, "load")
+        ends: dict[str, float] = {}
+        beaten = polled_at = -math.inf
+        calm = False
+        for what, who, value in story:
+            now = desk.clock.monotonic()
+            if what in {"fire", "resolve"}:
+                lives = value if what == "fire" else -1.0
+                since = now + 1.0  # the same start each time
+                sent: dict[str, Any] = {
+                    "labels": {**labels, "replica": who},
+                    "reference": reference,
+                }
+                desk.post(name, since=since, ends=lives, **sent)
+                ends[who] = max(ends.get(who, 0.0), now + lives) if what == "fire" else -1.0
+            elif what == "beat":
+                desk.post("Watchdog")
+                beaten = now
+            elif what == "poll":
+                desk.poll(value)
+                polled_at, calm = now, value < 100
+            else:
+                await desk.wait(value)
+            now = desk.clock.monotonic()
+            verdict = desk.said()[0]
+            if any(end > now for end in ends.values()):
+                assert verdict is Verdict.TRIPPED
+            if verdict is Verdict.CLEAR:
+                assert now - beaten <= 30.5 if other else calm and now - polled_at <= 31
+        await desk.wait(100)
+        await desk.wait(1)
+        assert desk.said()[0] is Verdict.UNKNOWN
+
+    asyncio.run(tell())
 
 
 @pytest.mark.cluster
