@@ -80,7 +80,7 @@ class Exporter:
         self._thread.join(5)
 
 
-def _prompt_remote_write(url: str, token: str) -> dict[str, Any]:
+def remote_write_entry(url: str, token: str) -> dict[str, Any]:
     """One shard keeps the order; the short backoff, how far it falls behind after an outage."""
     authorization = {"authorization": {"credentials": token}} if token else {}
     return {
@@ -173,7 +173,7 @@ class Prometheus:
         }
         if self.remote_write:
             config["remote_write"] = [
-                _prompt_remote_write(each, self.remote_write_token)
+                remote_write_entry(each, self.remote_write_token)
                 for each in (self.remote_write, *self.written_too)
             ]
         file = self.directory / "prometheus.yml"

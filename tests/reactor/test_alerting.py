@@ -298,6 +298,7 @@ async def test_a_path_that_was_never_heard_of_is_no_fault() -> None:
     assert desk.status["paths"] == []
     desk.engine.intake.paths.expected = frozenset({Path.ALERT})
     await desk.wait(1)
+    assert desk.status["paths"] == [{"path": desk.path, "state": "Awaited"}]
     await desk.wait(11)
     (path,) = desk.status["paths"]
     assert path == {

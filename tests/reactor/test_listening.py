@@ -51,7 +51,8 @@ def listening(kernel: ControlPlane, folder: Path, **settings: str) -> Iterator[s
             stderr=log,
         )
     try:
-        yield f"{'https' if settings else 'http'}://127.0.0.1:{port}"
+        scheme = "https" if "KILLSWITCH_TLS_CERT_FILE" in settings else "http"
+        yield f"{scheme}://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
@@ -70,6 +71,12 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         capture_output=True,
     )
     return cert, key
+
+
+def get(url: str, headers: dict[str, str]) -> str:
+    """The text of the answer."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=2) as answer:
+        return str(answer.read().decode())
 
 
 def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None = None) -> int:
@@ -145,7 +152,16 @@ async def test_an_alert_for_the_current_generation_stops_models(
         alert = {"labels": labels, "annotations": {VALUE: "500"}, "startsAt": start, "endsAt": end}
         return json.dumps([alert]).encode()
 
-    with listening(kernel, tmp_path) as url:
+    with listening(kernel, tmp_path, KILLSWITCH_EXPECTED_PATHS='["alert"]') as url:
+
+        async def awaited() -> bool:
+            found = await setting.cluster.get(POLICIES, "runaway", setting.namespace)
+            signals = found.get("status", {}).get("signals", ())
+            return [path["state"] for each in signals for path in each["paths"]] == ["Awaited"]
+
+        assert await eventually(awaited)
+        page = await asyncio.to_thread(get, f"{url}/thresholds", token)
+        assert f'killswitch_policy="{uid}",killswitch_generation="{generation}"' in page
 
         async def taken() -> bool:
             other = body(generation + 1)

@@ -15,11 +15,12 @@ import yaml
 
 from killswitch.core.readings import Answer, Blindness, Verdict
 from killswitch.core.readings import Path as Way
-from killswitch.signals import rules
+from killswitch.signals import receiver, rules
+from killswitch.signals import web as receivers
 from killswitch.signals.episodes import Arrival
 from killswitch.signals.rules import Measurement
 from tests.cluster import binaries
-from tests.cluster.prometheus import Exporter, Prometheus
+from tests.cluster.prometheus import Exporter, Prometheus, remote_write_entry
 from tests.reactor.listener import GUARDS, Listener, polled
 from tests.signals.served import SIGNALS, TOKEN, snippets
 
@@ -238,6 +239,27 @@ async def test_an_alert_of_other_rules_fires_and_is_clear_with_its_heartbeat(
         await until(lambda: reactor.verdict("guard") is Verdict.UNKNOWN, "silence")
         (reading,) = reactor.watched("guard").readings.values()
         assert reading.reason is Blindness.SILENT
+
+
+def test_the_document_writes_as_the_tests_do() -> None:
+    """Every other test of remote write runs a real Prometheus with these very fields."""
+    (entry,) = yaml.safe_load(
+        next(each for each in snippets("yaml", SIGNALS) if "remote_write:" in each)
+    )["remote_write"]
+    tested = remote_write_entry(entry["url"], TOKEN)
+    assert entry["url"].endswith(receiver.PATH)
+    for field in ("queue_config", "metadata_config", "remote_timeout"):
+        assert entry[field] == tested[field]
+
+
+def test_the_document_lets_alertmanager_resolve() -> None:
+    """To the path that is mounted, and as promptly as it can be told to."""
+    content = yaml.safe_load(
+        next(each for each in snippets("yaml", SIGNALS) if "webhook_configs:" in each)
+    )
+    (hook,) = content["receivers"][0]["webhook_configs"]
+    assert hook["url"].endswith(receivers.ALERTMANAGER_PATH)
+    assert (hook["send_resolved"], content["route"]["group_wait"]) == (True, "0s")
 
 
 def test_the_rules_name_only_what_the_document_names() -> None:

@@ -398,8 +398,8 @@ class PathStatus(Model):
     """One path on which a signal may be told of by itself, beside the poll."""
 
     path: str = Field(max_length=320, description="Name of the path.")
-    state: Literal["Heard", "Silent"] = Field(
-        description="Silent: not heard of for too long, or not steadily since."
+    state: Literal["Awaited", "Heard", "Silent"] = Field(
+        description="Awaited: not heard of yet. Silent: not heard of for too long, or not steadily since."
     )
     message: str = Field(default="", max_length=1024, description="Why it is silent.")
     last_heard: Timestamp | None = Field(default=None, description="When it was last heard of.")

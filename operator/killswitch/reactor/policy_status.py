@@ -131,7 +131,8 @@ def _signal(reading: Reading, states: Sequence[PathState], now: float) -> Json:
 
 
 def _path(state: PathState, now: float) -> Json:
-    found: Json = {"path": state.path[:320], "state": "Silent" if state.silent else "Heard"}
+    heard = "Heard" if state.ever else "Awaited"
+    found: Json = {"path": state.path[:320], "state": "Silent" if state.silent else heard}
     if state.silent:
         found["message"] = state.message[:1024]
     if state.ever:
