@@ -10,7 +10,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 # A virtual environment is all that goes on: no sources, no build tools, no pip cache.
-RUN python -m venv /opt/killswitch && /opt/killswitch/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/killswitch && /opt/killswitch/bin/pip install --no-cache-dir '.[otel]'
 
 FROM ${BASE}
 COPY --from=build /opt/killswitch /opt/killswitch

@@ -12,13 +12,14 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 
-from bench import table
+from bench import plot, table
 from bench.figures import Figure
 from bench.setting import Setting, machine
-from killswitch import telemetry
+from killswitch.telemetry import logs
 from tests.cluster.control_plane import ControlPlane
 
 MODULES = {
@@ -45,17 +46,23 @@ def main() -> None:
     """Measure what was asked for, print each figure as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default="", help="only figures whose name contains this")
-    only = parser.parse_args().only
-    telemetry.log_to_stderr()
-    print(json.dumps({"machine": machine()}), flush=True)
+    parser.add_argument("--out", type=Path, help="folder to write the lines and their plots to")
+    arguments = parser.parse_args()
+    logs.log_to_stderr()
+    lines = [json.dumps({"machine": machine()})]
+    print(lines[0], flush=True)
     figures = []
-    for line in _figures(only):
-        print(json.dumps(line), flush=True)
+    for line in _figures(arguments.only):
+        lines.append(json.dumps(line))
+        print(lines[-1], flush=True)
         figures.append(line)
-    if figures:
-        table.show(figures, Console(stderr=True))
-    else:
-        print(f"no figure's name contains {only!r}", file=sys.stderr, flush=True)
+    if not figures:
+        print(f"no figure's name contains {arguments.only!r}", file=sys.stderr, flush=True)
+        return
+    table.show(figures, Console(stderr=True))
+    if arguments.out is not None:
+        for path in plot.draw(lines, arguments.out):
+            print(f"# {path}", file=sys.stderr)
 
 
 def _figures(only: str) -> Iterator[Figure]:

@@ -54,14 +54,22 @@ def measure(_setting: Setting) -> Iterator[Figure]:
         met=memory <= 250,
         **more,
     )
-    for policies in (0, 1000, 5000):
-        found = _in_a_process(policies, SERIES)
-        yield figure(
-            f"engine_cpu_policies_{policies}", found["percent"], "% of a core", baseline=share
-        )
-    for series in (10_000, 50_000):
-        found = _in_a_process(POLICY_COUNT, series)
-        yield figure(f"engine_cpu_series_{series}", found["percent"], "% of a core", baseline=share)
+    grown = [("policies", number, number, SERIES) for number in (100, 1000)]
+    grown += [("series", number, POLICY_COUNT, number) for number in (1000, 10_000)]
+    for what, at, policies, series in grown:
+        found = _in_a_process(policies, series)
+        yield _growth("engine_cpu", what, at, found["percent"], "% of a core")
+        yield _growth("engine_rss", what, at, found["megabytes"], "MB")
+    for what, at in (("policies", POLICY_COUNT), ("series", SERIES)):
+        yield _growth("engine_cpu", what, at, share, "% of a core")
+        yield _growth("engine_rss", what, at, memory, "MB")
+
+
+def _growth(name: str, what: str, at: int, value: float, unit: str) -> Figure:
+    """A point of a curve."""
+    return figure(
+        f"{name}_{what}_{at}", value, unit, grows_with=what, at=at, growth_of=f"{name} ({what})"
+    )
 
 
 def _in_a_process(policies: int, series: int) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Fixtures of the whole suite."""
 
-from killswitch.telemetry import log_to_stderr
+from killswitch.telemetry.logs import log_to_stderr
 
 log_to_stderr()  # as the processes do: plain lines, which are quick to write
 

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         "intervals.",
     )
 
+    metrics_listen: str = Field(
+        default="",
+        description="host:port for GET /metrics, /healthz and /readyz, plain HTTP without secrets, "
+        "e.g. 127.0.0.1:9464. Empty: none.",
+    )
+
     @model_validator(mode="after")
     def _listens_soundly(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
@@ -96,6 +102,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _measures_soundly(self) -> Self:
+        if self.metrics_listen and self.metrics_address == (self.listen and self.listen_address):
+            raise ValueError(f"metrics_listen is {self.metrics_listen}, as listen: give it another")
+        return self
+
+    @model_validator(mode="after")
     def _governs_nothing_protected(self) -> Self:
         wrong = sorted({*self.governed_namespaces} & self.protected)
         if wrong:
@@ -108,12 +120,23 @@ class Settings(BaseSettings):
     @property
     def listen_address(self) -> tuple[str, int]:
         """Host and port of `listen`; ValueError where it is neither."""
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ValueError(f"listen is {self.listen!r}, not host:port such as 0.0.0.0:8443")
-        return host.strip("[]"), int(port)
+        return _address("listen", self.listen, "0.0.0.0:8443")
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of `metrics_listen`, None where it is empty; ValueError where it is neither."""
+        if not self.metrics_listen:
+            return None
+        return _address("metrics_listen", self.metrics_listen, "0.0.0.0:9464")
 
     @property
     def protected(self) -> frozenset[str]:
         """Every protected namespace."""
         return frozenset({*self.protected_namespaces, self.namespace})
+
+
+def _address(field: str, text: str, example: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{field} is {text!r}, not host:port such as {example}")
+    return host.strip("[]"), int(port)

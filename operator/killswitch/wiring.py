@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING
 
-from killswitch import telemetry
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
@@ -17,6 +16,8 @@ from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.settings import Settings
+from killswitch.telemetry import logs
+from killswitch.telemetry.traces import Traces, traces
 
 if TYPE_CHECKING:
     from killswitch.reactor.run import Reactor
@@ -31,14 +32,21 @@ async def run_reactor(settings: Settings) -> None:
     """One reactor replica, until SIGTERM or SIGINT."""
     from killswitch.adapters.prometheus import PrometheusSource
     from killswitch.adapters.promql import PromqlChecker
+    from killswitch.reactor.numbers import Numbers
     from killswitch.reactor.persistence import persistently
     from killswitch.reactor.run import Reactor
     from killswitch.reactor.watched import Identity
+    from killswitch.telemetry.endpoint import serving
 
-    telemetry.log_to_stderr()
+    logs.log_to_stderr()
     clock = SystemClock()
+    numbers = Numbers(clock)
     source = PrometheusSource(settings.prometheus_url, timeout=settings.prometheus_timeout)
-    async with open_cluster(settings) as cluster:
+    async with (
+        _traced("killswitch-reactor") as tracing,
+        serving(settings.metrics_address, numbers.registry, lambda: numbers.unready),
+        open_cluster(settings) as cluster,
+    ):
         identity = Identity(
             # Started while the API server is away: wait for it, do not fall into a restart loop.
             username=await persistently(clock, cluster.whoami),
@@ -54,6 +62,8 @@ async def run_reactor(settings: Settings) -> None:
             identity,
             poll_interval=settings.poll_interval,
             hears_events=bool(settings.listen),
+            numbers=numbers,
+            traces=tracing,
         )
         work = [reactor.run(), _keep_warm(cluster, clock)]
         if settings.listen:
@@ -67,11 +77,20 @@ async def run_reactor(settings: Settings) -> None:
 async def run_manager(settings: Settings) -> None:
     """The manager, until SIGTERM or SIGINT."""
     from killswitch.adapters.promql import PromqlChecker
+    from killswitch.manager.numbers import Numbers
     from killswitch.manager.run import Manager
+    from killswitch.telemetry.endpoint import serving
 
-    telemetry.log_to_stderr()
-    async with open_cluster(settings) as cluster:
-        manager = Manager(cluster, SystemClock(), PromqlChecker(), settings)
+    logs.log_to_stderr()
+    numbers = Numbers()
+    async with (
+        _traced("killswitch-manager") as tracing,
+        serving(settings.metrics_address, numbers.registry, lambda: numbers.unready),
+        open_cluster(settings) as cluster,
+    ):
+        manager = Manager(
+            cluster, SystemClock(), PromqlChecker(), settings, numbers=numbers, traces=tracing
+        )
         await until_signalled(manager.run())
 
 
@@ -81,6 +100,17 @@ async def open_cluster(settings: Settings) -> AsyncIterator[KubernetesApi]:
     loaded = credentials.load()
     async with KubernetesApi(loaded, connections=settings.connections) as cluster:
         yield cluster
+
+
+@contextlib.asynccontextmanager
+async def _traced(service: str) -> AsyncIterator[Traces | None]:
+    """Traces where the environment asks for them; what is left of them is sent at the end."""
+    found = traces(service, replica_name())
+    try:
+        yield found
+    finally:
+        if found is not None:
+            await asyncio.to_thread(found.close)
 
 
 async def until_signalled(*work: Awaitable[None]) -> None:
@@ -116,7 +146,8 @@ async def _listen(settings: Settings, reactor: "Reactor", clock: Clock) -> None:
     paths = reactor.engine.intake.paths
     paths.expected = frozenset(map(Path, settings.expected_paths))
     paths.tolerances[Path.REMOTE_WRITE] = settings.remote_write_tolerance
-    listening = Listening(reactor.engine, clock, KeyFile(settings.event_keys_file))
+    keys = KeyFile(settings.event_keys_file)
+    listening = Listening(reactor.engine, clock, keys, reactor.numbers)
     runner = receivers.runner(listening.application())
     await runner.setup()
     try:

@@ -8,9 +8,9 @@ _STORY = """\
 Shutdown NS/tokens-1  HELD
 Decided by KillSwitchPolicy tokens generation 3, firing 1, at WHEN: too many tokens
 Evidence: 1 of 2 tripped, 1 required; decided at WHEN by reactor-0
-SIGNAL  VERDICT  VALUE  TRIPS   COUNTED  IN WORDS
-tokens  Tripped  9000   > 5000  yes      9000 is > 5000
-errors  Unknown  -      > 1     no       Stale
+SIGNAL  VERDICT  VALUE  TRIPS   COUNTED  PATH          IN WORDS
+tokens  Tripped  9000   > 5000  yes      remote_write  9000 is > 5000
+errors  Unknown  -      > 1     no       -             Stale
 Stages: decided WHEN, locked + T, deleted + T, stopped + T
 Verified: True: no pod left, T
 Now: no pod of it runs
@@ -142,7 +142,10 @@ _STATEMENT = {
     "decidedBy": "reactor-0",
     "quorum": "1 of 2 tripped, 1 required",
     "signals": [
-        _vote("tokens", "Tripped", "9000", "> 5000", "9000 is > 5000", counted=True),
+        {
+            **_vote("tokens", "Tripped", "9000", "> 5000", "9000 is > 5000", counted=True),
+            "path": "remote_write",
+        },
         _vote("errors", "Unknown", "", "> 1", "Stale", counted=False),
     ],
 }

@@ -39,3 +39,15 @@ def test_different_facts_differ(one: dict[str, Any], other: dict[str, Any]) -> N
     """Equal digests mean equal texts."""
     same = evidence.canonical(one) == evidence.canonical(other)
     assert same == (evidence.digest(one) == evidence.digest(other))
+
+
+def test_the_decisive_signal_is_the_last_that_counted() -> None:
+    """Not one that did not count, however late; times are compared as times, not as texts."""
+    votes = [
+        {"name": "a", "counted": True, "readAt": "2026-01-01T00:00:00Z"},
+        {"name": "b", "counted": True, "readAt": "2026-01-01T00:00:00.000002Z"},
+        {"name": "c", "counted": False, "readAt": "2026-01-01T00:00:00.000003Z"},
+        {"name": "d", "counted": True},
+    ]
+    assert evidence.decisive({"signals": votes}) == votes[1]
+    assert evidence.decisive({}) is None

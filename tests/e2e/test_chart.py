@@ -8,6 +8,7 @@ from killswitch.settings import Settings
 from tests.e2e.chart import CHART, GOLDEN, Helm, HelmError, Json, named, of_kind, rights
 from tests.e2e.conftest import SYSTEM
 
+RECEIVERS = {"keysSecret": "senders", "tlsSecret": "reactor-tls", "port": 8443}
 FORBIDDEN_VERBS = {"*", "release", "restore", "bypass", "escalate", "bind", "impersonate"}
 
 
@@ -83,7 +84,9 @@ def test_rights_follow_the_values(
         ({"canary": {"namespace": "kube-system"}}, "canary.namespace"),
         ({"governedNamespaces": ["a", "kube-system"]}, 'names "kube-system", which is protected'),
         ({"governedNamespaces": [SYSTEM]}, f'names "{SYSTEM}", which is protected'),
-        ({"metrics": {"port": 9464}}, "metrics"),
+        ({"metrics": {"prot": 9464}}, "prot"),
+        ({"metrics": {"port": 8443}, "receivers": RECEIVERS}, "give one of them another"),
+        ({"tracing": {"endpoint": "collector:4317"}}, "endpoint"),
         ({"manager": {"leaseDuration": 15}}, "leaseDuration"),
         ({"canary": {"namespace": SYSTEM}}, "canary.namespace"),
     ],
@@ -225,7 +228,7 @@ def test_the_reactor_listens_where_keys_are_given(
 def test_default_values_are_the_default_settings(
     offline: Helm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unchanged chart configures what an unconfigured process does."""
+    """An unchanged chart configures what an unconfigured process does, and opens the metrics port."""
     objects = offline.template()
     for deployment in of_kind(objects, "Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -234,7 +237,64 @@ def test_default_values_are_the_default_settings(
     configured = Settings()
     for name in list(Settings.model_fields):
         monkeypatch.delenv(f"KILLSWITCH_{name.upper()}", raising=False)
-    assert Settings() == configured
+    assert configured.metrics_listen == "0.0.0.0:9464"
+    assert Settings() == configured.model_copy(update={"metrics_listen": ""})
+
+
+@pytest.mark.parametrize("process", ["killswitch-reactor", "killswitch-manager"])
+def test_probes_ask_the_metrics_port(offline: Helm, process: str) -> None:
+    """Without that port there is nobody to ask, and no probe that would always fail."""
+
+    def container(**metrics: object) -> Json:
+        objects = offline.template({"metrics": metrics})
+        (found,) = named(objects, "Deployment", process)["spec"]["template"]["spec"]["containers"]
+        return dict(found)
+
+    found = container(port=9999)
+    assert {"name": "metrics", "containerPort": 9999} in found["ports"]
+    assert found["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert found["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    # A reactor may be blind for long and must not be restarted for it: liveness is patient.
+    probe = found["livenessProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 60
+    bare = container(enabled=False)
+    assert not {"livenessProbe", "readinessProbe", "ports"} & bare.keys()
+    assert "KILLSWITCH_METRICS_LISTEN" not in {each["name"] for each in bare["env"]}
+
+
+def test_a_pod_monitor_finds_both_processes(offline: Helm) -> None:
+    """Only where it is asked for: its kind is another operator's."""
+    assert not list(of_kind(offline.template(), "PodMonitor"))
+    on = {"enabled": True, "labels": {"release": "prom"}}
+    objects = offline.template({"metrics": {"podMonitor": on}})
+    monitor = named(objects, "PodMonitor", "killswitch")
+    assert monitor["metadata"]["labels"]["release"] == "prom"
+    selector = monitor["spec"]["selector"]
+    (components,) = selector["matchExpressions"]
+    for deployment in of_kind(objects, "Deployment"):
+        pod = deployment["spec"]["template"]
+        labels = pod["metadata"]["labels"]
+        assert selector["matchLabels"].items() <= labels.items()
+        assert labels[components["key"]] in components["values"]
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (container,) = pod["spec"]["containers"]
+        assert endpoint["port"] in {each["name"] for each in container["ports"]}
+
+
+def test_traces_go_where_the_values_say(offline: Helm) -> None:
+    """To both processes; nowhere by default."""
+    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+    def endpoints(values: Json) -> list[str | None]:
+        return [
+            next((e["value"] for e in container["env"] if e["name"] == name), None)
+            for each in of_kind(offline.template(values), "Deployment")
+            for container in each["spec"]["template"]["spec"]["containers"]
+        ]
+
+    assert endpoints({}) == [None, None]
+    url = "http://collector.observability:4318"
+    assert endpoints({"tracing": {"endpoint": url}}) == [url, url]
 
 
 def test_image_by_digest(offline: Helm) -> None:

@@ -8,6 +8,7 @@ the tokens of the chart's ServiceAccounts; only the containers around them are m
 import functools
 import json
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.processes import Daemon
+from tests.cluster.processes import Daemon, free_port
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.e2e.chart import POLICIES, Helm, Json, until
 from tests.e2e.conftest import SYSTEM
@@ -122,6 +123,17 @@ def test_helm_install(site: ControlPlane, exporter: Exporter, processes: dict[st
         assert daemon._process.poll() is None, daemon.tail()
 
 
+def test_the_probes_of_the_chart(site: ControlPlane, processes: dict[str, Daemon]) -> None:
+    """Each process answers what the kubelet would ask, with the chart's own rights."""
+    for name, daemon in processes.items():
+        path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/killswitch-{name.split('-')[0]}"
+        (container,) = site.api().get(path).body["spec"]["template"]["spec"]["containers"]
+        for probe in ("livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]["path"]
+            url = f"http://{daemon.environment['KILLSWITCH_METRICS_LISTEN']}{asked}"
+            until(functools.partial(_answers, url), f"{name} answers {asked}")
+
+
 def test_listed_namespaces_are_governed(site: ControlPlane) -> None:
     """By the manager's own token, before any policy is there."""
     until(lambda: _label(site, LISTED) == "true", f"{LISTED} is governed")
@@ -202,7 +214,17 @@ def _daemon(site: ControlPlane, component: str, number: int, logs: Path) -> Daem
     environment = {each["name"]: each.get("value", SYSTEM) for each in container["env"]}
     environment["KUBECONFIG"] = str(site.service_account(SYSTEM, name).kubeconfig)
     environment["HOSTNAME"] = f"{name}-{number}"
+    # In a pod each has the port to itself.
+    environment["KILLSWITCH_METRICS_LISTEN"] = f"127.0.0.1:{free_port()}"
     return Daemon(f"{component}-{number}", command, logs / f"{component}-{number}.log", environment)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _serve(site: ControlPlane, namespace: str, name: str, *, replicas: int) -> str:

@@ -15,10 +15,12 @@ from killswitch.adapters.promql import PromqlChecker
 from killswitch.core import conditions, times
 from killswitch.core.conditions import Reason
 from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
+from killswitch.manager.numbers import Numbers
 from killswitch.manager.run import Manager
 from killswitch.ports import Json
 from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
+from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import approval, shutdowns
 from tests.reactor.harness import Bench, eventually
@@ -42,10 +44,19 @@ class Scene:
         return {"kind": "Deployment", "name": "vllm"}
 
     @contextlib.asynccontextmanager
-    async def manager(self, **settings: Any) -> AsyncIterator[None]:
+    async def manager(
+        self, numbers: Numbers | None = None, traces: Traces | None = None, **settings: Any
+    ) -> AsyncIterator[None]:
         """A running manager; cancelled at the end like a killed process."""
         chosen = Settings(armed_interval=1.0, **settings)
-        running = Manager(self.bench.cluster, SystemClock(), PromqlChecker(), chosen)
+        running = Manager(
+            self.bench.cluster,
+            SystemClock(),
+            PromqlChecker(),
+            chosen,
+            numbers=numbers,
+            traces=traces,
+        )
         before = os.environ.get("KUBECONFIG")
         os.environ["KUBECONFIG"] = str(self.kernel.admin.kubeconfig)  # kopf logs in by itself
         task = asyncio.create_task(running.run())

@@ -27,6 +27,7 @@ from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import Json
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
+from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import approval, shutdowns
 
@@ -151,7 +152,9 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 
 
 @contextlib.asynccontextmanager
-async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[Reactor]:
+async def reactor(
+    setting: Bench, replica: str = "reactor-0", traces: Traces | None = None
+) -> AsyncIterator[Reactor]:
     """A running reactor that has seen everything; cancelled at the end like a killed process."""
     identity = Identity(
         username=await setting.cluster.whoami(),
@@ -167,6 +170,7 @@ async def reactor(setting: Bench, replica: str = "reactor-0") -> AsyncIterator[R
         identity,
         poll_interval=0.05,
         hears_events=True,
+        traces=traces,
     )
     task = asyncio.create_task(running.run())
     try:

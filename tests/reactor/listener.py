@@ -15,6 +15,7 @@ from killswitch.core.readings import Verdict
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.listening import Listening
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.watched import Identity, Watched
 from killswitch.signals import rules
 from killswitch.signals import web as receivers
@@ -36,7 +37,8 @@ class Listener:
         clock = SystemClock()
         self.engine = Engine(cast("Cluster", object()), clock, PromqlChecker(), _IDENTITY)
         self.engine.start()
-        self.listening = Listening(self.engine, clock, KeyFile(str(keys)))
+        self.numbers = Numbers(clock)
+        self.listening = Listening(self.engine, clock, KeyFile(str(keys)), self.numbers)
 
     def expect(self, uid: str, *signals: Json, generation: int = 1) -> None:
         """A policy is added, or edited."""
@@ -64,7 +66,13 @@ class Listener:
     @property
     def silent(self) -> list[bool]:
         """Whether each expected path is silent."""
-        return [each.silent for each in self.listening.paths()]
+        return [each.silent for each in self.engine.intake.paths.states()]
+
+    @property
+    def silence(self) -> float | None:
+        """For how long alerts have been silent, as the metric says it."""
+        value = self.numbers.registry.get_sample_value
+        return value("killswitch_path_silent_seconds", {"path": "alert"})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:

@@ -51,8 +51,7 @@ def listening(kernel: ControlPlane, folder: Path, **settings: str) -> Iterator[s
             stderr=log,
         )
     try:
-        scheme = "https" if "KILLSWITCH_TLS_CERT_FILE" in settings else "http"
-        yield f"{scheme}://127.0.0.1:{port}"
+        yield f"{'https' if 'KILLSWITCH_TLS_CERT_FILE' in settings else 'http'}://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
@@ -73,12 +72,6 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def get(url: str, headers: dict[str, str]) -> str:
-    """The text of the answer."""
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=2) as answer:
-        return str(answer.read().decode())
-
-
 def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None = None) -> int:
     """The status of the answer; 0 while nobody listens."""
     request = urllib.request.Request(url, body, headers)
@@ -90,6 +83,13 @@ def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None 
         return error.code
     except OSError:
         return 0
+
+
+def get(url: str, headers: dict[str, str] | None = None) -> str:
+    """The body of an answer."""
+    request = urllib.request.Request(url, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return str(answer.read(), "utf-8")
 
 
 async def test_what_prometheus_writes_stops_models(
@@ -185,7 +185,8 @@ async def test_a_signed_event_stops_models_and_strangers_are_refused(
     signal = {"name": "misuse", "event": {"type": "guardrail.jailbreak"}, "onNoData": "Hold"}
     await setting.policy("misuse", targets=[VLLM], signals=[signal])
     body = event_body(namespace=setting.namespace)
-    with listening(kernel, tmp_path) as url:
+    measured = f"127.0.0.1:{free_port()}"
+    with listening(kernel, tmp_path, KILLSWITCH_METRICS_LISTEN=measured) as url:
 
         async def answered() -> int:
             wrong = {"Authorization": "Bearer nobody-knows-this-token-at-all"}
@@ -200,7 +201,17 @@ async def test_a_signed_event_stops_models_and_strangers_are_refused(
         assert await asyncio.to_thread(post, f"{url}/v1/events", body, headers) == 409
         await setting.stopped("misuse-1")
         evidence = await eventually(setting.evidence)
+        metrics = await asyncio.to_thread(get, f"http://{measured}/metrics")
     assert evidence["signals"][0]["path"] == "event"
+    for counted in (
+        'killswitch_requests_total{outcome="BadCredentials",path="/v1/events"} 1.0',
+        'killswitch_requests_total{outcome="BadCredentials",path="/api/v1/write"} 1.0',
+        'killswitch_requests_total{outcome="Accepted",path="/v1/events"} 1.0',
+        'killswitch_requests_total{outcome="Replayed",path="/v1/events"} 1.0',
+        'killswitch_sample_age_seconds_count{path="event"} 1.0',
+        'killswitch_decision_seconds_count{path="event"} 1.0',
+    ):
+        assert counted in metrics
 
 
 async def test_keys_are_exchanged_while_it_listens_with_tls(

@@ -211,7 +211,7 @@ async def test_a_flood_of_alerts_starves_neither_events_nor_the_kill_path(
     keys.write_text(json.dumps({"prometheus": [TOKEN], "guard": [KEY]}))
     flood = [fire(f"stranger-{number}") for number in range(64)]
     async with reactor(setting) as running:
-        listening = Listening(running.engine, SystemClock(), KeyFile(str(keys)))
+        listening = Listening(running.engine, SystemClock(), KeyFile(str(keys)), running.numbers)
         listening.look()
         async with (
             serving(receivers.runner(listening.application())) as (host, port),

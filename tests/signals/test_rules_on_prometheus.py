@@ -194,12 +194,14 @@ async def test_thresholds_that_cannot_be_scraped_are_silence(
     async with evaluated(reactor, models, tmp_path, program, file, scrape_token=GUARDS):
         await until(lambda: reactor.listening.alerts[Arrival.BLIND], "that it is told to people")
         await until(lambda: reactor.silent == [True], "that nothing useful is heard")
-        (state,) = reactor.listening.paths()
+        (state,) = paths.states()
+        assert (reactor.silence or 0) >= 2
         assert "Prometheus sees no thresholds" in state.message
         assert reactor.verdict("high") is Verdict.UNKNOWN
         (tmp_path / "scrape-token").write_text(TOKEN)
         await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the alert")
         await until(lambda: reactor.silent == [False], "a heartbeat that sees the threshold")
+        assert reactor.silence == 0
 
 
 async def test_an_alert_of_other_rules_fires_and_is_clear_with_its_heartbeat(

@@ -80,6 +80,14 @@ every list of protected namespaces: those that the values add follow it, in both
   value: {{ .Values.canary.namespace | quote }}
 - name: KILLSWITCH_ARMED_INTERVAL
   value: {{ .Values.canary.armedInterval | quote }}
+{{- if .Values.metrics.enabled }}
+- name: KILLSWITCH_METRICS_LISTEN
+  value: {{ printf "0.0.0.0:%d" (int .Values.metrics.port) | quote }}
+{{- end }}
+{{- with .Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
 {{- end }}
 
 {{/*
@@ -143,7 +151,26 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
-      {{- with .ports }}
+      {{- $ports := .ports | default list }}
+      {{- if $root.Values.metrics.enabled }}
+      {{- $ports = append $ports (dict "name" "metrics" "containerPort" (int $root.Values.metrics.port)) }}
+      # Only a process that answers nothing for a minute is restarted: an API server that is away, or a
+      # Prometheus, is no reason to, since a restart would cure neither.
+      livenessProbe:
+        httpGet:
+          path: /healthz
+          port: metrics
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet:
+          path: /readyz
+          port: metrics
+        periodSeconds: 5
+        timeoutSeconds: 2
+      {{- end }}
+      {{- with $ports }}
       ports:
         {{- toYaml . | nindent 8 }}
       {{- end }}

@@ -188,6 +188,30 @@ def why(
 
 
 @app.command()
+def latency(
+    *,
+    last: Annotated[
+        int,
+        typer.Option("--last", min=0, max=1000, metavar="NUMBER", help="Stops shown one by one."),
+    ] = 10,
+    everywhere: AllNamespaces = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show how long stops took, stage by stage, from what is stored of them."""
+    screen = Screen(output)
+
+    async def work(session: Session) -> ExitCode:
+        from killswitch.cli import latency as figures
+
+        return await figures.latency(session, screen, everywhere=everywhere, last=last)
+
+    run(Access(kubeconfig, context, namespace), screen, "show how long stops took", work)
+
+
+@app.command()
 def approve(
     *,
     shutdown: ShutdownName,

@@ -220,11 +220,12 @@ def _decision(screen: Screen, body: Json, evidence: Mapping[str, Any] | None) ->
             each.get("value") or "-",
             each.get("threshold") or "-",
             "yes" if each["counted"] else "no",
+            each.get("path") or "-",
             each.get("message", ""),
         )
         for each in evidence.get("signals") or ()
     ]
-    screen.table(("SIGNAL", "VERDICT", "VALUE", "TRIPS", "COUNTED", "IN WORDS"), rows)
+    screen.table(("SIGNAL", "VERDICT", "VALUE", "TRIPS", "COUNTED", "PATH", "IN WORDS"), rows)
 
 
 def _pods_now(pods: Sequence[Pod]) -> str:

@@ -10,12 +10,14 @@ from killswitch.core.errors import KillSwitchError
 from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
 from killswitch.manager.govern import govern
+from killswitch.manager.numbers import Numbers
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
 from killswitch.manager.rounds import Key, Rounds
 from killswitch.manager.shutdowns import Shutdowns
 from killswitch.ports import Clock, Cluster, QueryChecker
 from killswitch.settings import Settings
+from killswitch.telemetry.traces import Traces
 
 _RELIST = 30.0
 _POLICY_KINDS = (POLICIES, CLUSTER_POLICIES)
@@ -26,14 +28,22 @@ class Manager:
     """Everything of the manager; `run` returns only when cancelled."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, checker: QueryChecker, settings: Settings
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        checker: QueryChecker,
+        settings: Settings,
+        *,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing runs before `run`."""
+        self._numbers = numbers or Numbers()
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
         self._policies = Policies(cluster, clock, checker, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings)
+        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
         self._rounds = Rounds(clock, self._look)
 
     async def run(self) -> None:
@@ -83,6 +93,7 @@ class Manager:
                 await self._clock.sleep(1.0)
                 continue
             proof = await prove(self._cluster, self._settings, username)
+            self._numbers.tried(denied=proof.denied, now=self._clock.now())
             if proof != self._policies.proof:
                 _LOG.info("lock tried", denied=proof.denied, message=proof.message)
                 self._policies.proof = proof

@@ -7,12 +7,14 @@ from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import NotFoundError
 from killswitch.manager import events
+from killswitch.manager.numbers import Numbers
 from killswitch.manager.restore import Restorer, Step
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
 from killswitch.manager.verification import left, ungoverned
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.settings import Settings
+from killswitch.telemetry.traces import Traces
 
 _FAST, _SLOW = 0.2, 2.0
 _ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.UNGOVERNED}
@@ -21,8 +23,19 @@ _ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.
 class Shutdowns:
     """The flow for Shutdowns and ClusterShutdowns."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, settings: Settings) -> None:
-        """Keeps no state."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        settings: Settings,
+        numbers: Numbers,
+        traces: Traces | None = None,
+    ) -> None:
+        """Keeps no state but what it has still to measure."""
+        self._numbers = numbers
+        self._traces = traces
+        self._verified: dict[Key, float] = {}
+        """When stops were first verified whose decision the reactor has not reported yet."""
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
@@ -34,6 +47,7 @@ class Shutdowns:
         try:
             shutdown = await self._cluster.get(key.resource, key.name, key.namespace)
         except NotFoundError:
+            self._verified.pop(key, None)
             return None
         if key.namespace == self._settings.canary_namespace:
             return None
@@ -55,7 +69,25 @@ class Shutdowns:
             # A soak that began is remembered; None forgets it, since what was ready is not any more.
             fields["stages"] = {"canaryReady": step.canary_ready} if step.canary_ready else None
         await self._write(key, shutdown, judgements, fields)
+        if "elapsed" in fields and not shutdown.get("status", {}).get("elapsed"):
+            self._verified[key] = self._clock.now()
+        self._measure(key, shutdown)
         return again
+
+    def _measure(self, key: Key, shutdown: Json) -> None:
+        """Once for a stop that was verified here: how long after its decision, if that is known.
+
+        A quick stop is verified before its reactor reports when it was decided.
+        """
+        decided = shutdown.get("status", {}).get("stages", {}).get("decided")
+        if key not in self._verified or not decided:
+            return
+        moments = {"decided": times.seconds(decided), "verified": self._verified.pop(key)}
+        self._numbers.verified.observe(max(0.0, moments["verified"] - moments["decided"]))
+        if self._traces is not None:
+            metadata = shutdown["metadata"]
+            attributes = {"killswitch.shutdown": metadata["name"]}
+            self._traces.verification(metadata["uid"], moments, attributes)
 
     async def _verify(self, shutdown: Json) -> tuple[Judgement, Json, float | None]:
         """Look for what is left; the condition, the fields, and when to look again.

@@ -29,6 +29,7 @@ from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import alerting
+from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
 from killswitch.reactor.view import View, engaged
@@ -55,6 +56,7 @@ class Engine:
         checker: QueryChecker,
         identity: Identity,
         *,
+        progressed: Progressed = lambda _: None,
         hears_events: bool = False,
     ) -> None:
         """Nothing is judged before `start`: a view without Shutdowns would fire twice.
@@ -76,7 +78,7 @@ class Engine:
             shutdowns_removed=self.shutdown_removed,
         )
         self.intake = Intake(clock, checker, self._evaluate, hears_events=hears_events)
-        self._firing = Firing(cluster, clock, identity, self.view)
+        self._firing = Firing(cluster, clock, identity, self.view, progressed)
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
         """uids of policies whose status has something new to say."""

@@ -8,7 +8,8 @@ must start nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -32,11 +33,41 @@ _ROUND = 5.0
 """Seconds after which an unfinished stop is reported and tried from the top."""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stop has come that this reactor decided."""
+
+    shutdown: Json
+    statement: Json
+    """Its evidence."""
+    outcome: Outcome
+    new: frozenset[str]
+    """The stages that it has reached since this was told last."""
+
+
+Progressed = Callable[[Progress], None]
+"""Told after each round of requests: never between a decision and the requests it demands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """A Shutdown that this reactor is about to engage."""
+
+    digest: str
+    decided: float
+    statement: Json
+
+
 class Finisher:
     """One task per engaged, unfinished Shutdown."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, sequence: StopSequence, replica: str
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        sequence: StopSequence,
+        replica: str,
+        progressed: Progressed,
     ) -> None:
         """`replica` names this reactor in the fields that it writes."""
         # Each replica applies its own fields: with one name for all, the second to write would
@@ -46,11 +77,14 @@ class Finisher:
         self._clock = clock
         self._sequence = sequence
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._announced: dict[tuple[str, str, str], float] = {}
+        self._announced: dict[tuple[str, str, str], _Announced] = {}
+        self._progressed = progressed
 
-    def announce(self, order: Order, decided: float) -> None:
+    def announce(self, order: Order, statement: Json, decided: float) -> None:
         """This reactor is about to engage: its watch may show the Shutdown before the answer."""
-        self._announced[order.resource.kind, order.namespace, order.name] = decided
+        self._announced[order.resource.kind, order.namespace, order.name] = _Announced(
+            order.body["spec"]["evidenceDigest"], decided, statement
+        )
 
     def consider(self, shutdown: Json, view: View) -> None:
         """Start finishing it unless that is done, running, or not wanted any more."""
@@ -70,10 +104,13 @@ class Finisher:
         if uid not in self._tasks:
             outcome = Outcome()
             key = (shutdown["kind"], metadata.get("namespace", ""), metadata["name"])
-            decided = self._announced.pop(key, None)
-            if decided is not None:
-                outcome.stages = {"decided": decided, "locked": self._clock.now()}
-            task = asyncio.create_task(self._finish(shutdown, stops, outcome))
+            announced = self._announced.pop(key, None)
+            statement = None
+            if announced is not None:
+                outcome.stages = {"decided": announced.decided, "locked": self._clock.now()}
+                if shutdown["spec"].get("evidenceDigest") == announced.digest:
+                    statement = announced.statement  # else another replica was first, and tells
+            task = asyncio.create_task(self._finish(shutdown, stops, outcome, statement))
             self._tasks[uid] = task
             task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
 
@@ -81,8 +118,10 @@ class Finisher:
         """Cut off what is being finished; another replica, or the next start, takes it up."""
         await cancel([*self._tasks.values()])
 
-    async def _finish(self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome) -> None:
-        pause = _PAUSE
+    async def _finish(
+        self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome, statement: Json | None
+    ) -> None:
+        pause, told = _PAUSE, frozenset[str]()
         while True:
             until = self._clock.monotonic() + _ROUND
             outcome.problems.clear()  # told are those of this round: an earlier one may be over
@@ -93,6 +132,10 @@ class Finisher:
             except* Exception as errors:  # a defect of ours must not leave a stop unfinished
                 _LOG.exception("a stop failed", shutdown=shutdown["metadata"]["name"])
                 outcome.note("; ".join(repr(each) for each in errors.exceptions))
+            if statement is not None:
+                reached = frozenset(outcome.stages)
+                self._tell(Progress(shutdown, statement, outcome, reached - told))
+                told = reached
             if not await self._still_engaged(shutdown):
                 return
             await self._report(shutdown, outcome)
@@ -100,6 +143,12 @@ class Finisher:
                 return
             await self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _tell(self, progress: Progress) -> None:
+        try:
+            self._progressed(progress)
+        except Exception:  # what is measured of a stop must not keep it from being finished
+            _LOG.exception("a stop was not measured")
 
     async def _still_engaged(self, shutdown: Json) -> bool:
         """Whether people have not released it meanwhile: then nothing is deleted any more.

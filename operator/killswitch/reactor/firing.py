@@ -22,7 +22,7 @@ from killswitch.core.quorum import Tally
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import testimony
 from killswitch.reactor.fan_out import cancel
-from killswitch.reactor.finisher import Finisher
+from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
 from killswitch.reactor.view import View, engaged
@@ -46,14 +46,21 @@ class Fired:
 class Firing:
     """The fires of one reactor, each in a task of its own."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, identity: Identity, view: View) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        identity: Identity,
+        view: View,
+        progressed: Progressed,
+    ) -> None:
         """Nothing is under way."""
         self._cluster = cluster
         self._clock = clock
         self._identity = identity
         self._view = view
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
-        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica)
+        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica, progressed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def finish(self, shutdown: Json) -> None:
@@ -115,7 +122,7 @@ class Firing:
 
     async def _engage(self, order: Order, statement: Json, decided: float) -> None:
         """One Shutdown: lock first; the stop itself goes on without being waited for."""
-        self._finisher.announce(order, decided)
+        self._finisher.announce(order, statement, decided)
         shutdown = await persistently(
             self._clock, lambda: self._sequence.engage(order), within=_ORDER
         )

@@ -13,6 +13,7 @@ from aiohttp import web
 from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.reactor.engine import Engine
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.thresholds import Thresholds
 from killswitch.signals import events, receiver
 from killswitch.signals import web as receivers
@@ -21,7 +22,7 @@ from killswitch.signals.episodes import Arrival
 from killswitch.signals.keyfile import KeyFile
 from killswitch.signals.limits import Limits, Rate
 from killswitch.signals.nonces import Nonces
-from killswitch.signals.remote_write import Decoder
+from killswitch.signals.remote_write import Decoder, Statistics
 from killswitch.signals.series import Samples
 from killswitch.signals.watchdog import PathState
 from killswitch.signals.web import Bounds, Counts
@@ -37,9 +38,11 @@ _EVENTS = Rate(per_second=30.0, burst=300)
 class Listening:
     """The receivers of one reactor, and what they have counted."""
 
-    def __init__(self, engine: Engine, clock: Clock, keys: KeyFile) -> None:
+    def __init__(self, engine: Engine, clock: Clock, keys: KeyFile, numbers: Numbers) -> None:
         """Nothing is received before the application runs."""
         self._keys = keys
+        self._numbers = numbers
+        numbers.listening = self
         self._engine = engine
         self._clock = clock
         self._wanted = engine.intake.metrics
@@ -62,22 +65,24 @@ class Listening:
                 parse=from_alertmanager,
             ),
             receivers.events_receiver(
-                self._engine.intake.hear,
-                keys=keys.keys,
-                seen=seen,
-                limits=limits,
-                clock=self._clock,
+                self._event, keys=keys.keys, seen=seen, limits=limits, clock=self._clock
             ),
             counts=self.requests,
         )
         admit = receivers.bearer(keys.writers)
-        receiver.mount(app, self._decoder, self._samples, admit=admit)
+        receiver.mount(app, self._decoder, self._samples, admit=admit, counts=self.requests)
         self._thresholds.mount(app, admit)
         return app
 
-    def paths(self) -> tuple[PathState, ...]:
-        """Every expected path and whether it is silent, for metrics."""
-        return self._engine.intake.paths.states()
+    @property
+    def decoding(self) -> Statistics:
+        """How samples were read."""
+        return self._decoder.statistics
+
+    @property
+    def silence(self) -> dict[Path, float]:
+        """Seconds of the longest silence by kind of path, of those that are expected; 0 is none."""
+        return self._engine.intake.paths.silence()
 
     def look(self) -> None:
         """Follow the policies' metrics and the file of keys; called again and again."""
@@ -88,7 +93,16 @@ class Listening:
 
     def _samples(self, samples: Samples) -> None:
         self._engine.intake.push(samples, Path.REMOTE_WRITE)
+        # The newest alone: a request has thousands, and is as late as its newest.
+        self._numbers.arrived(Path.REMOTE_WRITE, max(samples.timestamps) / 1000)
 
     def _alerts(self, batch: Batch) -> None:
         for each in batch.alerts:
-            self.alerts[self._engine.intake.alerts.take(each)] += 1
+            arrival = self._engine.intake.alerts.take(each)
+            self.alerts[arrival] += 1
+            began = arrival is Arrival.BEGAN
+            self._numbers.arrived(Path.ALERT, each.starts_at if began else None)
+
+    def _event(self, event: events.Event) -> None:
+        self._engine.intake.hear(event)
+        self._numbers.arrived(Path.EVENT, event.time)

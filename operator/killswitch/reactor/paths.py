@@ -83,6 +83,14 @@ class Paths:
         """Every expected path, by name."""
         return self._dog.states(self._clock.monotonic())
 
+    def silence(self) -> dict[Path, float]:
+        """Seconds of the longest silence by kind, of the kinds that are expected; 0 where none is."""
+        found: dict[Path, float] = {}
+        for state in self.states():
+            kind = self._kinds[state.path]
+            found[kind] = max(found.get(kind, 0.0), state.seconds if state.silent else 0.0)
+        return found
+
     def due(self) -> set[str]:
         """Uids of the policies one of whose paths has fallen silent or is heard again."""
         now = self._clock.monotonic()

@@ -52,6 +52,11 @@ class Reflector:
         self.heard = clock.monotonic()
         """When the API server last said anything (monotonic): the age of this view."""
 
+    @property
+    def kind(self) -> str:
+        """What it mirrors."""
+        return self._resource.kind
+
     async def run(self) -> None:
         """Mirror until cancelled."""
         pause, version = _FIRST, ""

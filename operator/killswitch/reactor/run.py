@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections import deque
 
 import structlog
 
@@ -20,17 +21,24 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.reactor import numbers as own
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
+from killswitch.reactor.finisher import Progress
+from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
+from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
 _TICK = 0.05
 """Seconds between looks at what changes by time alone. A hold-down may end this much late."""
+_TRACES = 5
+"""Stops that are traced in one look: each takes a fifth of a millisecond."""
 
 
 class Reactor:
@@ -46,15 +54,28 @@ class Reactor:
         *,
         poll_interval: float,
         hears_events: bool = False,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """Nothing is asked before `run`."""
         self._cluster = cluster
         self._clock = clock
-        self.engine = Engine(cluster, clock, checker, identity, hears_events=hears_events)
-        self._poller = Poller(source, clock, self.engine.intake.deliver, interval=poll_interval)
+        self._traces = traces
+        self._untraced: deque[Progress] = deque()
+        self.numbers = numbers or Numbers(clock)
+        self.engine = Engine(
+            cluster,
+            clock,
+            checker,
+            identity,
+            progressed=self._progressed,
+            hears_events=hears_events,
+        )
+        self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
+        self.numbers.reactor = self
 
     async def run(self) -> None:
         """Mirror, poll, judge and act until cancelled."""
@@ -75,6 +96,28 @@ class Reactor:
         finally:
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
+            self._trace(len(self._untraced))
+
+    @property
+    def poll_pace(self) -> float:
+        """Seconds between two polls of the same query."""
+        return self._poller.pace
+
+    def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
+        self.engine.intake.deliver(query, answer)
+        self.numbers.polled(answer)
+
+    def _progressed(self, progress: Progress) -> None:
+        self.numbers.progressed(progress)
+        if self._traces is not None and progress.outcome.finished:
+            self._untraced.append(progress)
+
+    def _trace(self, most: int) -> None:
+        """Write the traces of finished stops, few at a time: others may still be under way."""
+        for _ in range(min(most, len(self._untraced))):
+            traced = own.traced(self._untraced.popleft())
+            if self._traces is not None:
+                self._traces.stop(*traced)
 
     async def _tick(self) -> None:
         asked = -1
@@ -84,6 +127,7 @@ class Reactor:
                     asked = self.engine.intake.revision
                     self._poller.ask(self.engine.intake.queries)
                 self.engine.due()
+                self._trace(_TRACES)
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
             await self._clock.sleep(_TICK)

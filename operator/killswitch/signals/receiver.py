@@ -17,11 +17,20 @@ from http import HTTPStatus
 from aiohttp import web
 
 from killswitch.core.errors import UnacceptableError
-from killswitch.signals.refusals import Refusal
+from killswitch.signals.refusals import Reason, Refusal
 from killswitch.signals.remote_write import Decoder, check_headers
 from killswitch.signals.series import Samples
 
 PATH = "/api/v1/write"
+_OUTCOMES = {
+    204: "Accepted",
+    401: Reason.BAD_CREDENTIALS,
+    408: Reason.TOO_SLOW,
+    413: Reason.TOO_LARGE,
+    415: Reason.ENCODED,
+    503: Reason.TOO_MANY_IN_FLIGHT,
+}
+"""Its answers in the words of the other paths; everything else is malformed."""
 
 Deliver = Callable[[Samples], None]
 Admit = Callable[[Mapping[str, str]], Refusal | None]
@@ -61,9 +70,21 @@ def mount(
     *,
     admit: Admit = lambda _: None,
     bounds: Bounds | None = None,
+    counts: Counter[tuple[str, str]] | None = None,
 ) -> None:
-    """The same beside other paths of an application, for whoever `admit` lets in."""
-    app.router.add_post(PATH, _Receiver(decoder, deliver, admit, bounds or Bounds()).receive)
+    """The same beside other paths of an application, for whoever `admit` lets in.
+
+    `counts`: of requests by path and answer, with the words of `refusals.Reason`.
+    """
+    one = _Receiver(decoder, deliver, admit, bounds or Bounds())
+    counted = Counter[tuple[str, str]]() if counts is None else counts
+
+    async def receive(request: web.Request) -> web.Response:
+        response = await one.receive(request)
+        counted[PATH, _OUTCOMES.get(response.status, Reason.MALFORMED)] += 1
+        return response
+
+    app.router.add_post(PATH, receive)
 
 
 class _Receiver:

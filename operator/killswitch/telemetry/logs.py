@@ -1,4 +1,4 @@
-"""What the processes say of themselves: one JSON object a line on standard error."""
+"""Log lines: one JSON object each, on standard error."""
 
 import logging
 import sys

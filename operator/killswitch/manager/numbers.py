@@ -1,0 +1,42 @@
+"""What the manager measures, for Prometheus (docs/metrics.md)."""
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+
+from killswitch import __version__
+from killswitch.telemetry.buckets import SECONDS
+
+
+class Numbers:
+    """The metrics of the manager, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Nothing has been tried: 0 until then, which is not a proof."""
+        self.registry = CollectorRegistry()
+        self.verified = Histogram(
+            "killswitch_verified_seconds",
+            "From the decision until an independent look found no pod left.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._denies = Gauge(
+            "killswitch_lock_denies",
+            "Whether the lock denied the last trial in the canary namespace.",
+            registry=self.registry,
+        )
+        self._tried_at = Gauge(
+            "killswitch_lock_tried_timestamp_seconds",
+            "When the lock was last tried.",
+            registry=self.registry,
+        )
+        Info("killswitch_build", "Version of killswitch.", registry=self.registry).info(
+            {"version": __version__}
+        )
+        ProcessCollector(registry=self.registry)
+        self.unready = "the lock has not been tried yet"
+        """Why the manager does not do its work yet; empty once the API server let it try."""
+
+    def tried(self, *, denied: bool, now: float) -> None:
+        """The lock was tried; `now` in seconds since the epoch."""
+        self._denies.set(denied)
+        self._tried_at.set(now)
+        self.unready = ""
