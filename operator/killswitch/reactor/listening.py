@@ -24,7 +24,6 @@ from killswitch.signals.limits import Limits, Rate
 from killswitch.signals.nonces import Nonces
 from killswitch.signals.remote_write import Decoder, Statistics
 from killswitch.signals.series import Samples
-from killswitch.signals.watchdog import PathState
 from killswitch.signals.web import Bounds, Counts
 
 _UP = "up"
