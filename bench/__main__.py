@@ -27,6 +27,7 @@ MODULES = {
     "thousand": "bench.thousand",
     "admission": "bench.admission",
     "poll": "bench.signals",
+    "bound": "bench.reaction",
     "remote_write": "bench.remote_write",
     "remote_write_latency": "bench.remote_write_latency",
     "alert": "bench.alert_latency",
@@ -38,7 +39,7 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "detector", "engine", "alert", "remote_write_latency"}
+WITHOUT = {"poll", "bound", "detector", "engine", "alert", "remote_write_latency"}
 """Those that ask no control plane, so none is started for them."""
 
 

@@ -20,7 +20,8 @@ finds everything and has two false alarms a day on hourly series. Precision is f
 
 `hourly` adds up all groups but the one sampled every minute, which would outvote them. `two_of_four`
 is a quorum: robust z, EWMA, CUSUM and seasonal, each with its own limit, any two Tripped at once.
-Absence is left out: these labels are about height. `detector_feed_*` is the cost of one sample.
+Absence is left out: these labels are about height. `detector_feed_*` is the cost of one sample,
+`detector_push_*` the same on its way through the reactor (`bench.detector_push`).
 """
 
 import csv
@@ -33,6 +34,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import detector_push
 from bench.figures import Figure, figure, median, percentile
 from bench.setting import Setting
 from killswitch.core.detectors import (
@@ -157,6 +159,7 @@ def judge(labels: Flags, tripped: Flags, interval: float) -> Outcome:
 def measure(_setting: Setting) -> Iterator[Figure]:
     """Figures named detector_*. The control plane is not asked."""
     yield from _costs()
+    yield from detector_push.costs()
     folder = _folder()
     totals: dict[str, dict[str, tuple[Outcome, Outcome]]] = {}
     sizes: dict[str, int] = {}

@@ -35,6 +35,10 @@ class Quiet:
         """Zero, fresh."""
         return Answer((0.0,), 0.1)
 
+    async def recall(self, query: str, span: float, step: float) -> tuple[Answer, ...]:
+        """Nothing."""
+        return ()
+
 
 class Anything:
     """A query checker that accepts everything."""

@@ -4,11 +4,12 @@ Kubernetes objects cross the `Cluster` port as the JSON they are: one narrow sea
 doubles, projected to core values right behind it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from killswitch.core.kinds import Resource
+from killswitch.core.reaction import Feeds, RuleGroup
 from killswitch.core.readings import Answer, NoAnswer
 
 Json = dict[str, Any]
@@ -125,6 +126,25 @@ class SignalSource(Protocol):
 
     async def measure(self, query: str) -> Answer | NoAnswer:
         """What the query yields now. Never raises: not knowing is an answer too."""
+        ...
+
+    async def recall(self, query: str, span: float, step: float) -> Sequence[Answer] | NoAnswer:
+        """What `measure` would have said every `step` seconds of the last `span`, oldest first.
+
+        In whole seconds from 1 on, since Prometheus' package asks no finer. Never raises.
+        """
+        ...
+
+
+class SampleFeeds(Protocol):
+    """How often the samples behind queries come. Neither method raises."""
+
+    async def feeds(self, query: str) -> Feeds:
+        """The slowest feed of each job that a good query reads, or why they are not known."""
+        ...
+
+    async def rule_group(self, name: str) -> RuleGroup | None:
+        """The rule group; None where it is not loaded, or that is not known."""
         ...
 
 

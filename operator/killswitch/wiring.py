@@ -76,6 +76,7 @@ async def run_reactor(settings: Settings) -> None:
 
 async def run_manager(settings: Settings) -> None:
     """The manager, until SIGTERM or SIGINT."""
+    from killswitch.adapters.prometheus_feeds import PrometheusFeeds
     from killswitch.adapters.promql import PromqlChecker
     from killswitch.manager.numbers import Numbers
     from killswitch.manager.run import Manager
@@ -87,9 +88,16 @@ async def run_manager(settings: Settings) -> None:
         _traced("killswitch-manager") as tracing,
         serving(settings.metrics_address, numbers.registry, lambda: numbers.unready),
         open_cluster(settings) as cluster,
+        PrometheusFeeds(settings.prometheus_url, settings.prometheus_timeout) as feeds,
     ):
         manager = Manager(
-            cluster, SystemClock(), PromqlChecker(), settings, numbers=numbers, traces=tracing
+            cluster,
+            SystemClock(),
+            PromqlChecker(),
+            feeds,
+            settings,
+            numbers=numbers,
+            traces=tracing,
         )
         await until_signalled(manager.run())
 

@@ -25,6 +25,8 @@ class ForeignServer:
     """Seconds between two bytes of the body; 0 sends it at once."""
     short_by: int = 0
     """Bytes that Content-Length promises and that never come."""
+    pages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Path → the JSON that is answered there with status 200, whatever is set above."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     clients: set[tuple[str, int]] = field(default_factory=set)
     """Each connection once."""
@@ -50,21 +52,23 @@ def serving() -> Iterator[ForeignServer]:
                 {"path": split.path, "query": parse_qs(split.query), "headers": dict(self.headers)}
             )
             told.clients.add((self.client_address[0], self.client_address[1]))
-            self.send_response(told.status)
-            self.send_header("Content-Type", told.content_type)
-            self.send_header("Content-Length", str(len(told.body) + told.short_by))
+            page = told.pages.get(split.path)
+            body = told.body if page is None else json.dumps(page).encode()
+            self.send_response(told.status if page is None else 200)
+            self.send_header("Content-Type", told.content_type if page is None else JSON)
+            self.send_header("Content-Length", str(len(body) + told.short_by))
             for name, value in told.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.send_body()
+            self.send_body(body)
             if told.short_by:
                 self.close_connection = True
 
-        def send_body(self) -> None:
+        def send_body(self, body: bytes) -> None:
             if not told.pause:
-                self.wfile.write(told.body)
+                self.wfile.write(body)
                 return
-            for byte in told.body:
+            for byte in body:
                 if closing.is_set():
                     return
                 self.wfile.write(bytes([byte]))

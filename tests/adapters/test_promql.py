@@ -232,3 +232,26 @@ def test_any_text_is_judged(given_: list[str]) -> None:
     except InvalidPolicyError:
         return
     promql_parser.parse(promql.measurement(query))
+
+
+@pytest.mark.parametrize("query", GOOD)
+def test_each_selector_names_its_metric(query: str) -> None:
+    """A metric's name, whichever way it is written."""
+    assert all(promql.metric(each) for each in promql.selectors(query))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("sum(a) > 0 or vector(0)", ("a",)),
+        ("absent(a) + rate(b[5m] offset 1m)", ("a", "b")),
+        ('{"http.requests"}', ('{__name__="http.requests"}',)),
+        ("vector(1)", ()),
+        ('{job="a"} + b', ()),
+        ("sum(", ()),
+        ("(" * 51 + "a" + ")" * 51, ()),
+    ],
+)
+def test_what_a_recording_rule_reads(rule: str, expected: tuple[str, ...]) -> None:
+    """Rules may say what policies may not; nothing is claimed of what cannot be followed."""
+    assert promql.read_by(rule) == expected

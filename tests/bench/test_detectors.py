@@ -94,7 +94,7 @@ def test_every_detector_is_printed_beside_the_threshold(
     monkeypatch.setenv("KILLSWITCH_SERIES", str(SUBSET))
     setting = Setting(ControlPlane(tmp_path))
     found: dict[str, Figure] = {each["name"]: each for each in measure(setting)}
-    assert len(found) == 7 + 4 * 7
+    assert len(found) == 7 + (1 + 6 * 2 + 1) + 4 * 7
     assert found["detector_hourly_threshold"]["ratio"] == 1.0
     assert {"precision", "recall", "delay_p50_min", "false_alarms_per_day", "untuned"} <= set(
         found["detector_crashes_robustZ"]

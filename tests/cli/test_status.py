@@ -163,6 +163,23 @@ def test_yaml_and_json_say_the_same(stage: Stage) -> None:
     assert json.loads(as_json.stdout) == yaml.safe_load(as_yaml.stdout)
 
 
+def test_the_reaction_time_is_shown(stage: Stage) -> None:
+    """As the manager reckoned it; what is not known is not left out."""
+    known = {"worst": "18.0 s", "message": "at most 18.0 s, signal load: 15.0 s scrape"}
+    stage.policy("armed", {"conditions": _GOOD, "reaction": known})
+    stage.policy("unknown", {"conditions": _GOOD, "reaction": {"worst": "", "message": "x"}})
+    stage.policy("unseen", {"conditions": _GOOD})
+    answer = {each["name"]: each["reaction"] for each in stage.json("status")["policies"]}
+    assert answer["armed"]["worst"] == "18.0 s"
+    assert answer["unseen"] is None
+    lines = stage.run("status").stdout.splitlines()
+    assert "REACTION" in next(line for line in lines if "STANDING" in line)
+    shown = {line.split()[1]: line for line in lines if "no pod" not in line and "ARMED" in line}
+    assert "18.0 s" in shown["armed"]
+    assert "?" in shown["unknown"]
+    assert "?" in shown["unseen"]
+
+
 def test_hidden_policies_are_not_called_absent(open_stage: Stage) -> None:
     """Who may list Shutdowns only learns nothing about policies."""
     rules = [{"apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["list"]}]

@@ -70,6 +70,18 @@ def test_of_a_policy_tells_why_it_is_not_armed(stage: Stage) -> None:
     assert "NOT SEEN: no operator has looked at it" in done.stdout
     assert "never read" in done.stdout
     assert f"plan --policy tokens -n {stage.namespace}" in done.stdout
+    assert "Reaction: not reckoned yet" in done.stdout
+
+
+def test_of_a_policy_tells_how_fast_it_is(stage: Stage) -> None:
+    """The time, its parts, and each path."""
+    path = "poll: 18.0 s = 15.0 s scrape of job models + 3.0 s poll"
+    signals = [{"name": "load", "worst": "18.0 s", "paths": [path]}]
+    known = {"worst": "18.0 s", "message": "at most 18.0 s, signal load", "signals": signals}
+    stage.policy("tokens", {"reaction": known})
+    done = stage.run("why", "policy/tokens")
+    assert "Reaction: at most 18.0 s, signal load\n" in done.stdout
+    assert f"  load by {path}\n" in done.stdout
 
 
 def test_json_of_a_story(stage: Stage) -> None:

@@ -10,6 +10,7 @@ class FakeSignalSource:
     """Answers what it was told to; a query it was told nothing about matches no series."""
 
     answers: dict[str, Answer | NoAnswer] = field(default_factory=dict)
+    past: dict[str, tuple[Answer, ...] | NoAnswer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Every query in the order it was asked."""
 
@@ -31,3 +32,7 @@ class FakeSignalSource:
         """What was set."""
         self.asked.append(query)
         return self.answers.get(query, Answer((), None, (f"no series of {query}",)))
+
+    async def recall(self, query: str, span: float, step: float) -> tuple[Answer, ...] | NoAnswer:
+        """The past that was set; nothing where none was."""
+        return self.past.get(query, ())

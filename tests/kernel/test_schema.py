@@ -32,6 +32,7 @@ def with_target(**target: Any) -> Json:
     return policy("p", targets=[{"kind": "Deployment", **target}])
 
 
+EWMA = {"ewma": {"least": "5"}}
 BAD = {
     "threshold abc": (
         with_signal(prometheus={"query": "up", "above": "abc"}),
@@ -43,11 +44,11 @@ BAD = {
     ),
     "no threshold": (
         with_signal(prometheus={"query": "up"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
     ),
     "two thresholds": (
         with_signal(prometheus={"query": "up", "above": "1", "below": "0"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
     ),
     "no onNoData": (with_signal(onNoData=None), "spec.signals[0].onNoData: Required value"),
     "no source": (with_signal(prometheus=None), "give the signal exactly one source"),
@@ -65,7 +66,43 @@ BAD = {
     ),
     "a metric without threshold": (
         with_signal(prometheus=None, metric={"name": "up"}),
-        "give exactly one of above and below",
+        "give exactly one of above, below and detector",
+    ),
+    "a detector and a threshold": (
+        with_signal(prometheus={"query": "up", "above": "1", "detector": EWMA}),
+        "give exactly one of above, below and detector",
+    ),
+    "a detector with hysteresis": (
+        with_signal(prometheus={"query": "up", "recoversAt": "1", "detector": EWMA}),
+        "recoversAt must lie on the safe side of the threshold",
+    ),
+    "a detector of no kind": (
+        with_signal(prometheus={"query": "up", "detector": {}}),
+        "give the detector exactly one of rate, robustZ, ewma, cusum, seasonal and absence",
+    ),
+    "a detector of two kinds": (
+        with_signal(prometheus={"query": "up", "detector": {**EWMA, "rate": {"limit": "1"}}}),
+        "give the detector exactly one of rate, robustZ, ewma, cusum, seasonal and absence",
+    ),
+    "a detector without its least": (
+        with_signal(prometheus={"query": "up", "detector": {"ewma": {}}}),
+        "spec.signals[0].prometheus.detector.ewma.least: Required value",
+    ),
+    "a detector that would stop alone": (
+        policy("p", mode="Enforce", signals=[signal(prometheus={"query": "up", "detector": EWMA})]),
+        "accept false stops with allowDetectorAlone: true",
+    ),
+    "a metric's detector that would stop alone": (
+        policy(
+            "p",
+            mode="Enforce",
+            signals=[signal(prometheus=None, metric={"name": "up", "detector": EWMA})],
+        ),
+        "a detector would stop the targets alone",
+    ),
+    "a hold-down as long as the wish": (
+        policy("p", signals=[signal(**{"for": "1m"})], reactWithin="60s"),
+        "reactWithin can never be met",
     ),
     "quorum above the signals": (
         policy("p", quorum=2),
@@ -115,12 +152,36 @@ def test_a_good_policy_is_accepted_with_its_defaults(kernel: ControlPlane, gover
     assert answer.body["spec"]["release"] == {"requiredApprovals": 2}
 
 
+def test_a_wish_for_the_reaction_time_is_kept(kernel: ControlPlane, governed: str) -> None:
+    """Hold-downs of signals that the quorum can do without may be longer."""
+    slow = signal(name="slow", **{"for": "1h"})
+    body = policy("p", signals=[slow, signal(**{"for": "1m30s"})], reactWithin="2m")
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 201, answer.message
+    assert answer.body["spec"]["reactWithin"] == "2m"
+
+
 def test_a_metric_is_a_source(kernel: ControlPlane, governed: str) -> None:
     """With labels, whose values may be anything."""
     source = {"name": "vllm:running", "labels": {"model_name": "meta/Llama-3"}, "above": "1"}
     answer = kernel.api().create(policies(governed), with_signal(prometheus=None, metric=source))
     assert answer.status == 201, answer.message
     assert answer.body["spec"]["signals"][0]["metric"] == source
+
+
+def test_a_detector_is_stored_with_its_defaults(kernel: ControlPlane, governed: str) -> None:
+    """A later release does not change what a stored policy does; a written word may enforce it."""
+    body = policy(
+        "p",
+        mode="Enforce",
+        allowDetectorAlone=True,
+        signals=[signal(prometheus={"query": "up", "detector": EWMA})],
+    )
+    answer = kernel.api().create(policies(governed), body)
+    assert answer.status == 201, answer.message
+    expected = {"least": "5", "limit": "6", "halfLife": "30m", "warmUp": 30, "side": "Above"}
+    stored = answer.body["spec"]["signals"][0]["prometheus"]["detector"]
+    assert stored == {"every": "15s", "ewma": {**expected, "gap": "5m"}}
 
 
 def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:

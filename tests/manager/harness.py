@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from killswitch.adapters.clock import SystemClock
@@ -17,11 +17,12 @@ from killswitch.core.conditions import Reason
 from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.run import Manager
-from killswitch.ports import Json
+from killswitch.ports import Json, SampleFeeds
 from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane
+from tests.fakes.sample_feeds import FakeSampleFeeds
 from tests.kernel.objects import approval, shutdowns
 from tests.reactor.harness import Bench, eventually
 
@@ -32,6 +33,7 @@ class Scene:
 
     kernel: ControlPlane
     bench: Bench
+    feeds: SampleFeeds = field(default_factory=FakeSampleFeeds)
 
     @property
     def namespace(self) -> str:
@@ -53,6 +55,7 @@ class Scene:
             self.bench.cluster,
             SystemClock(),
             PromqlChecker(),
+            self.feeds,
             chosen,
             numbers=numbers,
             traces=traces,

@@ -125,6 +125,18 @@ async def test_a_query_with_the_word_delete_in_it_is_merely_invalid(scene: Scene
     assert "Delete" in message
 
 
+async def test_detectors_that_are_one_witness_are_invalid(scene: Scene) -> None:
+    """With the cures; the API server cannot count sources."""
+    query = {"query": "sum(up)", "detector": {"ewma": {"least": "1"}}}
+    signals = [{"name": each, "prometheus": query, "onNoData": "Hold"} for each in ("a", "b")]
+    async with scene.manager():
+        await scene.bench.policy("bad", targets=[VLLM], signals=signals, quorum=2)
+        message = await scene.policy_condition("bad", "Ready", "False", "Invalid")
+        await scene.policy_condition("bad", "Armed", "False", "NotReady")
+    assert "2 of these would stop the targets on one statistical opinion" in message
+    assert "allowDetectorAlone: true" in message
+
+
 async def test_a_dry_run_policy_is_ready_but_never_armed(scene: Scene) -> None:
     """It must look unlike an armed one."""
     async with scene.manager():

@@ -24,7 +24,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
-from killswitch.ports import Json
+from killswitch.ports import Json, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
@@ -48,6 +48,10 @@ class Dial:
     async def measure(self, query: str) -> Answer | NoAnswer:
         """What the dial stands at."""
         return self.answers.get(query, NoAnswer(Blindness.ABSENT, "not turned yet"))
+
+    async def recall(self, query: str, span: float, step: float) -> tuple[Answer, ...]:
+        """It stood nowhere before."""
+        return ()
 
 
 class EveryQuery:
@@ -153,9 +157,15 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
 
 @contextlib.asynccontextmanager
 async def reactor(
-    setting: Bench, replica: str = "reactor-0", traces: Traces | None = None
+    setting: Bench,
+    replica: str = "reactor-0",
+    traces: Traces | None = None,
+    source: SignalSource | None = None,
 ) -> AsyncIterator[Reactor]:
-    """A running reactor that has seen everything; cancelled at the end like a killed process."""
+    """A running reactor that has seen everything; cancelled at the end like a killed process.
+
+    It asks the dial unless another source is given.
+    """
     identity = Identity(
         username=await setting.cluster.whoami(),
         replica=replica,
@@ -165,7 +175,7 @@ async def reactor(
     running = Reactor(
         setting.cluster,
         SystemClock(),
-        setting.dial,
+        source or setting.dial,
         EveryQuery(),
         identity,
         poll_interval=0.05,

@@ -108,8 +108,8 @@ def test_old_samples_are_not_compared() -> None:
 
 
 def test_keys_tell_measurements_apart() -> None:
-    """By expression and by age."""
-    others = [Measurement("a"), Measurement("a", "b"), Measurement("a", "b", 1.0)]
+    """By expression and by how old a sample may be."""
+    others = [Measurement("a"), Measurement("b"), Measurement("a", max_age=1.0)]
     assert len({each.key for each in others}) == 3
 
 
@@ -128,11 +128,16 @@ def policy(*signals: dict[str, Any], **spec: Any) -> CompiledPolicy:
 
 
 def test_the_thresholds_of_a_policy() -> None:
-    """Of what it queries, with the age that makes a sample old; none of events and alerts."""
+    """Of what it queries, with the age that makes a sample old; none of detectors, events, alerts."""
     found = policy(
         {"name": "q", "prometheus": {"query": "sum(a)", "above": "5"}, "onNoData": "Hold"},
         {"name": "m", "metric": {"name": "b", "below": "1"}, "maxAge": "9s", "onNoData": "Hold"},
         {"name": "s", "prometheus": {"query": "scalar(c)", "above": "5"}, "onNoData": "Hold"},
+        {
+            "name": "d",
+            "prometheus": {"query": "sum(d)", "detector": {"ewma": {"least": "1"}}},
+            "onNoData": "Hold",
+        },
         {"name": "e", "event": {"type": "x"}, "onNoData": "Hold"},
         {"name": "a", "alert": {"name": "Down"}, "onNoData": "Hold"},
     )

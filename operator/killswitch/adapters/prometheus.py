@@ -25,10 +25,12 @@ from dataclasses import dataclass, replace
 from killswitch.adapters import promql
 from killswitch.adapters.prometheus_http import MOST_SERIES, Found, PrometheusHttp, Series, too_many
 from killswitch.core.errors import InvalidPolicyError
-from killswitch.core.readings import Answer, Blindness, NoAnswer
+from killswitch.core.readings import NO_SERIES, Answer, Blindness, Labels, NoAnswer
 
 _GRACE = 0.25
 """Seconds a task waits beyond the timeout, so that the thread can name the fault."""
+_RANGE = 10.0
+"""Seconds for an answer about the past: nothing that kills waits for it."""
 _DETAIL = 300
 _TOGETHER = 25
 _LONGEST = 6000
@@ -83,6 +85,35 @@ class PrometheusSource:
         self._waiting.append(asked)
         return await asked.answer
 
+    async def recall(self, query: str, span: float, step: float) -> Sequence[Answer] | NoAnswer:
+        """What `measure` would have said every `step` seconds of the last `span`, oldest first."""
+        try:
+            parsed = promql.parsed(query)
+        except InvalidPolicyError as error:
+            return NoAnswer(Blindness.REJECTED, str(error)[:_DETAIL])
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_RANGE + _GRACE):
+                return await loop.run_in_executor(self._threads, self._recall, parsed, span, step)
+        except TimeoutError:
+            return NoAnswer(Blindness.TIMEOUT, f"no answer within {_RANGE:g} s")
+        except RuntimeError:
+            return _closed()
+
+    def _recall(
+        self, parsed: promql.Parsed, span: float, step: float
+    ) -> tuple[Answer, ...] | NoAnswer:
+        """In a thread: thousands of samples may have to be read."""
+        end = math.floor(time.time())
+        found = self._http.ask_range(parsed.text, end - math.ceil(span), end, step, _RANGE)
+        if isinstance(found, NoAnswer):
+            return found
+        try:
+            answers = [_answer(parsed, found[moment]) for moment in sorted(found)]
+        except (ValueError, IndexError) as error:
+            return _foreign(error)
+        return tuple(each for each in answers if isinstance(each, Answer))
+
     def close(self) -> None:
         """Let go of threads and connections; requests under way end by their timeout."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -103,10 +134,9 @@ class PrometheusSource:
         """Whatever happens, everybody who asked is told something."""
         try:
             await self._ask_together(group)
-        except (ValueError, IndexError) as error:  # tags that nobody wrote: not Prometheus
-            answer = NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: {error!r}")
+        except (ValueError, IndexError) as error:
             for each in group:
-                each.tell(answer)
+                each.tell(_foreign(error))
         finally:
             for each in group:
                 each.tell(_closed())
@@ -177,20 +207,31 @@ def _apart(found: Found, count: int) -> list[Found]:
 
 
 def _answer(parsed: promql.Parsed, found: Found) -> Answer | NoAnswer:
-    values, ages = [], {}
+    values, series, ages, at = [], [], {}, None
     for each in found.series:
         if each.kind == promql.VALUE and each.histogram:
             detail = "the query yields native histograms; use histogram_quantile"
             return NoAnswer(Blindness.FAILED, detail)
         if each.kind == promql.VALUE:
             values.append(each.value)
+            series.append(_labels(each))
+            at = each.at
         else:
             ages[int(each.kind)] = each.value
     if len(values) > MOST_SERIES:
         return too_many()
     missing = (parsed.selectors[number] for number in sorted(parsed.needed - ages.keys()))
-    warnings = (*found.warnings, *(f"no series of {each}" for each in missing))
-    return Answer(tuple(values), _oldest(ages.values()), warnings)
+    warnings = (*found.warnings, *(f"{NO_SERIES}{each}" for each in missing))
+    return Answer(tuple(values), _oldest(ages.values()), warnings, tuple(series), at)
+
+
+def _labels(series: Series) -> Labels:
+    return tuple(sorted(each for each in series.labels.items() if each[0] != promql.KIND))
+
+
+def _foreign(error: Exception) -> NoAnswer:
+    """Tags that nobody of us wrote."""
+    return NoAnswer(Blindness.BAD_ANSWER, f"not an answer of Prometheus: {error!r}")
 
 
 def _closed() -> NoAnswer:

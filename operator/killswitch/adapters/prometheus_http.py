@@ -9,9 +9,10 @@ import io
 import math
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import orjson
 import requests
@@ -22,6 +23,8 @@ from requests.adapters import HTTPAdapter
 
 from killswitch.adapters import promql
 from killswitch.core.readings import Blindness, NoAnswer
+
+_T = TypeVar("_T")
 
 MOST_SERIES = 1000
 _MOST_BYTES = 4_000_000
@@ -47,6 +50,7 @@ _ERROR_TYPES = {
 class _Call(threading.local):
     """What the hook kept of the request that this thread makes."""
 
+    seconds = 0.0
     deadline = 0.0
     status = 0
     content_type = ""
@@ -60,6 +64,9 @@ class Series:
     kind: str
     value: float
     histogram: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    at: float | None = None
+    """Seconds since the epoch at which the server evaluated it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +108,62 @@ class PrometheusHttp:
 
     def ask(self, text: str, seconds: float) -> Found | NoAnswer:
         """The instant vector of this query, or why it is not known, after `seconds` at the latest."""
-        self._call.deadline = time.monotonic() + min(seconds, self._timeout)
-        self._call.status, self._call.body = 0, b""
-        try:
+
+        def request() -> Found | NoAnswer:
             series = self._client.custom_query(text, params=self._params, timeout=seconds)
-            return self._found(series)
-        except PrometheusApiClientException:
-            return _refusal(self._call.status, self._call.content_type, self._call.body)
-        except _TooLargeError:
-            return too_many()
-        except Exception as error:  # noqa: BLE001 - not knowing is an answer too
-            return self._fault(error)
+            if (warnings := self._warnings("vector")) is None:
+                return NoAnswer(Blindness.BAD_ANSWER, "the answer is not an instant vector")
+            return Found([_series(each) for each in series], warnings)
+
+        return self._asked(request, min(seconds, self._timeout))
+
+    def ask_range(
+        self, text: str, start: float, end: float, step: float, seconds: float
+    ) -> dict[float, Found] | NoAnswer:
+        """The instant vectors of this query by the moment of each, after `seconds` at the latest."""
+        params = {**self._params, "timeout": f"{round(seconds * 900)}ms"}
+
+        def request() -> dict[float, Found] | NoAnswer:
+            try:
+                series = self._client.custom_query_range(
+                    text,
+                    datetime.fromtimestamp(start, UTC),
+                    datetime.fromtimestamp(end, UTC),
+                    f"{step:g}",
+                    params=params,
+                    timeout=seconds,
+                )
+            except _TooLargeError:
+                return NoAnswer(Blindness.FAILED, "more than 4 MB; aggregate")
+            if (warnings := self._warnings("matrix")) is None:
+                return NoAnswer(Blindness.BAD_ANSWER, "the answer is not a range of vectors")
+            moments: dict[float, Found] = {}
+            for each in series:
+                labels = each["metric"]
+                for at, value in each.get("values") or ():
+                    found = _value(labels, at, value)
+                    moments.setdefault(float(at), Found([], warnings)).series.append(found)
+            return moments
+
+        return self._asked(request, seconds)
 
     def close(self) -> None:
         """Let go of connections; requests under way end by their timeout."""
         self._client.close()
+
+    def _asked(self, request: Callable[[], _T | NoAnswer], seconds: float) -> _T | NoAnswer:
+        """What a request of the package gives, or the fault that it met."""
+        self._call.seconds = seconds
+        self._call.deadline = time.monotonic() + seconds
+        self._call.status, self._call.body = 0, b""
+        try:
+            return request()
+        except PrometheusApiClientException:
+            return refusal(self._call.status, self._call.content_type, self._call.body)
+        except _TooLargeError:
+            return too_many()
+        except Exception as error:  # noqa: BLE001 - not knowing is an answer too
+            return self._fault(error)
 
     def _receive(self, response: requests.Response, **_: Any) -> None:
         """Hook: read the answer, since the package neither bounds it nor keeps all of it."""
@@ -124,25 +172,29 @@ class PrometheusHttp:
         self._call.body = _bounded(response.raw, self._call.deadline)
         response.raw = io.BytesIO(self._call.body)
 
-    def _found(self, series: list[dict[str, Any]]) -> Found | NoAnswer:
+    def _warnings(self, kind: str) -> tuple[str, ...] | None:
+        """What the server warned of in an answer of this kind; None for one of another kind."""
         envelope = orjson.loads(self._call.body)
-        if envelope["status"] != "success" or envelope["data"]["resultType"] != "vector":
-            return NoAnswer(Blindness.BAD_ANSWER, "the answer is not an instant vector")
-        return Found([_series(each) for each in series], tuple(envelope.get("warnings") or ()))
+        if envelope["status"] != "success" or envelope["data"]["resultType"] != kind:
+            return None
+        return tuple(envelope.get("warnings") or ())
 
     def _fault(self, error: Exception) -> NoAnswer:
         if isinstance(error, _LATE):
-            return NoAnswer(Blindness.TIMEOUT, f"no answer within {self._timeout:g} s")
+            return NoAnswer(Blindness.TIMEOUT, f"no answer within {self._call.seconds:g} s")
         if isinstance(error, _BROKEN) or not self._call.status:
             return NoAnswer(Blindness.UNREACHABLE, _cause(error)[:_DETAIL])
         return _foreign(self._call.status, self._call.content_type)
 
 
 def _series(found: dict[str, Any]) -> Series:
-    kind = str(found["metric"][promql.KIND])
     if "histogram" in found:
-        return Series(kind, math.nan, histogram=True)
-    return Series(kind, float(found["value"][1]))
+        return Series(str(found["metric"][promql.KIND]), math.nan, histogram=True)
+    return _value(found["metric"], *found["value"])
+
+
+def _value(labels: Mapping[str, str], at: float, value: str) -> Series:
+    return Series(str(labels[promql.KIND]), float(value), labels=labels, at=float(at))
 
 
 class _TooLargeError(Exception):
@@ -170,7 +222,7 @@ def _stop_beyond(size: int, deadline: float) -> None:
         raise TimeoutError
 
 
-def _refusal(status: int, content_type: str, body: bytes) -> NoAnswer:
+def refusal(status: int, content_type: str, body: bytes) -> NoAnswer:
     """What an answer other than 200 means: Prometheus's own word, or whose else's it is."""
     try:
         envelope = orjson.loads(body)

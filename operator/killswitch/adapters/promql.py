@@ -122,6 +122,28 @@ def selectors(query: str) -> tuple[str, ...]:
     return parsed(query).selectors
 
 
+def metric(selector: str) -> str:
+    """The metric that a bare selector of a good query names."""
+    node = promql.parse(selector)
+    return (_metric(node) if isinstance(node, promql.VectorSelector) else None) or ""
+
+
+def read_by(rule: str) -> tuple[str, ...]:
+    """The bare selectors of a recording rule's query, which policies' bounds do not apply to.
+
+    Empty for what cannot be parsed, would be parsed too deeply, or does not name its metrics.
+    """
+    if _beyond_bounds(rule) is not None:
+        return ()
+    try:
+        nodes = [place.node for place in _places(promql.parse(rule))]
+    except ValueError:
+        return ()
+    found = [node for node in nodes if isinstance(node, promql.VectorSelector)]
+    named = all(_metric(node) and not node.matchers.or_matchers for node in found)
+    return tuple(dict.fromkeys(_without_time(node) for node in found)) if named else ()
+
+
 def measurement(query: str) -> str:
     """The text that asks a good query and the ages of its samples in one request."""
     return parsed(query).text

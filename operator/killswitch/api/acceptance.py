@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from killswitch.api.compiled import AnyPolicy, CompiledPolicy, compiled
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy
+from killswitch.core import durations
 from killswitch.core.errors import InvalidPolicyError
 
 Check = Callable[[str, str], object]
@@ -33,4 +34,20 @@ def accept(body: Mapping[str, Any], check: Check) -> CompiledPolicy:
     for signal in result.signals:
         if signal.query:
             check(signal.query_field, signal.query)
+    _check_wish(policy, result)
     return result
+
+
+def _check_wish(policy: AnyPolicy, result: CompiledPolicy) -> None:
+    """Refuse hold-downs that leave no time for anything else, whatever the cluster is like."""
+    if policy.spec.react_within is None:
+        return
+    within = durations.seconds(policy.spec.react_within)
+    long = [each for each in result.rules if each.hold_down >= within]
+    if len(result.rules) - len(long) < result.quorum:
+        raise InvalidPolicyError(
+            f"spec.signals[{long[0].signal}].for",
+            f"{durations.text(long[0].hold_down)} leave no time to react within"
+            f" {durations.text(within)}, as reactWithin asks",
+            "shorten it, or raise reactWithin",
+        )

@@ -7,8 +7,9 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from killswitch.api.detectors import DetectorSpec, detector
 from killswitch.api.policies import (
     AlertSignal,
     ClusterKillSwitchPolicy,
@@ -21,7 +22,8 @@ from killswitch.api.policies import (
     Signal,
     Target,
 )
-from killswitch.core import durations
+from killswitch.core import detectors, durations
+from killswitch.core.detectors import Detector, Kind
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
@@ -77,6 +79,15 @@ class CompiledSignal:
     """The events that it counts, where it names an event."""
     alert: AlertRule | None = None
     """The alerts that it waits for, where it names one."""
+    detector: Detector | None = None
+    """Judges instead of the threshold, which then has no side: a template, see `fresh`."""
+    every: float = 0.0
+    """Seconds in each of which the detector takes one sample of each series."""
+
+    @property
+    def trips(self) -> str:
+        """What trips it: `> 5000`, `ewma above 6`."""
+        return str(self.detector or self.threshold)
 
     @property
     def query_field(self) -> str:
@@ -127,6 +138,13 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
     if spec.quorum > len(spec.signals):
         problem = f"{spec.quorum} is more than the {len(spec.signals)} signals"
         raise InvalidPolicyError("spec.quorum", problem, "it could never be met; write a lower one")
+    signals = tuple(_signal(each) for each in spec.signals)
+    detectors.refuse_lone_detectors(
+        (_vote(each) for each in signals),
+        needed=spec.quorum,
+        enforced=spec.mode is Mode.ENFORCE,
+        allow_detector_alone=spec.allow_detector_alone,
+    )
     queries = [query for target in spec.targets for query in _queries(target, metadata.namespace)]
     return CompiledPolicy(
         kind=type(policy).__name__,
@@ -136,7 +154,7 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         generation=metadata.generation,
         mode=spec.mode,
         queries=tuple(queries),
-        signals=tuple(_signal(each) for each in spec.signals),
+        signals=signals,
         quorum=spec.quorum,
         max_targets=spec.limits.max_targets,
         max_percent=spec.limits.max_percent,
@@ -169,11 +187,13 @@ def _signal(signal: Signal) -> CompiledSignal:
     match signal.prometheus, signal.metric, signal.event, signal.alert:
         case PrometheusSignal() as source, None, None, None:
             threshold = _threshold(f"{where}.prometheus", source)
-            return CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+            unwatched = CompiledSignal(signal.name, source.query, threshold, max_age, rule)
+            return _watched(f"{where}.prometheus", source.detector, unwatched)
         case None, MetricSignal() as source, None, None:
             threshold = _threshold(f"{where}.metric", source)
             metric = _metric(f"{where}.metric", source)
-            return CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+            unwatched = CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
+            return _watched(f"{where}.metric", source.detector, unwatched)
         case None, None, EventSignal() as source, None:
             events = _events(f"{where}.event", source)
             threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
@@ -188,6 +208,11 @@ def _signal(signal: Signal) -> CompiledSignal:
                 "does not have exactly one source",
                 "give it one of prometheus, metric, event and alert",
             )
+
+
+def _vote(signal: CompiledSignal) -> detectors.Vote:
+    kind = Kind.THRESHOLD if signal.detector is None else signal.detector.kind
+    return detectors.Vote(signal.name, kind, signal.query)
 
 
 def _events(where: str, source: EventSignal) -> EventRule:
@@ -228,19 +253,34 @@ def _metric(where: str, source: MetricSignal | AlertSignal) -> Metric:
 
 
 def _threshold(where: str, source: PrometheusSignal | MetricSignal) -> Threshold:
-    if (source.above is None) == (source.below is None):
-        raise InvalidPolicyError(
-            where, "needs exactly one of above and below", "keep the one you mean"
-        )
+    given = [each for each in (source.above, source.below, source.detector) if each is not None]
+    if len(given) != 1:
+        problem = "needs exactly one of above, below and detector"
+        raise InvalidPolicyError(where, problem, "keep the one you mean")
     threshold = Threshold(
         above=_number(f"{where}.above", source.above),
         below=_number(f"{where}.below", source.below),
         recovers_at=_number(f"{where}.recoversAt", source.recovers_at),
     )
+    if threshold.recovers_at is not None and source.detector is not None:
+        problem = "belongs to above or below, a detector has none"
+        raise InvalidPolicyError(f"{where}.recoversAt", problem, "leave it out")
     if threshold.recovers_at is not None and threshold.crossed(threshold.recovers_at):
         problem = f"{threshold.recovers_at:g} is {threshold}: it would never recover"
         raise InvalidPolicyError(f"{where}.recoversAt", problem, "write one on the safe side")
     return threshold
+
+
+def _watched(where: str, source: DetectorSpec | None, signal: CompiledSignal) -> CompiledSignal:
+    """The signal with its detector, if it has one."""
+    if source is None:
+        return signal
+    every = durations.seconds(source.every)
+    if source.absence is None and not 0 < 2 * every <= signal.max_age:
+        problem = f"{source.every} is more than half of maxAge, so that most samples would be stale"
+        cure = "write a shorter one above 0s, or a longer maxAge"
+        raise InvalidPolicyError(f"{where}.detector.every", problem, cure)
+    return replace(signal, detector=detector(f"{where}.detector", source), every=every)
 
 
 def _escaped(text: str) -> str:

@@ -45,6 +45,7 @@ _POLICY_COLUMNS = (
     _condition("Armed"),
     _condition("Demanded"),
     _condition("Fired"),
+    Column("Reaction", ".status.reaction.worst", priority=1),
     Column("Owner", ".spec.owner", priority=1),
     _AGE,
 )

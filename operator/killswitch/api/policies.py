@@ -20,6 +20,7 @@ from killswitch.api.common import (
     map_list,
     rules,
 )
+from killswitch.api.detectors import DetectorSpec
 
 
 class Mode(StrEnum):
@@ -99,7 +100,10 @@ MetricLabelValue = Annotated[str, Field(max_length=512)]
 
 
 _THRESHOLD = (
-    Rule("has(self.above) != has(self.below)", "give exactly one of above and below"),
+    Rule(
+        "[has(self.above), has(self.below), has(self.detector)].exists_one(given, given)",
+        "give exactly one of above, below and detector",
+    ),
     Rule(
         "!has(self.recoversAt) || (has(self.above) && double(self.recoversAt) <="
         " double(self.above)) || (has(self.below) && double(self.recoversAt) >="
@@ -110,7 +114,7 @@ _THRESHOLD = (
 
 
 class PrometheusSignal(Model):
-    """A PromQL measurement compared with a threshold.
+    """A PromQL measurement compared with a threshold, or watched by a detector.
 
     The query yields a *value*, without comparison: an empty answer is then never mistaken for
     "all is well", it is Unknown.
@@ -134,10 +138,14 @@ class PrometheusSignal(Model):
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
     )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
+    )
 
 
 class MetricSignal(Model):
-    """One metric compared with a threshold, polled as `name{labels}` and taken where it is pushed.
+    """One metric with a threshold or a detector, polled as `name{labels}` and taken where it is pushed.
 
     A sample that arrives by remote write trips the signal at once; Clear and Unknown come from the
     poll, which goes on beside it.
@@ -164,6 +172,10 @@ class MetricSignal(Model):
     recovers_at: Decimal | None = Field(
         default=None,
         description="Hysteresis: once tripped, it stays so until the value is back at this one.",
+    )
+    detector: DetectorSpec | None = Field(
+        default=None,
+        description="Tripped when any series is unusual, instead of beyond a threshold.",
     )
 
 
@@ -324,6 +336,21 @@ class Restore(Model):
 _QUORUM_RULE = Rule(
     "self.quorum <= size(self.signals)", "quorum is more than the number of signals"
 )
+_WISH_RULE = Rule(
+    "!has(self.reactWithin) || self.quorum <= self.signals.filter("
+    "s, duration(s.__for__) < duration(self.reactWithin)).size()",
+    "reactWithin can never be met: too many signals have a `for` as long; shorten it or raise"
+    " reactWithin",
+)
+
+
+_LONE_RULE = Rule(
+    "self.mode != 'Enforce' || self.allowDetectorAlone || self.quorum > 1 ||"
+    " !self.signals.exists(s, (has(s.prometheus) && has(s.prometheus.detector))"
+    " || (has(s.metric) && has(s.metric.detector)))",
+    "a detector would stop the targets alone: require a quorum with a signal that watches something"
+    " else, write mode: DryRun, or accept false stops with allowDetectorAlone: true",
+)
 
 
 class PolicyTerms(Model):
@@ -338,6 +365,16 @@ class PolicyTerms(Model):
     )
     quorum: int = Field(
         default=1, ge=1, le=16, description="How many signals must be tripped to fire."
+    )
+    react_within: Duration | None = Field(
+        default=None,
+        description="Wish: the longest time from a threshold's crossing to the decision. Condition "
+        "Timely says whether it is met, and what hinders it; nothing is disarmed by it.",
+    )
+    allow_detector_alone: bool = Field(
+        default=False,
+        description="Whether detectors on one source may stop the targets by themselves. Most of "
+        "what is unusual is harmless: true accepts false stops.",
     )
     action: Action = Field(default=Action(), description="What is done.")
     limits: Limits = Field(default=Limits(), description="The most one fire may stop.")
@@ -364,6 +401,8 @@ class KillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _WISH_RULE,
+        _LONE_RULE,
         Rule("self.action.type == 'Stop'", "a KillSwitchPolicy stops workloads: action.type Stop"),
     )
 
@@ -380,6 +419,8 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
 
     model_config = rules(
         _QUORUM_RULE,
+        _WISH_RULE,
+        _LONE_RULE,
         Rule(
             "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
             "Node targets go with action.type Cordon, all others with Stop",
@@ -419,6 +460,42 @@ class SignalStatus(Model):
     )
 
 
+class SignalReaction(Model):
+    """How one signal arrives."""
+
+    name: str = Field(max_length=63, description="Name of the signal.")
+    worst: str = Field(
+        default="",
+        max_length=64,
+        description="Longest time until it counts, hold-down included; `never` where it may not "
+        "count at all, empty where unknown.",
+    )
+    paths: list[Annotated[str, Field(max_length=1024)]] = Field(
+        default=[],
+        max_length=8,
+        description="Its paths with the parts of their time, or why that is unknown.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class Reaction(Model):
+    """How long the policy takes to decide, at the longest, while everything works.
+
+    From the moment at which what is measured crosses its threshold. What a query itself averages,
+    such as `[5m]`, comes on top.
+    """
+
+    worst: str = Field(
+        default="",
+        max_length=64,
+        description="That of the signal which completes the quorum; `never`, or empty where unknown.",
+    )
+    message: str = Field(default="", max_length=2048, description="Its parts, in one sentence.")
+    signals: Annotated[
+        list[SignalReaction], Field(max_length=16, json_schema_extra=map_list("name"))
+    ] = Field(default=[], description="Each signal.")
+
+
 class PolicyStatus(Model):
     """What is observed about a policy."""
 
@@ -427,6 +504,9 @@ class PolicyStatus(Model):
     signals: Annotated[
         list[SignalStatus], Field(max_length=16, json_schema_extra=map_list("name"))
     ] = Field(default=[], description="The last reading of each signal.")
+    reaction: Reaction | None = Field(
+        default=None, description="How long it takes to decide, at the longest."
+    )
 
 
 class KillSwitchPolicy(Object):

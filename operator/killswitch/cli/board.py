@@ -164,6 +164,11 @@ def mark(body: Json, type_: str) -> Span:
     return Span("yes", Tone.GOOD) if found["status"] == "True" else Span("no", Tone.BAD)
 
 
+def reaction(body: Json) -> str:
+    """Longest time until the policy decides, as the manager reckons it; `?` where unknown."""
+    return str(((body.get("status") or {}).get("reaction") or {}).get("worst") or "?")
+
+
 def age(timestamp: str | None, now: float) -> str:
     """How long ago, in words; `?` where nobody knows."""
     if not timestamp:

@@ -144,6 +144,7 @@ def policy_value(body: Json, judged: board.Judged) -> dict[str, Any]:
         "mode": body["spec"].get("mode", "DryRun"),
         "conditions": found,
         "signals": (body.get("status") or {}).get("signals") or [],
+        "reaction": (body.get("status") or {}).get("reaction"),
     }
 
 
@@ -175,9 +176,11 @@ def _policies(screen: Screen, judged: Sequence[tuple[Json, board.Judged]], now: 
         votes = demand["message"] if demand else "not judged yet"
         mode = body["spec"].get("mode", "DryRun")
         ready = board.mark(body, PolicyCondition.READY)
-        rows.append((place, name, verdict.cell, mode, ready, votes, verdict.why))
+        reaction = board.reaction(body)
+        rows.append((place, name, verdict.cell, mode, ready, votes, reaction, verdict.why))
         signal_rows += [(place, name, *row) for row in signals(body, now)]
-    screen.table(("NAMESPACE", "POLICY", "STANDING", "MODE", "READY", "VOTES", "WHY"), rows)
+    headers = ("NAMESPACE", "POLICY", "STANDING", "MODE", "READY", "VOTES", "REACTION", "WHY")
+    screen.table(headers, rows)
     if rows:
         screen.line()
     screen.table(

@@ -92,6 +92,7 @@ async def _policy(session: Session, screen: Screen, resource: Resource, name: st
     ]
     screen.table(("CONDITION", "STATUS", "REASON", "IN WORDS"), rows)
     screen.table(("SIGNAL", "VERDICT", "VALUE", "SINCE", "IN WORDS"), overview.signals(body, now))
+    _reaction(screen, body)
     mine = [each for each in stored.of(SHUTDOWNS, CLUSTER_SHUTDOWNS) if _made_by(each, body)]
     for each in mine:
         screen.line(
@@ -103,6 +104,18 @@ async def _policy(session: Session, screen: Screen, resource: Resource, name: st
     answer = overview.policy_value(body, judged)
     screen.answer({**answer, "shutdowns": [_named(each) for each in mine]}, name)
     return ExitCode.OK
+
+
+def _reaction(screen: Screen, body: Json) -> None:
+    """How long it takes to decide, and by which paths."""
+    reaction = (body.get("status") or {}).get("reaction")
+    if reaction is None:
+        screen.line("Reaction: not reckoned yet")
+        return
+    screen.line(f"Reaction: {reaction['message']}")
+    for signal in reaction.get("signals") or ():
+        for path in signal.get("paths") or ():
+            screen.line(f"  {signal['name']} by {path}")
 
 
 async def _workload(session: Session, screen: Screen, resource: Resource, name: str) -> ExitCode:

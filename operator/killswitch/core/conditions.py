@@ -16,6 +16,7 @@ class PolicyCondition(StrEnum):
     DEMANDED = "Demanded"  # quorum met now
     INHIBITED = "Inhibited"  # demanded, but an interlock says no
     FIRED = "Fired"  # a Shutdown of this policy is engaged
+    TIMELY = "Timely"  # its worst-case reaction is within reactWithin
 
 
 class ShutdownCondition(StrEnum):
@@ -67,6 +68,16 @@ class Reason(StrEnum):
     NOTHING_RECORDED = "NothingRecorded"
     COMPLETE = "Complete"
     DENIED = "Denied"
+    IN_TIME = "InTime"
+    REACTION_UNKNOWN = "ReactionUnknown"
+    EXPORTER_SLOW = "ExporterTooSlow"
+    SCRAPE_SLOW = "ScrapeTooSlow"
+    EVALUATION_SLOW = "EvaluationTooSlow"
+    POLL_SLOW = "PollTooSlow"
+    PATH_SLOW = "PathTooSlow"
+    DETECTOR_SLOW = "DetectorTooSlow"
+    HOLD_DOWN_LONG = "HoldDownTooLong"
+    MAX_AGE_SHORT = "MaxAgeTooShort"
 
 
 def make(

@@ -7,7 +7,7 @@ everything else is Unknown with a reason. What Unknown *means* is the policy's `
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -45,6 +45,12 @@ class Path(StrEnum):
     ALERT = "alert"
     EVENT = "event"
 
+
+NO_SERIES = "no series of "
+"""How the warning begins that a selector of a query has no series."""
+
+Labels = tuple[tuple[str, str], ...]
+"""What makes a series itself: label names with their values, sorted."""
 
 FUTURE = 1.0
 """Seconds by which a pushed sample may seem to be ahead of our clock; beyond that it is not fresh."""
@@ -86,6 +92,17 @@ class Answer:
     oldest_age: float | None
     """Seconds; None where nothing was there to have an age."""
     warnings: tuple[str, ...] = ()
+    series: tuple[Labels, ...] = field(default=(), compare=False)
+    """Whose values they are, in the same order; the source may not say."""
+    at: float | None = field(default=None, compare=False)
+    """The moment of which it speaks, by the source's clock; None where nothing was there."""
+
+    @property
+    def sampled_at(self) -> float | None:
+        """When its oldest input sample was taken, to the millisecond."""
+        if self.at is None or self.oldest_age is None:
+            return None
+        return round(self.at - self.oldest_age, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +145,40 @@ def judge(
 
     if isinstance(answer, NoAnswer):
         return unknown(answer.reason, answer.detail)
-    if not answer.values:
-        return unknown(Blindness.ABSENT, "the query matched no series")
-    if answer.oldest_age is None or not answer.oldest_age <= max_age:  # NaN is not fresh
-        age = "unknown" if answer.oldest_age is None else f"{answer.oldest_age:.1f} s"
-        return unknown(Blindness.STALE, f"age of the oldest sample is {age}, allowed {max_age:g} s")
+    if (fault := unusable(answer, max_age)) is not None:
+        return unknown(fault.reason, fault.detail)
     numbers = tuple(value for value in answer.values if not math.isnan(value))
     if not numbers:
         return unknown(Blindness.NOT_A_NUMBER, "the value is NaN")
     worst = threshold.worst(numbers)
-    sampled_at = now - answer.oldest_age
+    sampled_at = now - (answer.oldest_age or 0.0)
     if threshold.crossed(worst, before=before):
         message = f"{worst:g} is {threshold}"
         if not threshold.crossed(worst):
             message = f"{worst:g} is not back at {threshold.recovers_at:g} yet ({threshold})"
         return Reading(signal, Verdict.TRIPPED, message, now, None, worst, sampled_at)
-    if answer.warnings:
-        return unknown(Blindness.PARTIAL, "; ".join(answer.warnings)[:500], worst)
+    if (doubt := partial(answer.warnings)) is not None:
+        return unknown(doubt.reason, doubt.detail, worst)
     if len(numbers) < len(answer.values):
         return unknown(Blindness.NOT_A_NUMBER, "some series are NaN", worst)
     message = f"{worst:g} is not {threshold}"
     return Reading(signal, Verdict.CLEAR, message, now, None, worst, sampled_at)
+
+
+def unusable(answer: Answer, max_age: float) -> NoAnswer | None:
+    """Why an answer tells nothing at all: there is nothing in it, or nothing new enough."""
+    if not answer.values:
+        return NoAnswer(Blindness.ABSENT, "the query matched no series")
+    if answer.oldest_age is None or not answer.oldest_age <= max_age:  # NaN is not fresh
+        age = "unknown" if answer.oldest_age is None else f"{answer.oldest_age:.1f} s"
+        detail = f"age of the oldest sample is {age}, allowed {max_age:g} s"
+        return NoAnswer(Blindness.STALE, detail)
+    return None
+
+
+def partial(warnings: Sequence[str]) -> NoAnswer | None:
+    """Why all-is-well is not believed of an answer with these warnings."""
+    return NoAnswer(Blindness.PARTIAL, "; ".join(warnings)[:500]) if warnings else None
 
 
 def pushed(

@@ -2,7 +2,8 @@
 
 Armed claims that the policy would act. So it takes the policy itself (Ready, Enforce), a lock that
 has been proven lately, and a reactor that has reported on this generation of the policy lately, and
-not that it could not act.
+not that it could not act. A policy that would react too late (Timely=False) is armed all the same:
+late is better than never.
 """
 
 from collections.abc import Iterable
@@ -11,14 +12,17 @@ from killswitch.api.acceptance import accept
 from killswitch.api.common import ENGAGED_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, projections, times
+from killswitch.core import conditions, durations, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
 from killswitch.core.interlocks import Cause
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.reaction import PolicyReaction, timely
+from killswitch.manager import reactions
 from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
 from killswitch.manager.news import PolicyNews
+from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
@@ -46,12 +50,18 @@ class Policies:
     """The flow for both policy kinds."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, checker: QueryChecker, settings: Settings
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        checker: QueryChecker,
+        reactions: Reactions,
+        settings: Settings,
     ) -> None:
         """`proof` is replaced by whoever tries the lock."""
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
+        self._reactions = reactions
         self._settings = settings
         self._writer = StatusWriter(cluster, clock)
         self._news = PolicyNews(cluster, clock)
@@ -62,20 +72,48 @@ class Policies:
         try:
             body = await self._cluster.get(key.resource, key.name, key.namespace)
         except NotFoundError:
+            self._reactions.forget(key)
             return None
-        ready = await self._ready(body)
+        accepted = self._accepted(body)
+        ready = await self._ready(body, accepted)
         judgements = [ready, self._armed(body, ready), await self._fired(body)]
+        reaction = self._reaction(key, accepted)
+        within = body["spec"].get("reactWithin")
+        if reaction is not None and within is not None:
+            judgements.append(timely(reaction, durations.seconds(within)))
         about = {**body, "kind": key.resource.kind, "apiVersion": key.resource.api_version}
         await self._news.tell(about, judgements)
         generation = body["metadata"].get("generation", 0)
-        await self._writer.write(key.resource, body, judgements, observedGeneration=generation)
+        await self._writer.write(
+            key.resource,
+            body,
+            judgements,
+            observedGeneration=generation,
+            reaction=None if reaction is None else reactions.status(reaction),
+        )
         if ready[1]:
             return None
         return _SOON if ready[2] == Reason.UNGOVERNED else _AGAIN
 
-    async def _ready(self, body: Json) -> Judgement:
+    def _accepted(self, body: Json) -> CompiledPolicy | InvalidPolicyError:
         try:
-            policy = accept(body, self._checker.check)
+            return accept(body, self._checker.check)
+        except InvalidPolicyError as error:
+            return error
+
+    def _reaction(
+        self, key: Key, policy: CompiledPolicy | InvalidPolicyError
+    ) -> PolicyReaction | None:
+        """How long it would take to decide; None where it is not accepted or not looked up yet."""
+        if isinstance(policy, InvalidPolicyError):
+            self._reactions.forget(key)
+            return None
+        return self._reactions.of(key, policy)
+
+    async def _ready(self, body: Json, policy: CompiledPolicy | InvalidPolicyError) -> Judgement:
+        if isinstance(policy, InvalidPolicyError):
+            return (PolicyCondition.READY, False, Reason.INVALID, str(policy))
+        try:
             self._check_protected(policy)
             await self._check_volumes(body, policy)
             await self._govern(policy)

@@ -13,9 +13,10 @@ from killswitch.manager.govern import govern
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
+from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key, Rounds
 from killswitch.manager.shutdowns import Shutdowns
-from killswitch.ports import Clock, Cluster, QueryChecker
+from killswitch.ports import Clock, Cluster, QueryChecker, SampleFeeds
 from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
 
@@ -32,6 +33,7 @@ class Manager:
         cluster: Cluster,
         clock: Clock,
         checker: QueryChecker,
+        feeds: SampleFeeds,
         settings: Settings,
         *,
         numbers: Numbers | None = None,
@@ -42,9 +44,10 @@ class Manager:
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
-        self._policies = Policies(cluster, clock, checker, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
         self._rounds = Rounds(clock, self._look)
+        self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
+        self._policies = Policies(cluster, clock, checker, self._reactions, settings)
+        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
 
     async def run(self) -> None:
         """Watch, list, prove and look until cancelled."""
@@ -59,6 +62,7 @@ class Manager:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._rounds.run())
+                group.create_task(self._reactions.run())
                 group.create_task(self._prove())
                 group.create_task(self._relist())
         finally:

@@ -111,7 +111,7 @@ class Alerting:
             older = reference.generation < watched.policy.generation
             return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
         signal = next((s for s in watched.policy.signals if s.name == reference.signal), None)
-        if signal is None or not signal.query:
+        if signal is None or not signal.query or signal.detector is not None:
             return Arrival.UNKNOWN_SIGNAL
         now = self._clock.now()
         beyond = alert.value is None or signal.threshold.crossed(alert.value)

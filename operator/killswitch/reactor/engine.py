@@ -29,6 +29,7 @@ from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import alerting
+from killswitch.reactor.detecting import Detecting, detecting
 from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
@@ -112,6 +113,7 @@ class Engine:
             _readings(policy, before, now),
             windows=_windows(policy, before, elapsed),
             episodes=alerting.episodes(policy, before),
+            detecting=_detecting(policy, before),
         )
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -282,3 +284,15 @@ def _windows(policy: CompiledPolicy, before: Watched | None, now: float) -> dict
         for signal in policy.signals
         if signal.events is not None
     }
+
+
+def _detecting(policy: CompiledPolicy, before: Watched | None) -> dict[str, Detecting]:
+    """The detectors: what one has learned stays while its signal is the same."""
+    known = before.detecting if before else {}
+    found = {
+        signal.name: known[signal.name]
+        if signal.name in known and known[signal.name].signal == signal
+        else detecting(signal)
+        for signal in policy.signals
+    }
+    return {name: each for name, each in found.items() if each is not None}

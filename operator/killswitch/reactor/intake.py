@@ -18,6 +18,7 @@ from killswitch.core import readings
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
 from killswitch.ports import Clock, QueryChecker
 from killswitch.reactor.alerting import Alerting
+from killswitch.reactor.detecting import Detecting
 from killswitch.reactor.paths import REMOTE_WRITE, Paths
 from killswitch.reactor.routes import Routes, Taker
 from killswitch.reactor.watched import Watched
@@ -56,6 +57,7 @@ class Intake:
         self._routes = Routes()
         self._counting: dict[str, Watched] = {}
         self._listening: dict[_Heard, list[Taker]] = defaultdict(list)
+        self._beginning: set[Detecting] = set()
 
     @property
     def queries(self) -> set[str]:
@@ -66,6 +68,12 @@ class Intake:
     def metrics(self) -> frozenset[str]:
         """Every metric whose pushed samples some policy takes."""
         return self._routes.metrics
+
+    @property
+    def beginning(self) -> set[Detecting]:
+        """Signals with a detector whose past is to be read before they begin."""
+        self._beginning = {each for each in self._beginning if not each.begun}
+        return self._beginning
 
     def watch(self, watched: Watched) -> None:
         """From now on this policy hears of what it names."""
@@ -80,6 +88,7 @@ class Intake:
             self._routes.add(taker)
             if signal.metric is not None:
                 self.paths.serve(watched.policy.uid, signal.name, REMOTE_WRITE, Path.REMOTE_WRITE)
+        self._beginning.update(watched.detecting.values())
         if watched.windows:
             self._counting[watched.policy.uid] = watched
             self._read_windows(watched)
@@ -91,6 +100,7 @@ class Intake:
         self.alerts.forget(watched)
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
+        self._beginning.difference_update(watched.detecting.values())
         for signal in watched.policy.signals:
             _drop(self._asking, signal.query, watched)
             for heard in _wants(signal):
@@ -98,17 +108,20 @@ class Intake:
 
     def deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         """A source answered: judge every signal that asks this query."""
-        now = self._clock.now()
+        now, elapsed = self._clock.now(), self._clock.monotonic()
         for taker in tuple(self._asking.get(query, ())):
             watched, signal = taker.watched, taker.signal
-            polled = readings.judge(
-                signal.name,
-                signal.threshold,
-                answer,
-                max_age=signal.max_age,
-                now=now,
-                before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
-            )
+            if (detecting := watched.detecting.get(signal.name)) is not None:
+                polled = detecting.answered(answer, now=now, elapsed=elapsed)
+            else:
+                polled = readings.judge(
+                    signal.name,
+                    signal.threshold,
+                    answer,
+                    max_age=signal.max_age,
+                    now=now,
+                    before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
+                )
             if self._take(taker, polled) or not watched.quiet:
                 self._judge(watched)
 
@@ -117,7 +130,7 @@ class Intake:
 
         NaN, and so the end of a series, is beyond no threshold.
         """
-        route_of, now = self._routes.of, self._clock.now()
+        route_of, now, elapsed = self._routes.of, self._clock.now(), self._clock.monotonic()
         if path is Path.REMOTE_WRITE:
             self._written(samples, now)
         for series, value, timestamp in samples:
@@ -125,16 +138,21 @@ class Intake:
             if route.low <= value <= route.high:
                 continue
             for taker in route.takers:
-                signal = taker.signal
-                trip = readings.pushed(
-                    signal.name,
-                    signal.threshold,
-                    value,
-                    sampled_at=timestamp / 1000,
-                    path=path,
-                    max_age=signal.max_age,
-                    now=now,
-                )
+                signal, at = taker.signal, timestamp / 1000
+                if (detecting := taker.watched.detecting.get(signal.name)) is not None:
+                    trip = detecting.push(
+                        series.labels, value, at, path=path, now=now, elapsed=elapsed
+                    )
+                else:
+                    trip = readings.pushed(
+                        signal.name,
+                        signal.threshold,
+                        value,
+                        sampled_at=at,
+                        path=path,
+                        max_age=signal.max_age,
+                        now=now,
+                    )
                 if trip is not None:
                     self._trip(taker, trip)
 

@@ -11,12 +11,10 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from killswitch.core.pacing import MOST_PER_SECOND, turns
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, SignalSource
 from killswitch.reactor.fan_out import cancel
-
-MOST_PER_SECOND = 1500
-"""Queries asked a second at most: of different text; they cost 17 % of a core (measured)."""
 
 _LOG = structlog.get_logger(__name__)
 Deliver = Callable[[str, Answer | NoAnswer], None]
@@ -39,7 +37,7 @@ class Poller:
         self._clock = clock
         self._deliver = deliver
         self._interval = interval
-        self._most = max(1.0, most_per_second * interval)
+        self._most_per_second = most_per_second
         self._turns: list[list[str]] = [[]]
         self._wanted: frozenset[str] = frozenset()
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -54,7 +52,7 @@ class Poller:
         wanted = frozenset(queries)
         new = wanted - self._wanted
         self._wanted = wanted
-        count = math.ceil(len(wanted) / self._most) or 1
+        count = turns(len(wanted), interval=self._interval, most_per_second=self._most_per_second)
         self._turns = [[] for _ in range(count)]
         for query in wanted:
             # The same turn in every replica and after an edit, so that no query is left out.

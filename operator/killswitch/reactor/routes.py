@@ -119,6 +119,8 @@ def _route(found: Iterable[Taker]) -> Route:
     takers = tuple(found)
     if not takers:
         return NOBODY
+    if any(each.signal.detector is not None for each in takers):
+        return Route(takers, math.inf, -math.inf)  # it learns from every sample
     limits = [each.signal.threshold for each in takers]
     low = max((each.below for each in limits if each.below is not None), default=-math.inf)
     high = min((each.above for each in limits if each.above is not None), default=math.inf)

@@ -21,6 +21,7 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.reaction import TICK
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
 from killswitch.reactor import numbers as own
@@ -29,14 +30,13 @@ from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
+from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
-_TICK = 0.05
-"""Seconds between looks at what changes by time alone. A hold-down may end this much late."""
 _TRACES = 5
 """Stops that are traced in one look: each takes a fifth of a millisecond."""
 
@@ -72,6 +72,7 @@ class Reactor:
             hears_events=hears_events,
         )
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
+        self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -94,6 +95,7 @@ class Reactor:
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
+            self._recaller.stop()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
             self._trace(len(self._untraced))
@@ -123,6 +125,7 @@ class Reactor:
         asked = -1
         while True:
             try:
+                self._recaller.ask(self.engine.intake.beginning)
                 if asked != self.engine.intake.revision:
                     asked = self.engine.intake.revision
                     self._poller.ask(self.engine.intake.queries)
@@ -130,7 +133,7 @@ class Reactor:
                 self._trace(_TRACES)
             except Exception:  # the next tick may well succeed, and the kill path must live on
                 _LOG.exception("a tick failed")
-            await self._clock.sleep(_TICK)
+            await self._clock.sleep(TICK)
 
     def _make_reflectors(self) -> list[Reflector]:
         view = self.engine.view

@@ -36,7 +36,7 @@ def _vote(policy: CompiledPolicy, vote: Vote) -> Json:
         "name": reading.signal,
         "verdict": str(reading.verdict),
         "counted": vote.counted,
-        "threshold": str(signal.threshold),
+        "threshold": signal.trips,
         "query": signal.query,
         "readAt": times.text(reading.read_at),
         "message": reading.message[:1024],

@@ -9,6 +9,7 @@ from killswitch.core.quorum import Span, Tally
 from killswitch.core.readings import Blindness, Path, Reading, Verdict, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
+from killswitch.reactor.detecting import Detecting
 from killswitch.signals.episodes import Episode
 
 
@@ -37,6 +38,8 @@ class Watched:
     """Of the signals that count events."""
     episodes: dict[str, Episode] = field(default_factory=dict)
     """Of the signals that alerts speak of."""
+    detecting: dict[str, Detecting] = field(default_factory=dict)
+    """Of the signals that have a detector."""
     look_at: float = 0.0
     """When (monotonic, as the other moments here) their windows are read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class Watched:
         name, before = reading.signal, self.readings[reading.signal]
         known = self.heard.get(name) or (before,)
         others = tuple(each for each in known if each.path is not reading.path)
-        if others:
+        if others and name not in self.detecting:  # a detector combines its paths itself
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading

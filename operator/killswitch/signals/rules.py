@@ -58,7 +58,7 @@ class Measurement:
     @property
     def key(self) -> str:
         """Its name in labels and group names, the same in every replica and after a restart."""
-        text = "\0".join((self.expression, self.age, f"{self.max_age:g}"))
+        text = f"{self.expression}\0{self.max_age:g}"  # the age follows from the expression
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -91,8 +91,8 @@ class ThresholdSeries:
 
 
 def measurement(signal: CompiledSignal, checker: QueryChecker) -> Measurement | None:
-    """What the rules measure for this signal; None where it asks no query."""
-    if not signal.query:
+    """What the rules measure for this signal; None where it asks no query, or a detector judges."""
+    if not signal.query or signal.detector is not None:
         return None
     facts: Mapping[str, str] = checker.check(signal.query_field, signal.query)
     scalar = facts.get("type") == "scalar"

@@ -104,7 +104,7 @@ def test_a_counter_has_no_fall() -> None:
 
 def test_silence_trips_after_its_time_and_ends_with_a_sample() -> None:
     """The score is the silence in seconds."""
-    one = Absence(after=30.0)
+    one = Absence(after=30.0, gap=300.0)
     one.feed(0, 1)
     found = [one.feed(at, None) for at in (15, 30, 45)]
     assert [(e.verdict, e.score) for e in found] == [(CLEAR, 15), (CLEAR, 30), (TRIPPED, 45)]
@@ -114,13 +114,13 @@ def test_silence_trips_after_its_time_and_ends_with_a_sample() -> None:
 
 def test_what_never_was_cannot_go_missing() -> None:
     """A misspelt series is Unknown for ever, and onNoData says what that means."""
-    one = Absence(after=30.0)
+    one = Absence(after=30.0, gap=300.0)
     assert {UNKNOWN} == {one.feed(at, None).verdict for at in range(0, 900, 15)}
 
 
 def test_silence_counts_only_while_somebody_looked() -> None:
     """A reactor that was down for an hour does not come back and fire."""
-    one = Absence(after=30.0)
+    one = Absence(after=30.0, gap=300.0)
     one.feed(0, 1)
     found = [one.feed(at, None) for at in (15, 3600, 3610, 3620)]
     assert [each.verdict for each in found] == [CLEAR, UNKNOWN, CLEAR, TRIPPED]
@@ -129,7 +129,7 @@ def test_silence_counts_only_while_somebody_looked() -> None:
 
 def test_a_sample_that_arrives_after_a_later_look_is_a_sign_of_life() -> None:
     """Samples carry the time of the scrape, looks that of the looker."""
-    one = Absence(after=30.0)
+    one = Absence(after=30.0, gap=300.0)
     one.feed(0, 1)
     assert one.feed(31, None).verdict is TRIPPED
     assert one.feed(29, 1).verdict is CLEAR

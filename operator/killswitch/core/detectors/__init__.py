@@ -2,12 +2,12 @@
 
 One shape for all (`shape.Detector`): fed one series' (time, value) pairs in the order in which
 they arrive, each answers Tripped, Clear or Unknown with a score and a sentence. All of them are
-pure, streaming, of fixed size per series, and can be saved as small JSON.
+pure, streaming, and of fixed size per series.
 
     template = Ewma(limit=6, least=50, half_life=1800)     parameters, checked here
     one = template.fresh()                                 one series' memory
     one.feed(at, value)                                    a Finding
-    other.resume(one.save())                               after a restart
+    one.past(every)                                        what to feed it after a restart
 
 `HardLimit` is the one that may stop a model alone; what the others may do is in `alone`.
 """
@@ -15,7 +15,7 @@ pure, streaming, of fixed size per series, and can be saved as small JSON.
 from killswitch.core.detectors.alone import Vote, refuse_lone_detectors, safe_alone
 from killswitch.core.detectors.deviations import Cusum, Ewma, RobustZ, Seasonal
 from killswitch.core.detectors.limits import Absence, HardLimit, Rate
-from killswitch.core.detectors.shape import Detector, Finding, Kind, Saved, Side
+from killswitch.core.detectors.shape import Detector, Finding, Kind, Past, Side
 
 __all__ = [
     "Absence",
@@ -25,9 +25,9 @@ __all__ = [
     "Finding",
     "HardLimit",
     "Kind",
+    "Past",
     "Rate",
     "RobustZ",
-    "Saved",
     "Seasonal",
     "Side",
     "Vote",

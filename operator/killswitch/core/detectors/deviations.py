@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from killswitch.core.detectors.shape import Finding, Kind, Side, require_within, unknown
+from killswitch.core.detectors.shape import Finding, Kind, Past, Side, require_within, unknown
 from killswitch.core.detectors.streams import (
     YEAR,
     Baseline,
     Stream,
+    newest,
     require_limit,
     share_of,
 )
@@ -54,9 +55,17 @@ class RobustZ(Stream):
     limit: float = 6.0
     window: int = 120
     warm_up: int = 30
-    side: Side = Side.ABOVE
     _recent: deque[float] = field(init=False, repr=False, compare=False, default_factory=deque)
     _ordered: list[float] = field(init=False, repr=False, compare=False, default_factory=list)
+
+    @property
+    def numbers(self) -> int:
+        """The window, in order of time and of height."""
+        return 2 * self.window
+
+    def past(self, every: float) -> Past:
+        """The window."""
+        return newest(self.window, every)
 
     def _check(self) -> None:
         require_limit(self.limit, self.least)
@@ -89,15 +98,6 @@ class RobustZ(Stream):
         self._recent.clear()
         self._ordered.clear()
 
-    def _numbers(self) -> list[float]:
-        return list(self._recent)
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        if len(numbers) > self.window:
-            return False
-        self._recent, self._ordered = deque(numbers), sorted(numbers)
-        return True
-
 
 @dataclass(slots=True, kw_only=True)
 class Ewma(Stream):
@@ -121,8 +121,16 @@ class Ewma(Stream):
     limit: float = 6.0
     half_life: float = 1800.0
     warm_up: int = 30
-    side: Side = Side.ABOVE
     _baseline: Baseline = field(init=False, repr=False, compare=False, default_factory=Baseline)
+
+    @property
+    def numbers(self) -> int:
+        """One baseline."""
+        return 5
+
+    def past(self, every: float) -> Past:
+        """Three half-lives: what is older weighs an eighth."""
+        return newest(max(self.warm_up, 3 * self.half_life / every), every)
 
     def _check(self) -> None:
         require_limit(self.limit, self.least)
@@ -144,15 +152,6 @@ class Ewma(Stream):
 
     def _forget(self) -> None:
         self._baseline = Baseline()
-
-    def _numbers(self) -> list[float]:
-        return self._baseline.numbers()
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        found = Baseline.of(numbers)
-        if found is not None:
-            self._baseline = found
-        return found is not None
 
 
 _MOST_AT_ONCE = 4.0
@@ -183,10 +182,18 @@ class Cusum(Stream):
     drift: float = 0.5
     half_life: float = 86400.0
     warm_up: int = 60
-    side: Side = Side.ABOVE
     _baseline: Baseline = field(init=False, repr=False, compare=False, default_factory=Baseline)
     _above: float = field(init=False, repr=False, compare=False, default=0.0)
     _below: float = field(init=False, repr=False, compare=False, default=0.0)
+
+    @property
+    def numbers(self) -> int:
+        """One baseline and two sums."""
+        return 7
+
+    def past(self, every: float) -> Past:
+        """Three half-lives: what is older weighs an eighth."""
+        return newest(max(self.warm_up, 3 * self.half_life / every), every)
 
     def _check(self) -> None:
         require_limit(self.limit, self.least)
@@ -226,16 +233,9 @@ class Cusum(Stream):
     def _forget(self) -> None:
         self._baseline = Baseline()
 
-    def _numbers(self) -> list[float]:
-        return [self._above, self._below, *self._baseline.numbers()]
 
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        found = Baseline.of(numbers[2:])
-        if found is None or not all(0 <= each <= 2 * self.limit for each in numbers[:2]):
-            return False
-        self._above, self._below = numbers[:2]
-        self._baseline = found
-        return True
+_MOST_STEPS = 10_000
+"""Prometheus answers 11,000 steps of a range at most."""
 
 
 @dataclass(slots=True)
@@ -276,9 +276,18 @@ class Seasonal(Stream):
     cycles: int = 3
     half_life: float = 7.0
     """Periods after which what was learned weighs half."""
-    side: Side = Side.ABOVE
     forget: float = 28 * 86400.0
     _phases: list[_Phase] = field(init=False, repr=False, compare=False, default_factory=list)
+
+    @property
+    def numbers(self) -> int:
+        """One baseline for each phase."""
+        return 7 * self.phases
+
+    def past(self, every: float) -> Past:
+        """The periods of the warm-up, a few samples in each phase: more would not change much."""
+        step = max(every, min(self.gap, self.period / self.phases / 4))
+        return Past(min((self.cycles + 1) * self.period, _MOST_STEPS * step), step)
 
     def _check(self) -> None:
         require_limit(self.limit, self.least)
@@ -310,25 +319,6 @@ class Seasonal(Stream):
 
     def _forget(self) -> None:
         self._phases = [_Phase() for _ in range(self.phases)]
-
-    def _numbers(self) -> list[float]:
-        numbers: list[float] = []
-        for phase in self._phases:
-            numbers += [*phase.baseline.numbers(), phase.cycles, phase.newest]
-        return numbers
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        if len(numbers) != 7 * self.phases:
-            return False
-        found = []
-        for start in range(0, len(numbers), 7):
-            baseline = Baseline.of(numbers[start : start + 5])
-            cycles, newest = numbers[start + 5 : start + 7]
-            if baseline is None or not 0 <= cycles == int(cycles) or newest != int(newest):
-                return False
-            found.append(_Phase(baseline, int(cycles), int(newest)))
-        self._phases = found
-        return True
 
 
 def _few(at: float, seen: int, needed: int) -> Finding:

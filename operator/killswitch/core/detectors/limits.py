@@ -5,9 +5,7 @@ tokens a second more each second", "nothing for 30 seconds".
 """
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import ClassVar
 
 from killswitch.core.detectors.order import Place, interrupted
@@ -15,13 +13,14 @@ from killswitch.core.detectors.shape import (
     LARGEST,
     Finding,
     Kind,
+    Past,
     Side,
     require,
     require_within,
     unknown,
     unusable,
 )
-from killswitch.core.detectors.streams import YEAR, Memory, Stream
+from killswitch.core.detectors.streams import YEAR, Memory, Stream, newest
 from killswitch.core.readings import Blindness, Threshold, Verdict
 
 
@@ -67,6 +66,19 @@ class HardLimit(Memory):
         self._last = found
         return found
 
+    @property
+    def numbers(self) -> int:
+        """None: only the newest finding is kept."""
+        return 0
+
+    def past(self, every: float) -> Past:
+        """Nothing."""
+        return Past(0.0, every)
+
+    def __str__(self) -> str:
+        """`> 5000`: what trips it."""
+        return str(self.threshold)
+
     def _check(self) -> None:
         limits = [each for each in (self.threshold.above, self.threshold.below) if each is not None]
         cure = "keep the one you mean"
@@ -101,7 +113,6 @@ class Rate(Stream):
 
     limit: float
     span: float = 60.0
-    side: Side = Side.ABOVE
     counter: bool = False
     _points: deque[tuple[float, float]] = field(
         init=False, repr=False, compare=False, default_factory=deque
@@ -109,6 +120,19 @@ class Rate(Stream):
     _lift: float = field(init=False, repr=False, compare=False, default=0.0)
     """What a counter had reached before its restarts."""
     _newest: float = field(init=False, repr=False, compare=False, default=0.0)
+
+    @property
+    def numbers(self) -> int:
+        """The points of one span, with their times."""
+        return 2 * (_POINTS + 4)
+
+    def past(self, every: float) -> Past:
+        """One span."""
+        return newest(self.span / every, every)
+
+    def __str__(self) -> str:
+        """`rate above 5/s`: what trips it."""
+        return f"{super(Rate, self).__str__()}/s"
 
     def _check(self) -> None:
         require_within("limit", self.limit, 0.0, LARGEST)
@@ -152,19 +176,6 @@ class Rate(Stream):
     def _forget(self) -> None:
         self._points.clear()
 
-    def _numbers(self) -> list[float]:
-        return [self._lift, self._newest, *(number for point in self._points for number in point)]
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        if len(numbers) % 2 or not 4 <= len(numbers) <= 2 * (_POINTS + 4):
-            return len(numbers) == 2  # nothing seen yet
-        times, values = numbers[2::2], numbers[3::2]
-        if any(later <= sooner for sooner, later in pairwise(times)):
-            return False
-        self._lift, self._newest = numbers[:2]
-        self._points = deque(zip(times, values, strict=True))
-        return True
-
 
 @dataclass(slots=True, kw_only=True)
 class Absence(Memory):
@@ -175,7 +186,7 @@ class Absence(Memory):
     and `time() - x`. Warm-up: until the first sample, as a series that never was cannot go missing
     (its name may be misspelt). Silence up to `after` is Clear.
 
-    `after` (required, seconds): at least three scrape intervals. `gap` 300 s: silence while
+    `after` (required, seconds): at least three scrape intervals. `gap` 10 s: silence while
     nobody looked is not counted, so neither a restart nor a clock step fires it.
 
     Not for: "the value is 0" (a threshold), or for concluding that the model is down: the exporter,
@@ -185,6 +196,8 @@ class Absence(Memory):
     kind: ClassVar[Kind] = Kind.ABSENCE
 
     after: float
+    gap: float = 10.0
+    """Seconds between two looks above which nobody looked in between."""
     _seen: bool = field(init=False, repr=False, compare=False, default=False)
     _silent: float = field(init=False, repr=False, compare=False, default=0.0)
     _doubted_seen: bool = field(init=False, repr=False, compare=False, default=False)
@@ -218,6 +231,19 @@ class Absence(Memory):
             self._seen, self._silent = True, 0.0
         return self._judged(order.newest or 0.0)
 
+    @property
+    def numbers(self) -> int:
+        """How long it has been silent, and whether it was ever seen."""
+        return 3
+
+    def past(self, every: float) -> Past:
+        """Twice the silence that trips it: whether it was there before."""
+        return newest(2 * self.after / every, every)
+
+    def __str__(self) -> str:
+        """`absence of 30 s`: what trips it."""
+        return f"absence of {self.after:g} s"
+
     def _check(self) -> None:
         require_within("after", self.after, 0.001, YEAR)
 
@@ -229,12 +255,3 @@ class Absence(Memory):
         sentence = "silent for {:.1f} s, allowed {:g} s"
         numbers = (self._silent, self.after)
         return Finding(verdict, at, self._silent, self._silent, None, sentence, numbers)
-
-    def _numbers(self) -> list[float]:
-        return [float(self._seen), self._silent]
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        if len(numbers) != 2 or numbers[0] not in {0.0, 1.0} or numbers[1] < 0:
-            return False
-        self._seen, self._silent = bool(numbers[0]), numbers[1]
-        return True

@@ -17,10 +17,9 @@ None of them is ever learned from.
 import math
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.readings import Blindness, Reading, Verdict
@@ -32,9 +31,6 @@ _STALE_BITS = 0x7FF0000000000002
 """Prometheus's stale marker (model/value/value.go): a NaN that says the series has ended."""
 
 STALE_MARKER: float = struct.unpack(">d", struct.pack(">Q", _STALE_BITS))[0]
-
-Saved = Mapping[str, Any]
-"""A detector's memory as JSON: strings, numbers and lists of numbers."""
 
 
 class Kind(StrEnum):
@@ -99,10 +95,28 @@ class Finding:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A stretch of time that ends now, in seconds."""
+
+    span: float
+    step: float
+    """Between two samples in it."""
+
+
 class Detector(Protocol):
     """One series under one rule."""
 
     kind: ClassVar[Kind]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the memory of one series holds at most; each costs about 40 bytes."""
+        ...
+
+    def past(self, every: float) -> "Past":
+        """What of the past makes it warm, if one sample is taken every so many seconds."""
+        ...
 
     def fresh(self) -> Self:
         """The same rule with an empty memory: one for each series."""
@@ -112,17 +126,6 @@ class Detector(Protocol):
         """The finding after this sample; None says that somebody looked and nothing was there.
 
         `at` is the sample's own time in seconds since the epoch.
-        """
-        ...
-
-    def save(self) -> Saved:
-        """The memory as JSON, so that a restart does not lose the warm-up."""
-        ...
-
-    def resume(self, saved: Saved) -> bool:
-        """Take over a saved memory; False, and nothing taken, if it is damaged or another rule's.
-
-        Believed as far as the place it was kept in: whoever can write there can teach the detector.
         """
         ...
 

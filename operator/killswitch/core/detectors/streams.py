@@ -1,4 +1,4 @@
-"""The part that learning detectors share: order, interruptions, saving; and their baselines.
+"""The part that learning detectors share: order, interruptions, the past; and their baselines.
 
 A detector is written as four answers: `_anchor` (a first sample, or the first after an
 interruption: known, not judged), `_step` (a sample in order), `_interrupt` (drop what assumes
@@ -7,7 +7,6 @@ continuity) and `_forget` (drop everything).
 
 import abc
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -16,7 +15,8 @@ from killswitch.core.detectors.shape import (
     LARGEST,
     Finding,
     Kind,
-    Saved,
+    Past,
+    Side,
     require,
     require_within,
     unknown,
@@ -37,7 +37,7 @@ _SMALLEST = 1e-30
 
 @dataclass(slots=True, kw_only=True)
 class Memory(abc.ABC):
-    """A detector's newest time and its saving; its public fields are the rule's parameters."""
+    """A detector's newest time; its public fields are the rule's parameters."""
 
     kind: ClassVar[Kind]
 
@@ -53,39 +53,26 @@ class Memory(abc.ABC):
         """The same rule with an empty memory."""
         return replace(self)
 
-    def save(self) -> Saved:
-        """`rule` tells whose memory this is; another rule does not take it over."""
-        return {"rule": repr(self), "newest": self._order.newest, "numbers": self._numbers()}
+    @property
+    @abc.abstractmethod
+    def numbers(self) -> int:
+        """How many numbers the memory of one series holds at most."""
 
-    def resume(self, saved: Saved) -> bool:
-        """Take it over, into a fresh one, if it is this rule's and whole; doubts are not saved."""
-        newest, numbers = saved.get("newest"), saved.get("numbers")
-        if saved.get("rule") != repr(self) or not isinstance(numbers, list):
-            return False
-        if not all(_is_number(each) for each in [*numbers, 0.0 if newest is None else newest]):
-            return False
-        if not self._assume([float(each) for each in numbers]):
-            return False
-        self._order = Order(None if newest is None else float(newest))
-        return True
+    @abc.abstractmethod
+    def past(self, every: float) -> Past:
+        """What of the past makes it warm, if one sample is taken every so many seconds."""
 
     @abc.abstractmethod
     def _check(self) -> None:
         """InvalidPolicyError for a parameter that cannot work."""
-
-    def _numbers(self) -> list[float]:
-        """The memory without times of order."""
-        return []
-
-    def _assume(self, numbers: Sequence[float]) -> bool:
-        """Make these the memory; False, and nothing changed, if they cannot be one."""
-        return not numbers
 
 
 @dataclass(slots=True, kw_only=True)
 class Stream(Memory):
     """A detector that learns from samples in order and from nothing else."""
 
+    limit: float
+    side: Side = Side.ABOVE
     forget: float = 7 * 86400.0
     """Seconds of interruption after which what was learned no longer describes the series."""
     _last: Finding | None = field(init=False, repr=False, compare=False, default=None)
@@ -118,6 +105,10 @@ class Stream(Memory):
                 found = self._step(at, value, order.step)
         self._last = found
         return found
+
+    def __str__(self) -> str:
+        """`ewma above 6`: what trips it."""
+        return f"{self.kind} {'either way' if self.side is Side.BOTH else self.side.lower()} {self.limit:g}"
 
     @abc.abstractmethod
     def _step(self, at: float, value: float, step: float) -> Finding:
@@ -169,22 +160,14 @@ class Baseline:
         self.level += share / self.level_weight * difference
         self.count += 1
 
-    def numbers(self) -> list[float]:
-        """The five."""
-        return [self.level, self.level_weight, self.spread, self.spread_weight, self.count]
 
-    @classmethod
-    def of(cls, numbers: Sequence[float]) -> "Baseline | None":
-        """The baseline with these five numbers; None if no series can have led to them."""
-        if len(numbers) != 5:
-            return None
-        level, level_weight, spread, spread_weight, count = numbers
-        weights = 0 <= level_weight <= 1 and 0 <= spread_weight <= 1
-        if not weights or not 0 <= spread <= 2 * LARGEST or not 0 <= count == int(count):
-            return None
-        if (level_weight > 0) != (count > 0) or (spread_weight > 0) != (count > 1):
-            return None
-        return cls(level, level_weight, spread, spread_weight, int(count))
+_MOST_SAMPLES = 1000
+"""Samples of the past beyond which a baseline would hardly change, or that cost too much to read."""
+
+
+def newest(samples: float, every: float) -> Past:
+    """So many samples and two more, as one may be missing at each end."""
+    return Past((math.ceil(min(samples, _MOST_SAMPLES)) + 2) * every, every)
 
 
 def share_of(step: float, half_life: float) -> float:
@@ -201,9 +184,3 @@ def require_limit(limit: float, least: float) -> None:
         f"{least:g} is not a usable positive number",
         "write the smallest deviation that is worth acting on, in the unit of the series",
     )
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return -2 * LARGEST <= value <= 2 * LARGEST
