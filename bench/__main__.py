@@ -25,6 +25,8 @@ from tests.cluster.control_plane import ControlPlane
 MODULES = {
     "one_target": "bench.one_target",
     "thousand": "bench.thousand",
+    "mass": "bench.mass",
+    "start": "bench.start",
     "admission": "bench.admission",
     "poll": "bench.signals",
     "bound": "bench.reaction",

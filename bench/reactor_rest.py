@@ -61,21 +61,23 @@ def _observe(setting: Setting, prometheus_url: str, *, seconds: float) -> tuple[
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
             time.sleep(8)  # listing, first polls, first status writes
-            before, start = _cpu_seconds(process.pid), time.monotonic()
+            before, start = cpu_seconds(process.pid), time.monotonic()
             time.sleep(seconds)
-            used = _cpu_seconds(process.pid) - before
-            return _megabytes(process.pid), 100 * used / (time.monotonic() - start)
+            used = cpu_seconds(process.pid) - before
+            return megabytes(process.pid), 100 * used / (time.monotonic() - start)
         finally:
             process.terminate()
 
 
-def _megabytes(pid: int) -> float:
+def megabytes(pid: int) -> float:
+    """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(each for each in status.splitlines() if each.startswith("VmRSS:"))
     return int(line.split()[1]) / 1000
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

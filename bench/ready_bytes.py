@@ -5,11 +5,15 @@ than this is killswitch's own.
 """
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import orjson
+
+from killswitch.core.kinds import PODS
 
 
 @dataclass
@@ -49,6 +53,38 @@ async def connect(server: str, tls: ssl.SSLContext | None) -> Connection:
     return Connection(reader, writer)
 
 
+@dataclass
+class Pool:
+    """Warm connections that share what is to be sent."""
+
+    connections: list[Connection]
+
+    async def send_all(self, requests: Sequence[bytes]) -> list[int]:
+        """The statuses, in the order of the requests; each connection takes the next that waits."""
+        statuses = [0] * len(requests)
+        waiting = iter(enumerate(requests))
+
+        async def pull(connection: Connection) -> None:
+            for number, each in waiting:
+                statuses[number] = await connection.send(each)
+
+        async with asyncio.TaskGroup() as group:
+            for connection in self.connections:
+                group.create_task(pull(connection))
+        return statuses
+
+
+@contextlib.asynccontextmanager
+async def pool(server: str, tls: ssl.SSLContext | None, size: int) -> AsyncIterator[Pool]:
+    """That many connections, ready to send."""
+    opened = await asyncio.gather(*(connect(server, tls) for _ in range(size)))
+    try:
+        yield Pool(list(opened))
+    finally:
+        for connection in opened:
+            connection.close()
+
+
 def request(method: str, path: str, authorization: str, body: object | None = None) -> bytes:
     """The complete bytes of a request."""
     data = b"" if body is None else orjson.dumps(body)
@@ -58,3 +94,9 @@ def request(method: str, path: str, authorization: str, body: object | None = No
         f"Content-Type: {kind}\r\nAccept: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     return head.encode() + data
+
+
+def delete_pod(namespace: str, name: str, uid: str, authorization: str) -> bytes:
+    """The request that a stop sends for one pod."""
+    options = {"gracePeriodSeconds": 1, "preconditions": {"uid": uid}}
+    return request("DELETE", PODS.path(namespace, name), authorization, options)

@@ -67,8 +67,7 @@ class Setting:
 
     def identity(self) -> Identity:
         """A reactor's identity that may act anywhere but in kube-system."""
-        boundaries = Boundaries(frozenset({"kube-system"}), GOVERNED_LABEL)
-        return Identity(self.username, "bench", "default", boundaries)
+        return identity(self.username)
 
     @contextlib.asynccontextmanager
     async def cluster(self) -> AsyncIterator[KubernetesApi]:
@@ -84,6 +83,12 @@ class Setting:
         await cluster.create(
             NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         )
+
+
+def identity(username: str) -> Identity:
+    """A reactor's identity that may act anywhere but in kube-system."""
+    boundaries = Boundaries(frozenset({"kube-system"}), GOVERNED_LABEL)
+    return Identity(username, "bench", "default", boundaries)
 
 
 def machine() -> dict[str, object]:

@@ -45,6 +45,21 @@ def test_what_is_refused(given: dict[str, Any], message: str) -> None:
         Settings(**given)
 
 
+@pytest.mark.parametrize(
+    "url", ["10.0.0.1:6443", "http://10.0.0.1:6443", "https://", "https://10.0.0.1/api", ""]
+)
+def test_an_api_server_is_a_url_that_keeps_the_token_secret(url: str) -> None:
+    """No scheme, no TLS or a path: it would fail at the first stop, or tell the token to anybody."""
+    with pytest.raises(ValueError, match="api_servers names"):
+        Settings(api_servers=(url,))
+
+
+def test_api_servers_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JSON, like every list here; the chart writes it so."""
+    monkeypatch.setenv("KILLSWITCH_API_SERVERS", '["https://10.0.0.1:6443", "https://[::1]:6443"]')
+    assert Settings().api_servers == ("https://10.0.0.1:6443", "https://[::1]:6443")
+
+
 def test_metrics_are_off_unless_an_address_is_given() -> None:
     """Any address will do: they hold no secret."""
     assert Settings().metrics_address is None

@@ -50,6 +50,13 @@ class Change:
 class Cluster(Protocol):
     """The Kubernetes API. Every method raises the errors of `core.errors`, nothing else."""
 
+    def endpoints(self) -> Sequence["Cluster"]:
+        """This port once per API server of the cluster, each asking that one alone.
+
+        Their `str` names them to people.
+        """
+        ...
+
     async def whoami(self) -> str:
         """The username that the API server sees."""
         ...

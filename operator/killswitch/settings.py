@@ -4,8 +4,9 @@ The chart sets them; helm/killswitch/values.yaml explains each of its values.
 """
 
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,6 +33,11 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, description="Seconds between two polls of the same query."
     )
     connections: int = Field(default=64, ge=1, le=512, description="Most API requests in flight.")
+    api_servers: tuple[str, ...] = Field(
+        default=(),
+        description="URLs of single API servers, e.g. https://10.0.0.1:6443, asked in this order "
+        "before the usual one. Locked and Armed are proven on each that answers.",
+    )
     govern_automatically: bool = Field(
         default=True, description="Govern a namespace with its first accepted policy."
     )
@@ -83,6 +89,17 @@ class Settings(BaseSettings):
         description="host:port for GET /metrics, /healthz and /readyz, plain HTTP without secrets, "
         "e.g. 127.0.0.1:9464. Empty: none.",
     )
+
+    @field_validator("api_servers")
+    @classmethod
+    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme != "https" or not parts.hostname or parts.path or parts.query:
+                raise ValueError(
+                    f"api_servers names {url!r}, which is no https://host:port without a path"
+                )
+        return urls
 
     @model_validator(mode="after")
     def _listens_soundly(self) -> Self:

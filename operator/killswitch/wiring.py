@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from killswitch.adapters import credentials
@@ -104,8 +105,8 @@ async def run_manager(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def open_cluster(settings: Settings) -> AsyncIterator[KubernetesApi]:
-    """The API server that the environment points at, with an open pool."""
-    loaded = credentials.load()
+    """The API servers that the environment points at, with an open pool."""
+    loaded = replace(credentials.load(), preferred=settings.api_servers)
     async with KubernetesApi(loaded, connections=settings.connections) as cluster:
         yield cluster
 

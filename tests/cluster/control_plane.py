@@ -178,6 +178,26 @@ class ControlPlane:
         """Start it again after `stop_api_server`."""
         self._start_api_server()
 
+    def add_api_server(self, *flags: str) -> str:
+        """Start a second one on the same etcd, with these flags too; its URL once it is ready."""
+        port = free_port()
+        name = f"kube-apiserver-{port}"
+        api = Api(f"https://127.0.0.1:{port}", self.ca_file, self.admin.token)
+        daemon = Daemon(
+            name,
+            [str(self._programs["kube-apiserver"]), *self._api_server_flags(port), *flags],
+            self.directory / f"{name}.log",
+        )
+        self._daemons[name] = daemon
+        daemon.start()
+        daemon.wait_ready(lambda: _answers_ok(lambda: api))
+        api.close()
+        return f"https://127.0.0.1:{port}"
+
+    def stop_api_server_at(self, url: str) -> None:
+        """Kill one of `add_api_server`."""
+        self._daemons.pop(f"kube-apiserver-{url.rpartition(':')[2]}").stop(kill=True)
+
     def restart_controller_manager(self, *flags: str) -> None:
         """Run the controller manager with these flags instead; none means its defaults."""
         self._daemons.pop("kube-controller-manager").stop(kill=True)
@@ -187,6 +207,10 @@ class ControlPlane:
     def pids(self) -> list[int]:
         """Process ids of everything that runs."""
         return [daemon.pid for daemon in self._daemons.values()]
+
+    def pid(self, name: str) -> int:
+        """Process id of one program, such as kube-apiserver."""
+        return self._daemons[name].pid
 
     def add_gpu_nodes(self, count: int, *, gpus: int = 8, prefix: str = "gpu") -> list[str]:
         """Nodes that kwok keeps Ready, each with this many GPUs; return when all are Ready."""
@@ -276,12 +300,15 @@ class ControlPlane:
         )
 
     def _start_api_server(self) -> None:
+        daemon = self._daemon("kube-apiserver", *self._api_server_flags(self._port))
+        daemon.wait_ready(lambda: _answers_ok(self.api))
+
+    def _api_server_flags(self, port: int) -> list[str]:
         key = self.directory / "sa.key"
-        daemon = self._daemon(
-            "kube-apiserver",
+        return [
             f"--etcd-servers={self._etcd}",
             f"--cert-dir={self.directory / 'certs'}",
-            f"--secure-port={self._port}",
+            f"--secure-port={port}",
             "--bind-address=127.0.0.1",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
@@ -289,14 +316,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16",
-        )
-        daemon.wait_ready(self._answers_ok)
-
-    def _answers_ok(self) -> bool:
-        try:
-            return self.api().request("GET", "/readyz").status == 200
-        except OSError:
-            return False
+        ]
 
     def _start_controller_manager(self) -> None:
         daemon = self._daemon(
@@ -332,6 +352,13 @@ class ControlPlane:
             f"--config={_STAGES}",
             f"--server-address=127.0.0.1:{free_port()}",
         )
+
+
+def _answers_ok(api: Callable[[], Api]) -> bool:
+    try:  # its certificate is not there at first
+        return api().request("GET", "/readyz").status == 200
+    except OSError:
+        return False
 
 
 def _wait(true: Callable[[], bool], what: str, within: float = 30.0) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,9 @@ async def scene(own: ControlPlane) -> AsyncIterator[Bench]:
 
 def _accepts_pods(own: ControlPlane, namespace: str) -> bool:
     return own.api().create(pods(namespace), pod("p"), dry_run=True).status == 201
+
+
+def message(found: dict[str, Any], type_: str) -> str:
+    """Of a condition."""
+    conditions = found["status"]["conditions"]
+    return str(next(each["message"] for each in conditions if each["type"] == type_))

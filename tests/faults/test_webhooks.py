@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.kinds import POLICIES, SHUTDOWNS
 from tests.cluster.control_plane import ControlPlane
+from tests.faults.conftest import message
 from tests.kernel.objects import shutdown
 from tests.reactor.harness import Bench, EveryQuery, eventually, reactor
 
@@ -20,7 +21,7 @@ VLLM = {"kind": "Deployment", "name": "vllm"}
 
 @contextlib.contextmanager
 def failing_webhook(own: ControlPlane, rule: dict[str, Any], **more: Any) -> Iterator[None]:
-    """Nobody answers at the webhook's address, and it must be asked."""
+    """Nobody answers at the webhook's address, unless `more` gives another; it must be asked."""
     hook = {
         "name": "dead.example.com",
         "clientConfig": {"url": "https://127.0.0.1:9/"},
@@ -37,12 +38,6 @@ def failing_webhook(own: ControlPlane, rule: dict[str, Any], **more: Any) -> Ite
         yield
     finally:
         assert own.api().delete(f"{HOOKS}/dead").status == 200
-
-
-def message(found: dict[str, Any], type_: str) -> str:
-    """Of a condition."""
-    conditions = found["status"]["conditions"]
-    return str(next(each["message"] for each in conditions if each["type"] == type_))
 
 
 async def test_pods_that_a_webhook_keeps_hold_up_no_other(own: ControlPlane, scene: Bench) -> None:
@@ -64,6 +59,59 @@ async def test_pods_that_a_webhook_keeps_hold_up_no_other(own: ControlPlane, sce
             assert "failed calling webhook" in message(found, "Stopped")
         await eventually(lambda: _stopped(scene), within=60)
     assert await scene.pods() == []
+
+
+async def test_a_target_whose_deletions_hang_delays_no_other(
+    own: ControlPlane, scene: Bench
+) -> None:
+    """More requests hang than one stop or the whole pool would send at once.
+
+    Another target of the same stop is stopped and brought to rest, and so is one of another stop,
+    while not one deletion of the first target has been answered.
+    """
+    await scene.deployment("kept", 80)
+    for name in ("other", "third"):
+        await scene.deployment(name, 3)
+    await scene.policy("runaway", targets=[{"kind": "Deployment", "name": "third"}])
+    deletes = {"apiGroups": [""], "resources": ["pods"], "operations": ["DELETE"]}
+    locks = {"deployments.apps/kept": "", "deployments.apps/other": ""}
+    body = shutdown("both", "admin", locks=locks)
+    async with mute_server() as url, reactor(scene):
+        more = {
+            "clientConfig": {"url": url},
+            "timeoutSeconds": 30,
+            "objectSelector": {"matchLabels": {"app": "kept"}},
+        }
+        with failing_webhook(own, deletes, **more):
+            await asyncio.sleep(1)  # until the API server asks it
+            await scene.cluster.create(SHUTDOWNS, body, scene.namespace)
+            await eventually(lambda: _gone(scene, "other"))
+            await eventually(lambda: _at_rest(scene, "other"))
+            await scene.with_condition(SHUTDOWNS, "both", "Locked", "True")
+            scene.dial.turn("runaway", 500)
+            await scene.stopped("runaway-1")
+            kept = await scene.pods("kept")
+    assert len(kept) == 80
+    assert not any("deletionTimestamp" in pod["metadata"] for pod in kept)
+
+
+@contextlib.asynccontextmanager
+async def mute_server() -> AsyncIterator[str]:
+    """Takes connections and never says a word."""
+    taken: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _reader, writer: taken.append(writer), "127.0.0.1", 0
+    )
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+        for writer in taken:
+            writer.transport.abort()
+
+
+async def _at_rest(scene: Bench, name: str) -> bool:
+    return await scene.replicas(name) == 0
 
 
 async def _gone(scene: Bench, app: str) -> bool:

@@ -66,6 +66,8 @@ every list of protected namespaces: those that the values add follow it, in both
       fieldPath: metadata.namespace
 - name: KILLSWITCH_PROTECTED_NAMESPACES
   value: {{ .Values.protectedNamespaces | toJson | quote }}
+- name: KILLSWITCH_API_SERVERS
+  value: {{ .Values.apiServers | toJson | quote }}
 - name: KILLSWITCH_PROMETHEUS_URL
   value: {{ .Values.prometheus.url | quote }}
 - name: KILLSWITCH_PROMETHEUS_TIMEOUT

@@ -7,14 +7,11 @@ starts without it.
 
 import os
 import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_TOKEN_AGE = 30.0
-"""Seconds after which a projected token file is read again; kubelets rotate it hourly."""
 
 
 class NoClusterError(Exception):
@@ -30,6 +27,13 @@ class Credentials:
     authorization: Callable[[], str]
     """The Authorization header, refreshed as needed; empty when the certificate says it all."""
     namespace: str = "default"
+    preferred: tuple[str, ...] = ()
+    """URLs of single API servers, asked before `server`, which may stand for any of them."""
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Every URL, in the order in which they are tried."""
+        return (*self.preferred, self.server)
 
 
 def load(kubeconfig: str | None = None, context: str | None = None) -> Credentials:
@@ -45,22 +49,25 @@ def _in_cluster() -> Credentials:
     where = f"[{host}]" if ":" in host else host
     tls = ssl.create_default_context(cafile=str(_SERVICE_ACCOUNT / "ca.crt"))
     namespace = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
-    token = _FileToken(_SERVICE_ACCOUNT / "token")
+    token = FileToken(_SERVICE_ACCOUNT / "token")
     return Credentials(f"https://{where}:{port}", tls, token, namespace)
 
 
-class _FileToken:
-    """A bearer token from a file that is rotated."""
+class FileToken:
+    """A bearer token from a file that is rotated: what stands there now."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._header = ""
-        self._read_at = float("-inf")
+        self._seen: tuple[int, ...] = ()
 
     def __call__(self) -> str:
-        if time.monotonic() - self._read_at > _TOKEN_AGE:
+        """The Authorization header."""
+        found = self._path.stat()  # about a microsecond
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if version != self._seen:
             self._header = f"Bearer {self._path.read_text().strip()}"
-            self._read_at = time.monotonic()
+            self._seen = version
         return self._header
 
 

@@ -2,12 +2,15 @@
 
 Used by the reactor, the manager and the command line. All network passes through `_request` and
 `watch`; every failure becomes one of `core.errors` in `_failure`, so nobody else looks at status
-codes. Nothing here retries: whoever calls knows what a repetition would mean.
+codes. Nothing that may have been sent is repeated here: whoever calls knows what that would mean.
+Where several API servers are known, what could not be sent to one goes to the next, and an answer
+that did not come makes the next one the first to be asked.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import copy
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
 import aiohttp
@@ -15,6 +18,8 @@ import orjson
 from yarl import URL
 
 from killswitch.adapters.credentials import Credentials
+from killswitch.adapters.endpoints import Endpoints
+from killswitch.adapters.slots import Slots
 from killswitch.core.errors import (
     ConflictError,
     ExpiredError,
@@ -23,9 +28,10 @@ from killswitch.core.errors import (
     OverloadedError,
     RefusedError,
     ServerError,
+    TimedOutError,
     UnavailableError,
 )
-from killswitch.core.kinds import Resource
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Change, Json, Page
 
 _MERGE = "application/merge-patch+json"
@@ -34,8 +40,14 @@ _JSON = "application/json"
 _PAGE = "500"
 _WATCH_SECONDS = 290
 """How long the server keeps a watch open: below the usual five minutes of load balancers."""
+_CONNECT = 2.0
+"""Seconds for a new connection: an endpoint that drops packets must not hold up the next."""
+_WARM_ELSEWHERE = 4
+"""Connections kept open to each endpoint that is not the current one."""
 _FAREWELL = 0.05
 """Seconds for TLS to say goodbye (aiohttp: "Graceful Shutdown")."""
+_LOCKS = (SHUTDOWNS, CLUSTER_SHUTDOWNS)
+"""To create one of these engages: it passes every queue."""
 _SILENCE = 70.0
 """Seconds without a byte (bookmarks come every minute) after which a watch counts as dead."""
 
@@ -47,17 +59,18 @@ class KubernetesApi:
         """Nothing is connected yet; `connections` bounds the requests in flight."""
         self.credentials = credentials
         self._connections = connections
+        self._endpoints = Endpoints(credentials.servers)
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
 
     async def __aenter__(self) -> Self:
         """Open the pool."""
         connector = aiohttp.TCPConnector(
-            limit=0,  # bounded by the semaphore below: watches must not use up request slots
+            limit=0,  # bounded by the slots below: watches must not use up any
             ssl=self.credentials.tls or False,
             keepalive_timeout=85,
         )
-        self._slots = asyncio.Semaphore(self._connections)
+        self._slots = Slots(self._connections)
         self._session = aiohttp.ClientSession(
             connector=connector,
             # Proxy and netrc look-ups go to a thread pool at each request (measured: up to 20 s
@@ -75,10 +88,38 @@ class KubernetesApi:
             await asyncio.sleep(_FAREWELL)
 
     async def warm(self, count: int) -> int:
-        """Open up to `count` connections by harmless requests; how many of them answered."""
-        pings = (self._request("GET", "/readyz", within=2.0) for _ in range(count))
-        answers = await asyncio.gather(*pings, return_exceptions=True)
-        return sum(not isinstance(answer, BaseException) for answer in answers)
+        """Keep up to `count` connections open by harmless requests; how many of them answered.
+
+        To the other endpoints a few, so that a stop need not wait for them when the first fails.
+        """
+        current = self._endpoints.current
+        others = [url for url in self._endpoints.urls if url != current]
+        answers = await asyncio.gather(
+            *(self._ping(current) for _ in range(count)),
+            *(self._ping(url) for url in others for _ in range(_WARM_ELSEWHERE)),
+        )
+        return sum(answers[:count])
+
+    async def _ping(self, url: str) -> bool:
+        try:
+            await self._ask(url, "GET", "/readyz", within=2.0)
+        except KillSwitchError:
+            self._endpoints.failed(url)
+            return False
+        return True
+
+    def endpoints(self) -> "tuple[KubernetesApi, ...]":
+        """This client once per API server, each asking that one alone."""
+        return tuple(self._only(Endpoints((url,))) for url in self._endpoints.urls)
+
+    def _only(self, endpoints: Endpoints) -> Self:
+        single = copy.copy(self)  # the pool, its bound and the credentials are shared
+        vars(single)["_endpoints"] = endpoints
+        return single
+
+    def __str__(self) -> str:
+        """Who is asked, for messages."""
+        return self._endpoints.current
 
     async def version(self) -> Json:
         """What `/version` says."""
@@ -128,12 +169,13 @@ class KubernetesApi:
             "timeoutSeconds": str(_WATCH_SECONDS),
             "fieldSelector": fields,
         }
-        timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_SILENCE)
-        with _mapped():
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
+        server = self._endpoints.current
+        with self._mapped(server):
             async with (
                 self._open().request(
                     "GET",
-                    self._url(resource.path(namespace), query),
+                    self._url(server, resource.path(namespace), query),
                     headers=self._headers(),
                     timeout=timeout,
                 ) as response,
@@ -149,7 +191,9 @@ class KubernetesApi:
     ) -> Json:
         """The created object; ConflictError if the name is taken."""
         query = {"dryRun": "All"} if dry_run else {}
-        return await self._request("POST", resource.path(namespace), body=body, query=query)
+        lock = resource in _LOCKS and not dry_run
+        path = resource.path(namespace)
+        return await self._request("POST", path, body=body, query=query, lock=lock)
 
     async def patch(
         self,
@@ -215,17 +259,44 @@ class KubernetesApi:
         query: dict[str, str] | None = None,
         content: str = _JSON,
         within: float = 10.0,
+        lock: bool = False,
     ) -> Json:
+        """The answer of the first endpoint that a connection could be made to."""
         data = None if body is None else orjson.dumps(body)
-        with _mapped():
+        slot = await self._slots.take(lock=lock)
+        try:
+            unsent: _UnsentError | None = None
+            for server in self._endpoints.turn():
+                try:
+                    return await self._ask(
+                        server, method, path, data=data, query=query, content=content, within=within
+                    )
+                except _UnsentError as error:
+                    unsent = error
+            raise unsent or UnavailableError("no endpoint is known")
+        finally:
+            slot.give()
+
+    async def _ask(
+        self,
+        server: str,
+        method: str,
+        path: str,
+        *,
+        data: bytes | None = None,
+        query: dict[str, str] | None = None,
+        content: str = _JSON,
+        within: float,
+    ) -> Json:
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=min(within, _CONNECT))
+        with self._mapped(server):
             async with (
-                self._slots,
                 self._open().request(
                     method,
-                    self._url(path, query or {}),
+                    self._url(server, path, query or {}),
                     data=data,
                     headers=self._headers(content),
-                    timeout=aiohttp.ClientTimeout(total=within, connect=5),
+                    timeout=timeout,
                 ) as response,
                 _severed(response),
             ):
@@ -237,21 +308,40 @@ class KubernetesApi:
         except ValueError as error:
             raise UnavailableError(f"not an answer of a Kubernetes API: {error}") from error
 
+    @contextlib.contextmanager
+    def _mapped(self, server: str) -> Iterator[None]:
+        """Errors of the connection as UnavailableError; where nobody answered, ask the next."""
+        try:
+            yield
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._endpoints.failed(server)
+            text = f"no answer from the API server: {str(error) or type(error).__name__}"
+            match error:
+                case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                    raise _UnsentError(text) from error
+                case TimeoutError():
+                    raise TimedOutError(text) from error
+                case _:
+                    raise UnavailableError(text) from error
+        except UnavailableError:  # a proxy, or it starts or ends; one that is busy is there
+            self._endpoints.failed(server)
+            raise
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise UnavailableError("the client is not open")
         return self._session
 
-    def _url(self, path: str, query: dict[str, str]) -> URL:
-        key = path if not query else f"{path}?{sorted(query.items())}"
-        known = self._urls.get(key)
-        if known is None:
+    def _url(self, server: str, path: str, query: dict[str, str]) -> URL:
+        if query:  # with versions in them: they never come again
             given = {name: value for name, value in query.items() if value}
-            known = URL(self.credentials.server + path, encoded=True).with_query(given)
-            if not query:  # plain paths come again; queries with versions never do
-                if len(self._urls) > 20_000:
-                    self._urls.clear()
-                self._urls[key] = known
+            return URL(server + path, encoded=True).with_query(given)
+        address = server + path
+        known = self._urls.get(address)
+        if known is None:
+            if len(self._urls) > 20_000:
+                self._urls.clear()
+            known = self._urls[address] = URL(address, encoded=True)
         return known
 
     def _headers(self, content: str = _JSON) -> dict[str, str]:
@@ -260,14 +350,8 @@ class KubernetesApi:
         return {**headers, "Authorization": authorization} if authorization else headers
 
 
-@contextlib.contextmanager
-def _mapped() -> Any:
-    """Errors of the connection as UnavailableError."""
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        text = str(error) or type(error).__name__
-        raise UnavailableError(f"no answer from the API server: {text}") from error
+class _UnsentError(UnavailableError):
+    """No connection could be made: nothing has been sent."""
 
 
 @contextlib.asynccontextmanager
@@ -297,7 +381,7 @@ def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
             return ConflictError(message)
         case 410:
             return ExpiredError(message)
-        case 429:
+        case code if code == 429 or (code == 503 and "Retry-After" in headers):
             after = headers.get("Retry-After", "1")
             return OverloadedError(message, float(after) if after.isdigit() else 1.0)
         case code if 400 <= code < 500:

@@ -8,6 +8,7 @@ KillSwitchError
 ├── ExpiredError           410: the resource version is too old; list again
 ├── OverloadedError        429: slow down; carries the seconds to wait
 ├── UnavailableError       no answer, 502 to 504, broken connection: nothing is known
+│   └── TimedOutError      sent, and not answered in time: others may well be
 ├── ServerError            an answered 5xx, e.g. a failing webhook; carries its words
 ├── UnacceptableError      bytes from outside that cannot be taken; carries the HTTP status to answer
 ├── MalformedError         bytes that somebody sent are not what their path accepts
@@ -59,6 +60,10 @@ class OverloadedError(KillSwitchError):
 
 class UnavailableError(KillSwitchError):
     """No usable answer: whether the request took effect is unknown."""
+
+
+class TimedOutError(UnavailableError):
+    """Sent, and not answered in time: others may well be, so this one must not hold them up."""
 
 
 class ServerError(KillSwitchError):

@@ -69,6 +69,7 @@ class Node:
 
 
 Item = Pod | Workload | Child | Node
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
@@ -80,6 +81,9 @@ class Inventory:
     nodes: dict[str, Node] = field(default_factory=dict)
     _items: dict[str, Item] = field(default_factory=dict)
     _workloads: dict[str, dict[str, Workload]] = field(default_factory=lambda: defaultdict(dict))
+    _named: dict[tuple[str, str], dict[str, Workload]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     _children: dict[str, dict[str, Child]] = field(default_factory=lambda: defaultdict(dict))
     _pods_by_owner: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
     _pods_by_namespace: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
@@ -94,6 +98,7 @@ class Inventory:
                 self._pods_by_namespace[item.namespace][item.uid] = item
             case Workload():
                 self._workloads[item.namespace][item.uid] = item
+                self._named[item.namespace, item.kind][item.name] = item
             case Child():
                 self._children[item.owner][item.uid] = item
             case Node():
@@ -108,6 +113,9 @@ class Inventory:
                 _drop(self._pods_by_namespace, item.namespace, uid)
             case Workload():
                 _drop(self._workloads, item.namespace, uid)
+                key = item.namespace, item.kind
+                if self._named.get(key, {}).get(item.name) is item:  # not its successor
+                    _drop(self._named, key, item.name)
             case Child():
                 _drop(self._children, item.owner, uid)
             case Node():
@@ -121,6 +129,14 @@ class Inventory:
         found = self._workloads.get(namespace, {}).values()
         chosen = (each for each in found if kind in (None, each.kind))
         return iter(sorted(chosen, key=lambda each: (each.kind, each.name)))
+
+    def workload(self, namespace: str, kind: str, name: str) -> Workload | None:
+        """The workload of this name, however many there are."""
+        return self._named.get((namespace, kind), {}).get(name)
+
+    def count(self, namespace: str, kinds: Iterable[str]) -> int:
+        """How many workloads of these kinds a namespace has."""
+        return sum(len(self._named.get((namespace, kind), ())) for kind in kinds)
 
     def children(self, owner: str) -> list[Child]:
         """ReplicaSets of a Deployment."""
@@ -143,9 +159,9 @@ class Inventory:
         return len(self._items)
 
 
-def _drop(index: dict[str, dict[str, _T]], key: str, uid: str) -> None:
+def _drop(index: dict[_K, dict[str, _T]], key: _K, entry: str) -> None:
     entries = index.get(key)
     if entries is not None:
-        entries.pop(uid, None)
+        entries.pop(entry, None)
         if not entries:
             del index[key]

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from killswitch.core.inventory import Inventory, Node, Pod, Workload
+from killswitch.core.inventory import Inventory, Item, Node, Pod, Workload
 from killswitch.core.kinds import REPLICASETS, WORKLOADS
 
+_KINDS = {resource.key: kind for kind, resource in WORKLOADS.items()}
+"""Kinds of workloads by what their lock keys begin with."""
 MOST_LOCKS = 4000
 """Keys that one Shutdown may have: what the CRD's schema allows."""
 
@@ -138,7 +140,7 @@ def for_policy(
             stops.append(whole_namespace(namespace, inventory))
             eligible += stops[-1].count
             continue
-        eligible += sum(w.kind in kinds for w in inventory.workloads(namespace))
+        eligible += inventory.count(namespace, kinds)
         targets, missing = _match(here, inventory)
         refused += missing
         stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
@@ -180,16 +182,25 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
 
 def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) -> Stop:
     """What an engaged Shutdown with these lock keys holds now, under any of its keys."""
-    targets = [
-        workload
-        for workload in inventory.workloads(namespace)
-        if lock_key(workload) in locks or f"uid/{workload.uid}" in locks
-    ]
-    stop = _stop(namespace, targets, inventory)
+    stop = _stop(namespace, _locked(namespace, locks, inventory), inventory)
     owners = [key.removeprefix("uid/") for key in locks if key.startswith("uid/")]
     pods = {pod.uid: pod for pod in (*stop.pods, *inventory.pods_of(owners))}
     # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
     return Stop(namespace, stop.targets, tuple(pods.values()), {**stop.locks, **locks})
+
+
+def _locked(namespace: str, locks: Iterable[str], inventory: Inventory) -> list[Workload]:
+    """The workloads of the namespace that these keys name or whose uid they hold."""
+    found: dict[str, Workload] = {}
+    for key in locks:
+        prefix, _, name = key.rpartition("/")
+        kind = _KINDS.get(prefix)
+        item: Item | None = inventory.workload(namespace, kind, name) if kind else None
+        if prefix == "uid":
+            item = inventory.owner_of(name)
+        if isinstance(item, Workload) and item.namespace == namespace:
+            found[item.uid] = item
+    return sorted(found.values(), key=lambda each: (each.kind, each.name))
 
 
 def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
@@ -318,15 +329,22 @@ def _match(
     found: dict[str, Workload] = {}
     missing = []
     for query in queries:
-        hits = [
-            workload
-            for workload in inventory.workloads(query.namespace, query.kind)
-            if query.matches(workload.name, workload.labels)
-        ]
+        hits = _hits(query, inventory)
         found |= {workload.uid: workload for workload in hits}
         if not hits:
             missing.append(Refused(_describe(query), Refusal.NOT_FOUND))
     return list(found.values()), missing
+
+
+def _hits(query: TargetQuery, inventory: Inventory) -> list[Workload]:
+    if query.name is not None:  # most do: the cost must not grow with the namespace
+        named = inventory.workload(query.namespace, query.kind, query.name)
+        return [] if named is None else [named]
+    return [
+        workload
+        for workload in inventory.workloads(query.namespace, query.kind)
+        if query.matches(workload.name, workload.labels)
+    ]
 
 
 def _nodes(queries: Sequence[TargetQuery], inventory: Inventory) -> Plan:

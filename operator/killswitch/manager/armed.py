@@ -8,7 +8,13 @@ them; anything else, an unreachable API server included, is not a proof.
 from dataclasses import dataclass
 
 from killswitch.api.common import ENGAGED_LABEL, GOVERNED_LABEL
-from killswitch.core.errors import ConflictError, KillSwitchError, NotFoundError, RefusedError
+from killswitch.core.errors import (
+    ConflictError,
+    KillSwitchError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
 from killswitch.manager import kernel
 from killswitch.ports import Cluster, Json
@@ -41,13 +47,30 @@ async def prove(cluster: Cluster, settings: Settings, requested_by: str) -> Proo
         if fault:
             return Proof(denied=False, message=f"{fault}; {_CURE}")
         await _ensure(cluster, namespace, requested_by)
-        await cluster.create(PODS, _PROBE, namespace, dry_run=True)
-    except RefusedError as error:
-        denied = _DENIAL in str(error)
-        return Proof(denied, "a dry-run restart was denied" if denied else str(error))
     except KillSwitchError as error:
         return Proof(denied=False, message=str(error))
-    return Proof(denied=False, message=f"the API server allowed a pod that is locked; {_CURE}")
+    proofs = [await _try(server, namespace) for server in cluster.endpoints()]
+    answered = [proof for proof in proofs if proof is not None]
+    if not answered:
+        return Proof(denied=False, message="no API server answers")
+    if len(proofs) == 1 or not all(proof.denied for proof in answered):
+        return next((proof for proof in answered if not proof.denied), answered[0])
+    by = f"{len(answered)} of {len(proofs)} API servers"
+    return Proof(denied=True, message=f"a dry-run restart was denied by {by}")
+
+
+async def _try(server: Cluster, namespace: str) -> Proof | None:
+    """What this one API server does with a pod that is locked; None where it does not answer."""
+    try:
+        await server.create(PODS, _PROBE, namespace, dry_run=True)
+    except RefusedError as error:
+        denied = _DENIAL in str(error)
+        return Proof(denied, "a dry-run restart was denied" if denied else f"{server}: {error}")
+    except UnavailableError:
+        return None
+    except KillSwitchError as error:
+        return Proof(denied=False, message=f"{server}: {error}")
+    return Proof(denied=False, message=f"{server} allowed a pod that is locked; {_CURE}")
 
 
 async def _ensure(cluster: Cluster, namespace: str, requested_by: str) -> None:

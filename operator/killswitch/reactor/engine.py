@@ -33,6 +33,7 @@ from killswitch.reactor.detecting import Detecting, detecting
 from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
+from killswitch.reactor.turns import Turns
 from killswitch.reactor.view import View, engaged
 from killswitch.reactor.watched import Identity, Watched
 
@@ -78,7 +79,8 @@ class Engine:
             shutdowns_changed=self.shutdown_changed,
             shutdowns_removed=self.shutdown_removed,
         )
-        self.intake = Intake(clock, checker, self._evaluate, hears_events=hears_events)
+        self._turns = Turns(self._evaluate)
+        self.intake = Intake(clock, checker, self._turns, hears_events=hears_events)
         self._firing = Firing(cluster, clock, identity, self.view, progressed)
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
@@ -157,7 +159,7 @@ class Engine:
 
     def _evaluate(self, watched: Watched) -> None:
         """Judge one policy; a defect of ours is told on its status and spares all others."""
-        if not self._started:
+        if not self._started or self.watched.get(watched.policy.uid) is not watched:
             return
         try:
             self._judge(watched)

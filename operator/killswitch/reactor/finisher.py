@@ -77,6 +77,7 @@ class Finisher:
         self._clock = clock
         self._sequence = sequence
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, asyncio.Event] = {}
         self._announced: dict[tuple[str, str, str], _Announced] = {}
         self._progressed = progressed
 
@@ -88,7 +89,8 @@ class Finisher:
 
     def consider(self, shutdown: Json, view: View) -> None:
         """Start finishing it unless that is done, running, or not wanted any more."""
-        if engaged(shutdown) and not finished(shutdown):
+        known = shutdown["metadata"]["uid"] in self._tasks
+        if not known and engaged(shutdown) and not finished(shutdown):
             plan = plans.for_shutdown(
                 shutdown["kind"],
                 shutdown["metadata"].get("namespace", ""),
@@ -97,8 +99,11 @@ class Finisher:
             )
             self.start(shutdown, plan.stops)
 
-    def start(self, shutdown: Json, stops: Sequence[Stop]) -> None:
-        """Run the sequence for this Shutdown; a second call while it runs changes nothing."""
+    def start(self, shutdown: Json, stops: Sequence[Stop]) -> asyncio.Event:
+        """Run the sequence for this Shutdown; a second call while it runs changes nothing.
+
+        The event is set once its pods' deletions were asked for, or it ended before.
+        """
         metadata = shutdown["metadata"]
         uid = metadata["uid"]
         if uid not in self._tasks:
@@ -111,8 +116,13 @@ class Finisher:
                 if shutdown["spec"].get("evidenceDigest") == announced.digest:
                     statement = announced.statement  # else another replica was first, and tells
             task = asyncio.create_task(self._finish(shutdown, stops, outcome, statement))
-            self._tasks[uid] = task
-            task.add_done_callback(lambda _done: self._tasks.pop(uid, None))
+            self._tasks[uid], self._asked[uid] = task, outcome.asked
+            task.add_done_callback(lambda _done: self._ended(uid))
+        return self._asked[uid]
+
+    def _ended(self, uid: str) -> None:
+        self._tasks.pop(uid, None)
+        self._asked.pop(uid).set()
 
     async def close(self) -> None:
         """Cut off what is being finished; another replica, or the next start, takes it up."""
@@ -217,7 +227,7 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
             ShutdownCondition.LOCKED,
             proven,
             Reason.LOCK_PROVEN if proven else Reason.LOCK_NOT_PROVEN,
-            "a dry-run restart was denied" if proven else problems or "not proven yet",
+            outcome.proof if proven else problems or "not proven yet",
             generation=generation,
             now=times.text(now),
         ),

@@ -5,6 +5,7 @@ decides orders the rest again; a Shutdown that is there already is helped, whoev
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from killswitch.core.kinds import RECORDS
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
 from killswitch.ports import Clock, Cluster, Json
-from killswitch.reactor import testimony
+from killswitch.reactor import garbage, testimony
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
@@ -30,6 +31,8 @@ from killswitch.reactor.watched import Identity
 
 _ORDER = 5.0
 """Seconds for which an order waits for an API server that is away; then all is judged anew."""
+_FIRST = 0.1
+"""Seconds for which evidence lets deletions go first: how much of it a crash could lose."""
 _LOG = structlog.get_logger(__name__)
 
 
@@ -87,7 +90,8 @@ class Firing:
         self, policy: CompiledPolicy, plan: Plan, tally: Tally, ended: Callable[[Fired], None]
     ) -> None:
         try:
-            problems = await self._engage_all(policy, plan, tally)
+            with garbage.put_off():
+                problems = await self._engage_all(policy, plan, tally)
         except Exception as error:
             _LOG.exception("a fire failed", policy=str(policy))
             problems = [repr(error)]
@@ -126,13 +130,25 @@ class Firing:
         shutdown = await persistently(
             self._clock, lambda: self._sequence.engage(order), within=_ORDER
         )
-        self._finisher.start(shutdown, order.stops)
+        asked = self._finisher.start(shutdown, order.stops)
+        # The watch may come late where much happens: what is engaged must not be ordered again.
+        if shutdown["metadata"]["uid"] not in self._view.shutdowns.objects:
+            self._view.shutdowns.put(shutdown)
         if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
-            self._spawn(self._testify(order, shutdown, statement))
+            self._spawn(self._testify(order, shutdown, statement, asked))
         # Otherwise another replica engaged with its own evidence and stores that.
 
-    async def _testify(self, order: Order, shutdown: Json, statement: Json) -> None:
-        """Store the evidence; whether that succeeds changes nothing about the lock."""
+    async def _testify(
+        self, order: Order, shutdown: Json, statement: Json, asked: asyncio.Event
+    ) -> None:
+        """Store the evidence; whether that succeeds changes nothing about the lock.
+
+        Its digest is in the lock already. The few deletions of a small stop go first: it would
+        compete with them for the API server.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST):
+                await asked.wait()
         namespace = order.namespace or self._identity.namespace
         record = orders.evidence_record(shutdown, statement, namespace)
         try:

@@ -1,15 +1,27 @@
 """Step 4a of a stop: is it locked? A dry run that would restart something must be refused.
 
+Each API server has its own cache of policies and Shutdowns, so it must be refused by each of them
+that answers. One that does not answer proves nothing, and is named.
+
 Only a refusal in the lock's own words proves anything. Where nothing may be tried, or there is
 nothing to restart, the lock stays unproven, which is not the same as open
 (docs/decisions/0006-unproven-is-not-unlocked.md).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any
 
-from killswitch.core.errors import ConflictError, NotFoundError, RefusedError, ServerError
+from killswitch.core.errors import (
+    ConflictError,
+    NotFoundError,
+    OverloadedError,
+    RefusedError,
+    ServerError,
+    TimedOutError,
+    UnavailableError,
+)
 from killswitch.core.kinds import NODES, PODS, WORKLOADS
 from killswitch.core.plans import Stop
 from killswitch.ports import Clock, Cluster, Json
@@ -27,19 +39,46 @@ class Trial(Enum):
     ALLOWED = auto()
     UNCERTAIN = auto()  # refused, but not in the lock's words
     IMPOSSIBLE = auto()  # there is nothing to restart, or no right to try
+    UNREACHED = auto()  # no answer
 
 
 async def prove(
     cluster: Cluster, clock: Clock, stops: Sequence[Stop], until: float
 ) -> tuple[Trial, str]:
-    """What the stops met at `until` (monotonic) at the latest: DENIED if all did, else the first.
+    """What the stops met at `until` (monotonic) at the latest: DENIED if all did, everywhere.
 
-    The text says where and in which words it was not denied.
+    Else the first that was not; the text says where and in which words. Of DENIED it says by whom.
     """
+    servers = cluster.endpoints()
+    trials = await asyncio.gather(*(_prove(server, clock, stops, until) for server in servers))
+    for server, (trial, words) in zip(servers, trials, strict=True):
+        if trial not in {Trial.DENIED, Trial.UNREACHED}:
+            return trial, words if len(servers) == 1 else f"{words} (asked {server})"
+    silent = [words for trial, words in trials if trial is Trial.UNREACHED]
+    denied = len(trials) - len(silent)
+    if not denied:
+        return Trial.UNCERTAIN, "; ".join(silent)
+    if len(servers) == 1:
+        return Trial.DENIED, "a dry-run restart was denied"
+    by = f"a dry-run restart was denied by {denied} of {len(servers)} API servers"
+    return Trial.DENIED, "; ".join((by, *silent))
+
+
+async def _prove(
+    server: Cluster, clock: Clock, stops: Sequence[Stop], until: float
+) -> tuple[Trial, str]:
+    """What they met at this one API server."""
     for stop in stops:
         place, pause = stop.namespace or "these nodes", _FIRST
         while True:
-            trial, words = await persistently(clock, lambda stop=stop: _try(cluster, stop))  # type: ignore[misc]
+            try:
+                trial, words = await persistently(
+                    clock,
+                    lambda stop=stop: _try(server, stop),  # type: ignore[misc]
+                    within=max(0.0, until - clock.monotonic()),
+                )
+            except (OverloadedError, UnavailableError) as error:
+                return Trial.UNREACHED, f"{server} did not answer: {error}"
             if trial is Trial.DENIED:
                 break
             if trial is Trial.IMPOSSIBLE:
@@ -59,7 +98,7 @@ async def _try(cluster: Cluster, stop: Stop) -> tuple[Trial, str]:
             await attempt()
         except (NotFoundError, ConflictError):
             continue
-        except ServerError as error:
+        except (ServerError, TimedOutError) as error:
             return Trial.UNCERTAIN, f"in the lock's words: {error}"
         except RefusedError as error:
             words = str(error)

@@ -15,8 +15,9 @@ from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
-from killswitch.ports import Clock, Cluster, Json
+from killswitch.ports import Clock, Json
 from killswitch.reactor.persistence import persistently
+from killswitch.reactor.shared import SharedLists
 from killswitch.reactor.view import engaged
 
 Item = Workload | Node
@@ -30,7 +31,11 @@ def at_rest(item: Item) -> bool:
 
 
 async def store(
-    cluster: Cluster, clock: Clock, shutdown: Json, items: Sequence[Item], namespace: str
+    lists: SharedLists,
+    clock: Clock,
+    shutdown: Json,
+    items: Sequence[Item],
+    namespace: str,
 ) -> set[str]:
     """The uids whose former state is stored, now or by an earlier stop: all of these items'.
 
@@ -38,7 +43,7 @@ async def store(
     """
     while True:
         recorded, chunks = await persistently(
-            clock, lambda: _recorded(cluster, shutdown, items, namespace)
+            clock, lambda: _recorded(lists, shutdown, items, namespace)
         )
         missing = [item for item in items if item.uid not in recorded]
         bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
@@ -46,7 +51,7 @@ async def store(
             for body in bodies:
                 await persistently(
                     clock,
-                    lambda body=body: cluster.create(RECORDS, body, namespace),  # type: ignore[misc]
+                    lambda body=body: lists.cluster.create(RECORDS, body, namespace),  # type: ignore[misc]
                 )
         except ConflictError:
             continue  # another replica wrote this chunk: look again
@@ -54,11 +59,11 @@ async def store(
 
 
 async def _recorded(
-    cluster: Cluster, shutdown: Json, items: Sequence[Item], namespace: str
+    lists: SharedLists, shutdown: Json, items: Sequence[Item], namespace: str
 ) -> tuple[set[str], int]:
     """Targets recorded by unrestored stops, and how many chunks this stop has already."""
-    records = (await cluster.list(RECORDS, namespace)).items
-    holders = await _unrestored(cluster, namespace)
+    records = (await lists.list(RECORDS, namespace)).items
+    holders = await _unrestored(lists, namespace)
     resting = {item.uid for item in items if at_rest(item)}
     recorded: set[str] = set()
     chunks = 0
@@ -74,11 +79,11 @@ async def _recorded(
     return recorded, chunks
 
 
-async def _unrestored(cluster: Cluster, namespace: str) -> dict[str, bool]:
+async def _unrestored(lists: SharedLists, namespace: str) -> dict[str, bool]:
     """Shutdowns by uid that are not restored, and whether each still holds."""
-    found = [*(await cluster.list(SHUTDOWNS, namespace)).items]
+    found = [*(await lists.list(SHUTDOWNS, namespace)).items]
     with contextlib.suppress(RefusedError):  # a person may lack this right, cluster-wide
-        found += (await cluster.list(CLUSTER_SHUTDOWNS)).items
+        found += (await lists.list(CLUSTER_SHUTDOWNS)).items
     return {
         each["metadata"]["uid"]: engaged(each)
         for each in found

@@ -24,8 +24,8 @@ from killswitch.core.kinds import (
 from killswitch.core.reaction import TICK
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, SignalSource
+from killswitch.reactor import garbage, policy_status
 from killswitch.reactor import numbers as own
-from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
@@ -84,8 +84,9 @@ class Reactor:
             async with asyncio.TaskGroup() as group:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
-                for reflector in self.reflectors:
-                    await reflector.synced.wait()
+                with garbage.put_off():
+                    for reflector in self.reflectors:
+                        await reflector.synced.wait()
                 # What is alive now stays: a full collection would stop the loop for its scan.
                 gc.collect()
                 gc.freeze()

@@ -1,7 +1,7 @@
 """The stop sequence, in the order that measurements dictate: lock, delete, scale, prove.
 
     engage    1 create the Shutdown: the API server has agreed, recorded and locked   engaging.py
-    execute   2 delete the pods with one second of grace
+    execute   2 delete the pods with one second of grace                               deleting.py
               3 record what was there, then scale to 0 (never unrecorded)             records.py
               4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
@@ -13,7 +13,6 @@ own token. It must not decide anything: what is stopped stands in the Shutdown.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,26 +21,25 @@ from killswitch.api.common import GOVERNED_LABEL
 from killswitch.api.orders import Order
 from killswitch.core import projections
 from killswitch.core.errors import (
-    ConflictError,
     KillSwitchError,
     NotFoundError,
     RefusedError,
     ServerError,
+    TimedOutError,
 )
 from killswitch.core.inventory import Node, Pod, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS, WORKLOADS
 from killswitch.core.plans import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging, proof, records
+from killswitch.reactor.deleting import PATIENCE, WIDTH, Deletions
 from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.proof import Trial
 from killswitch.reactor.records import at_rest
+from killswitch.reactor.shared import SharedLists
 from killswitch.reactor.view import engaged
 
-GRACE = 1
-"""Seconds. Never 0: a forced delete says gone while the process may run on."""
-_WIDTH = 32
 _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""
 
@@ -59,6 +57,10 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     unprovable: bool = False
     """Nothing there could be started as a trial, so the lock stays unproven."""
+    proof: str = ""
+    """By whom a dry-run restart was denied."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the deletions were answered or are not waited for any more: what can wait, may go."""
 
     def note(self, problem: str) -> None:
         """Keep a problem once."""
@@ -85,11 +87,12 @@ def _silent(_stage: str, _at: float) -> None:
 
 
 class StopSequence:
-    """The steps of one stop over a cluster. Holds no state between calls."""
+    """The steps of one stop over a cluster. Remembers nothing between calls."""
 
     def __init__(self, cluster: Cluster, clock: Clock, *, records_namespace: str) -> None:
         """Records of cluster-wide stops of nodes go to `records_namespace`."""
         self._cluster = cluster
+        self._lists = SharedLists(cluster)
         self._clock = clock
         self._records_namespace = records_namespace
 
@@ -113,35 +116,36 @@ class StopSequence:
             outcome.stages.setdefault(stage, self._clock.now())
             report(stage, outcome.stages[stage])
 
-        outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
-        outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
-        pods = [pod for stop in stops for pod in stop.pods]
-        if await self._delete(pods, outcome):
-            reached("deleted")
-        recorded = [await self._record(shutdown, stop, outcome) for stop in stops]
-        if None not in recorded:
-            reached("recorded")
-        if not await self._holds(shutdown, outcome):
-            return outcome
-        resting = [
-            await self._rest(stop, uids or set(), outcome)
-            for stop, uids in zip(stops, recorded, strict=True)
-        ]
-        if all(resting):
-            reached("scaled")
-
         async def prove() -> None:
             within = min(until, self._clock.monotonic() + _TRIAL)
             trial, words = await proof.prove(self._cluster, self._clock, stops, within)
             if trial is Trial.DENIED:
+                outcome.proof = words
                 reached("proven")
                 return
             outcome.note(words)
             outcome.unprovable = trial is Trial.IMPOSSIBLE
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(prove())
-            swept = group.create_task(self._sweep(shutdown, stops, outcome, until))
+        outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
+        outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
+        pods = [pod for stop in stops for pod in stop.pods]
+        async with Deletions(self._cluster, self._clock, outcome.note) as deletions:
+            await deletions.ask(pods, lambda: reached("deleted"))
+            outcome.asked.set()
+            recorded = [await self._record(shutdown, stop, outcome) for stop in stops]
+            if None not in recorded:
+                reached("recorded")
+            if not await self._holds(shutdown, outcome):
+                return outcome
+            resting = [
+                await self._rest(stop, uids or set(), outcome)
+                for stop, uids in zip(stops, recorded, strict=True)
+            ]
+            if all(resting):
+                reached("scaled")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(prove())
+                swept = group.create_task(self._sweep(shutdown, stops, outcome, until, deletions))
         if swept.result():  # said only once the lock has been tried
             reached("stopped")
         return outcome
@@ -166,32 +170,18 @@ class StopSequence:
         outcome.note("released meanwhile")
         return False
 
-    async def _delete(self, pods: Sequence[Pod], outcome: Outcome) -> bool:
-        """Step 2: one second of grace for each pod, identified by uid so none else is hit.
-
-        Whether every deletion was accepted, or had become needless.
-        """
-        accepted = True
-
-        async def delete(pod: Pod) -> None:
-            async def once() -> None:
-                await self._cluster.delete(PODS, pod.name, pod.namespace, grace=GRACE, uid=pod.uid)
-
-            nonlocal accepted
-            what = f"delete pod {pod.namespace}/{pod.name}"
-            with contextlib.suppress(NotFoundError, ConflictError):  # gone, or another's by now
-                accepted = await self._or_problem(once, what, outcome) and accepted
-
-        await fan_out((pod for pod in pods if not pod.mirror), delete, width=_WIDTH)
-        return accepted
-
     async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
         """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
         namespace = stop.namespace or self._records_namespace
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         try:
-            return await records.store(self._cluster, self._clock, shutdown, items, namespace)
-        except (NotFoundError, RefusedError, ServerError) as error:  # no namespace, no right, …
+            return await records.store(self._lists, self._clock, shutdown, items, namespace)
+        except (
+            NotFoundError,
+            RefusedError,
+            ServerError,
+            TimedOutError,
+        ) as error:  # no namespace, no right, …
             outcome.note(f"what was there could not be recorded: {error}")
             return None
 
@@ -225,7 +215,7 @@ class StopSequence:
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
         todo = [item for item in items if item not in missing and not resting(item)]
-        await fan_out(todo, rest, width=_WIDTH)
+        await fan_out(todo, rest, width=WIDTH, patience=PATIENCE)
         return accepted and not missing
 
     def _to_zero(self, workload: Workload) -> Callable[[], Any]:
@@ -242,7 +232,12 @@ class StopSequence:
         return lambda: self._cluster.patch(NODES, node.name, body)
 
     async def _sweep(
-        self, shutdown: Json, stops: Sequence[Stop], outcome: Outcome, until: float
+        self,
+        shutdown: Json,
+        stops: Sequence[Stop],
+        outcome: Outcome,
+        until: float,
+        deletions: Deletions,
     ) -> bool:
         """Step 4b: list from etcd, delete what slipped in, until none is left."""
         pause = 0.05
@@ -250,7 +245,7 @@ class StopSequence:
         while await self._holds(shutdown, outcome):
             try:
                 outcome.left = await persistently(self._clock, lambda: self._left(stops))
-            except (RefusedError, ServerError) as error:
+            except (RefusedError, ServerError, TimedOutError) as error:
                 outcome.note(f"what is left could not be seen: {error}")
                 return False
             if not outcome.left:
@@ -258,7 +253,7 @@ class StopSequence:
             # Terminating ones too, once: a second delete can only shorten a running grace.
             again = [p for p in outcome.left if not p.terminating or p.uid not in shortened]
             shortened |= {pod.uid for pod in again}
-            await self._delete(again, outcome)
+            await deletions.ask(again)
             if self._clock.monotonic() >= until:
                 return False
             await self._clock.sleep(pause)
@@ -270,21 +265,8 @@ class StopSequence:
         for stop in stops:
             if not stop.namespace:
                 continue
-            for body in (await self._cluster.list(PODS, stop.namespace)).items:
+            for body in (await self._lists.list(PODS, stop.namespace)).items:
                 pod = projections.pod(body)
                 if pod is not None and holds_pod(stop, pod):
                     left.append(pod)
         return tuple(left)
-
-    async def _or_problem(self, act: Callable[[], Any], what: str, outcome: Outcome) -> bool:
-        """Whether it was accepted; if not, that is noted, and all else goes on: the lock holds.
-
-        NotFoundError and ConflictError pass through: what they mean differs by step.
-        """
-        try:
-            # A webhook that fails is not waited for: others' turns come first, and the sweep's.
-            await persistently(self._clock, act, answered=0.0)
-        except (RefusedError, ServerError) as error:
-            outcome.note(f"could not {what}: {error}")
-            return False
-        return True
