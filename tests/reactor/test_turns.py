@@ -30,3 +30,12 @@ async def test_few_are_judged_at_once_and_the_rest_in_later_turns() -> None:
     await asyncio.sleep(0)
     turns(watched("a"))
     assert judged[-1] == "a", "nothing waits, so nothing is put off"
+
+
+def test_all_are_judged_at_once_where_nothing_else_waits() -> None:
+    """A simulation or a test that runs no loop sees each decision as it is made."""
+    judged: list[str] = []
+    turns = Turns(lambda each: judged.append(each.policy.uid))
+    for number in range(100):
+        turns(watched(str(number)))
+    assert len(judged) == 100

@@ -28,7 +28,11 @@ class Turns:
             self._waiting[watched.policy.uid] = watched
             return
         if not self._judged:
-            asyncio.get_running_loop().call_soon(self._next)
+            try:
+                asyncio.get_running_loop().call_soon(self._next)
+            except RuntimeError:  # no loop runs, so nothing waits for its turn
+                self._judge(watched)
+                return
         self._judged += 1
         self._judge(watched)
 
