@@ -31,6 +31,8 @@ MODULES = {
     "poll": "bench.signals",
     "bound": "bench.reaction",
     "remote_write": "bench.remote_write",
+    "remote_write_latency": "bench.remote_write_latency",
+    "alert": "bench.alert_latency",
     "exposition": "bench.exposition",
     "scrape": "bench.scrape",
     "reactor": "bench.reactor_rest",
@@ -40,7 +42,15 @@ MODULES = {
 }
 """How the names of a module's figures begin, and the module."""
 
-WITHOUT = {"poll", "bound", "scrape", "detector", "engine"}
+WITHOUT = {
+    "poll",
+    "bound",
+    "scrape",
+    "detector",
+    "engine",
+    "alert",
+    "remote_write_latency",
+}
 """Those that ask no control plane, so none is started for them."""
 
 

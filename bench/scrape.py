@@ -95,6 +95,7 @@ class _Reactor:
             clock,
             intake.scraped,
             inventory,
+            paths=intake.paths,
             bounds=Bounds(targets=pods, per_service=pods, loopback=True),
             cpu=lambda: 0.0,  # what is asked for is measured, however much it costs
         )

@@ -33,12 +33,14 @@ def test_where_the_reactor_may_listen(given: dict[str, Any], address: tuple[str,
         ({"listen": ":8443", **KEYS}, "not host:port"),
         ({"listen": "127.0.0.1:0", **KEYS}, "not host:port"),
         ({"tls_cert_file": "/tls.crt"}, "go together"),
+        ({"expected_paths": ("poll",)}, "expected_paths"),
+        ({"remote_write_tolerance": 0}, "remote_write_tolerance"),
         ({"metrics_listen": "9464"}, "metrics_listen is '9464', not host:port"),
         ({"listen": "127.0.0.1:1", "metrics_listen": "127.0.0.1:1", **KEYS}, "give it another"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
-    """Keys must not cross a network in the clear by omission."""
+    """Keys must not cross a network in the clear by omission; nonsense is named."""
     with pytest.raises(ValueError, match=message):
         Settings(**given)
 

@@ -3,7 +3,7 @@
 The chart sets them; helm/killswitch/values.yaml explains each of its values.
 """
 
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -88,6 +88,18 @@ class Settings(BaseSettings):
     allow_plain_http: bool = Field(
         default=False,
         description="Listen beyond loopback without TLS; only behind something that adds it.",
+    )
+
+    expected_paths: tuple[Literal["alert", "remote_write"], ...] = Field(
+        default=(),
+        description="Paths that must be heard of although they never were; others are expected once "
+        "they were heard of.",
+    )
+    remote_write_tolerance: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds without recent samples after which remote write is silent: some scrape "
+        "intervals.",
     )
 
     metrics_listen: str = Field(

@@ -14,6 +14,7 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
+from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.settings import Settings
 from killswitch.telemetry import logs
@@ -161,6 +162,9 @@ async def _listen(settings: Settings, reactor: "Reactor", clock: Clock) -> None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
     await reactor.ready.wait()
+    paths = reactor.engine.intake.paths
+    paths.expected = frozenset(map(Path, settings.expected_paths))
+    paths.tolerances[Path.REMOTE_WRITE] = settings.remote_write_tolerance
     keys = KeyFile(settings.event_keys_file)
     listening = Listening(reactor.engine, clock, keys, reactor.numbers)
     runner = receivers.runner(listening.application())

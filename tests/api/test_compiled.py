@@ -3,7 +3,14 @@ from typing import Any
 import pytest
 
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.api.compiled import CompiledPolicy, CompiledSignal, Exporter, Metric, compiled
+from killswitch.api.compiled import (
+    AlertRule,
+    CompiledPolicy,
+    CompiledSignal,
+    Exporter,
+    Metric,
+    compiled,
+)
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
@@ -142,6 +149,31 @@ def test_a_detector_is_not_scraped_for() -> None:
 
 
 NODES = [{"kind": "Namespace", "namespaces": ["a"]}]
+
+
+def test_an_alert_has_no_query() -> None:
+    """It waits for others' alerts, by name and labels, and for the one that fires always."""
+    source = {"name": "Guardrail Down", "labels": {"b": "", "a": "1"}}
+    (found,) = policy(signals=[{"name": "g", "alert": source, "onNoData": "Hold"}]).signals
+    assert found.alert == AlertRule(Metric("Guardrail Down", (("a", "1"), ("b", ""))), "Watchdog")
+    assert (found.query, found.threshold) == ("", Threshold(above=0.0))
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({"name": "KillSwitchFire"}, "name"),
+        ({"name": "Down", "heartbeat": "KillSwitchHeartbeat"}, "heartbeat"),
+        ({"name": "Down", "heartbeat": "Down"}, "heartbeat"),
+        ({"name": "Down", "labels": {"__name__": "x"}}, "labels"),
+    ],
+)
+def test_alerts_that_cannot_work_are_refused(source: dict[str, Any], field: str) -> None:
+    """Our own rules' alerts, an alert that is its own heartbeat, and what is no label."""
+    with pytest.raises(InvalidPolicyError) as caught:
+        policy(signals=[{"name": "g", "alert": source, "onNoData": "Hold"}])
+    assert caught.value.field == f"spec.signals[g].alert.{field}"
+    assert caught.value.cure
 
 
 def test_an_event_has_no_query() -> None:

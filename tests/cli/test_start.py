@@ -58,7 +58,7 @@ def test_every_command_stands_in_the_help() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
     commands = (
         "stop", "plan", "status", "why", "approve", "restore", "govern", "bypass",
-        "break-glass", "version", "reactor",
+        "break-glass", "version", "reactor", "rules",
     )  # fmt: skip
     assert [each for each in commands if f"\n  {each} " not in text] == []
 

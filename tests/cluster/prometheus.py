@@ -84,7 +84,7 @@ class Exporter:
         self._thread.join(5)
 
 
-def _prompt_remote_write(url: str, token: str) -> dict[str, Any]:
+def remote_write_entry(url: str, token: str) -> dict[str, Any]:
     """One shard keeps the order; the short backoff, how far it falls behind after an outage."""
     authorization = {"authorization": {"credentials": token}} if token else {}
     return {
@@ -126,6 +126,8 @@ class Prometheus:
     """Another Prometheus than the one of tests/cluster."""
     remote_write: str = ""
     """A URL to write all samples to, as fast as the reference says; nowhere if empty."""
+    written_too: Sequence[str] = ()
+    """Further URLs, with the same token."""
     remote_write_token: str = ""
     """What to prove by that it may be written."""
     _daemon: Daemon | None = None
@@ -175,7 +177,8 @@ class Prometheus:
         }
         if self.remote_write:
             config["remote_write"] = [
-                _prompt_remote_write(self.remote_write, self.remote_write_token)
+                remote_write_entry(each, self.remote_write_token)
+                for each in (self.remote_write, *self.written_too)
             ]
         file = self.directory / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))

@@ -196,7 +196,15 @@ def test_the_reactor_listens_where_keys_are_given(
 ) -> None:
     """With TLS, beside a Service that finds every replica; the manager gets no key."""
     objects = offline.template(
-        {"receivers": {"keysSecret": "senders", "tlsSecret": "reactor-tls", "port": 9443}}
+        {
+            "receivers": {
+                "keysSecret": "senders",
+                "tlsSecret": "reactor-tls",
+                "port": 9443,
+                "expectedPaths": ["alert"],
+                "remoteWriteTolerance": 45,
+            }
+        }
     )
     pod = named(objects, "Deployment", "killswitch-reactor")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -204,6 +212,7 @@ def test_the_reactor_listens_where_keys_are_given(
         monkeypatch.setenv(entry["name"], entry.get("value", SYSTEM))
     found = Settings()
     assert found.listen == "0.0.0.0:9443"
+    assert (found.expected_paths, found.remote_write_tolerance) == (("alert",), 45.0)
     mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
     volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
     for file, secret in (

@@ -172,7 +172,7 @@ async def test_a_policy_that_goes_during_its_fire_takes_nothing_along(
             if how == "deleted":
                 await scene.cluster.delete(POLICIES, "runaway", scene.namespace)
             else:
-                running.engine._checker = Nothing()
+                running.engine.checker = Nothing()
                 source = {"query": "up", "above": "2"}
                 signal = {"name": "load", "prometheus": source, "onNoData": "Hold"}
                 await scene.cluster.patch(
@@ -184,7 +184,7 @@ async def test_a_policy_that_goes_during_its_fire_takes_nothing_along(
 
             await eventually(forgotten)
             await asyncio.sleep(2)  # ticks and attempts that are under way
-        running.engine._checker = EveryQuery()
+        running.engine.checker = EveryQuery()
         await scene.policy("sound", targets=[{"kind": "Deployment", "name": "other"}])
         scene.dial.turn("sound", 500)
         await scene.stopped("sound-1")

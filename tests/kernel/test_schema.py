@@ -234,6 +234,15 @@ def test_an_event_is_a_source(kernel: ControlPlane, governed: str) -> None:
     assert stored == {"type": "guardrail.jailbreak", "atLeast": 1, "within": "1m"}
 
 
+def test_an_alert_is_a_source(kernel: ControlPlane, governed: str) -> None:
+    """Its heartbeat is the one that most Prometheis have."""
+    source = {"name": "GuardrailDown", "labels": {"namespace": "prod"}}
+    answer = kernel.api().create(policies(governed), with_signal(prometheus=None, alert=source))
+    assert answer.status == 201, answer.message
+    stored = answer.body["spec"]["signals"][0]["alert"]
+    assert stored == {**source, "heartbeat": "Watchdog"}
+
+
 @pytest.mark.parametrize("field", ["targetz", "namespace"])
 def test_an_unknown_field_is_refused_by_kubectl(
     kernel: ControlPlane, governed: str, field: str

@@ -12,6 +12,8 @@ from killswitch.ports import Json
 from killswitch.reactor import detecting
 from killswitch.reactor.detecting import Detecting
 from killswitch.reactor.recalling import Recaller
+from killswitch.signals.alerts import FIRE, Alert, PolicyReference
+from killswitch.signals.episodes import Arrival
 from killswitch.signals.series import ENDED, Samples, Series
 from tests.fakes.clock import FakeClock
 from tests.fakes.signal_source import FakeSignalSource
@@ -277,11 +279,11 @@ async def test_a_detector_that_remembers_much_has_fewer_series() -> None:
 
 async def test_an_alert_does_not_decide_for_a_detector() -> None:
     """Rules compare with thresholds; there is none here."""
-    from killswitch.signals.episodes import Arrival
-    from tests.reactor.test_push import alert
-
     desk = Watch()
-    assert desk.engine.intake.alert(alert(desk)) is Arrival.UNKNOWN_SIGNAL
+    now = desk.clock.now()
+    reference = PolicyReference("u", 1, "load")
+    found = Alert(FIRE, (("alertname", FIRE),), 500.0, now, now + 4, reference)
+    assert desk.engine.intake.alerts.take(found) is Arrival.UNKNOWN_SIGNAL
     assert not desk.demanded
 
 

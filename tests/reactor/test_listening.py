@@ -85,9 +85,10 @@ def post(url: str, body: bytes, headers: dict[str, str], authority: Path | None 
         return 0
 
 
-def get(url: str) -> str:
+def get(url: str, headers: dict[str, str] | None = None) -> str:
     """The body of an answer."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    request = urllib.request.Request(url, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=5) as answer:
         return str(answer.read(), "utf-8")
 
 
@@ -151,7 +152,16 @@ async def test_an_alert_for_the_current_generation_stops_models(
         alert = {"labels": labels, "annotations": {VALUE: "500"}, "startsAt": start, "endsAt": end}
         return json.dumps([alert]).encode()
 
-    with listening(kernel, tmp_path) as url:
+    with listening(kernel, tmp_path, KILLSWITCH_EXPECTED_PATHS='["alert"]') as url:
+
+        async def awaited() -> bool:
+            found = await setting.cluster.get(POLICIES, "runaway", setting.namespace)
+            signals = found.get("status", {}).get("signals", ())
+            return [path["state"] for each in signals for path in each["paths"]] == ["Awaited"]
+
+        assert await eventually(awaited)
+        page = await asyncio.to_thread(get, f"{url}/thresholds", token)
+        assert f'killswitch_policy="{uid}",killswitch_generation="{generation}"' in page
 
         async def taken() -> bool:
             other = body(generation + 1)

@@ -12,8 +12,6 @@ from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.watched import Identity, Watched
-from killswitch.signals.alerts import FIRE, Alert, PolicyReference
-from killswitch.signals.episodes import Arrival
 from killswitch.signals.series import Labels, Samples, Series
 from tests.fakes.clock import FakeClock
 from tests.reactor.harness import Bench, EveryQuery, eventually, policy, reactor
@@ -231,57 +229,6 @@ def test_an_edited_policy_takes_other_samples() -> None:
     assert not desk.demanded
     desk.push(500, name="other")
     assert desk.demanded
-
-
-def alert(desk: Desk, *, generation: int = 1, since: float = 0.0, **changes: Any) -> Alert:
-    """A firing alert of the policy's signal, that began so many seconds ago."""
-    now = desk.clock.now()
-    fields: dict[str, Any] = {
-        "name": FIRE,
-        "labels": (),
-        "value": 500.0,
-        "starts_at": now - since,
-        "ends_at": now + 4,
-        "reference": PolicyReference("u", generation, "load"),
-    }
-    return Alert(**{**fields, **changes})
-
-
-def test_an_alert_trips_the_signal_that_it_refers_to() -> None:
-    """Prometheus compared already; its path and value are kept, the next poll decides."""
-    desk = Desk()
-    assert desk.engine.intake.alert(alert(desk)) is Arrival.BEGAN
-    found = desk.policy.readings["load"]
-    assert desk.demanded
-    assert (found.value, found.path) == (500.0, Path.ALERT)
-    assert desk.engine.intake.alert(alert(desk)) is Arrival.REPEATED
-    desk.poll(1)
-    assert not desk.demanded
-
-
-@pytest.mark.parametrize(
-    ("changes", "arrival"),
-    [
-        ({"reference": None}, Arrival.NOT_OURS),
-        ({"name": "KillSwitchHeartbeat"}, Arrival.NOT_OURS),
-        ({"reference": PolicyReference("other", 2, "load")}, Arrival.UNKNOWN_POLICY),
-        ({"reference": PolicyReference("u", 2, "other")}, Arrival.UNKNOWN_SIGNAL),
-        ({"generation": 1}, Arrival.OLDER_GENERATION),
-        ({"generation": 3}, Arrival.NEWER_GENERATION),
-        ({"ends_at": 0.0}, Arrival.RESOLVED),
-        ({"value": 99.0}, Arrival.OVERTAKEN),
-        ({"since": 2.0}, Arrival.OVERTAKEN),
-    ],
-)
-def test_other_alerts_are_counted_and_change_nothing(
-    changes: dict[str, Any], arrival: Arrival
-) -> None:
-    """Of others, for another generation, over, or older than what the poll has seen."""
-    desk = Desk()
-    desk.engine.policy_changed(stored(signal(), generation=2))
-    desk.poll(1, age=1)
-    assert desk.engine.intake.alert(alert(desk, **{"generation": 2, **changes})) is arrival
-    assert not desk.demanded
 
 
 @pytest.mark.cluster

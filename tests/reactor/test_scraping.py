@@ -47,13 +47,26 @@ class Scene:
         self.engine = Engine(cluster, clock, EveryQuery(), identity)
         scraped, self.inventory = self.engine.intake.scraped, self.engine.view.inventory
         self.scraping = Scraping(
-            scraper, cluster, clock, scraped, self.inventory, bounds=bounds, cpu=lambda: 0.0
+            scraper,
+            cluster,
+            clock,
+            scraped,
+            self.inventory,
+            paths=self.engine.intake.paths,
+            bounds=bounds,
+            cpu=lambda: 0.0,
         )
         self.engine.start()
 
     def policy(self, *signals: Json, uid: str = "u") -> None:
         """A policy with these signals."""
         self.engine.policy_changed(stored(*signals, uid=uid))
+
+    @property
+    def silent(self) -> set[str]:
+        """The scraped Services of which too little is heard."""
+        states = self.engine.intake.paths.states()
+        return {each.path for each in states if each.silent}
 
     def reading(self, uid: str = "u") -> Reading:
         """What its signal says."""
@@ -283,12 +296,14 @@ async def test_a_list_that_is_refused_is_silence_after_a_while() -> None:
     assert found.reading().reason is Blindness.NEVER_READ
     await advance(found, clock, 12)
     assert found.reading().reason is Blindness.SILENT
-    assert found.scraping.silent == {"Service prod/vllm port metrics"}
+    assert found.silent == {"Service prod/vllm port metrics"}
     found.slices.error = None
     found.expose(8000, POD)
     await advance(found, clock, 5)
     assert found.reading().verdict is CLEAR
-    assert found.scraping.silent == frozenset()
+    assert found.silent  # until it has been heard steadily
+    await advance(found, clock, 10)
+    assert found.silent == set()
     found.scraping.stop()
 
 
@@ -333,13 +348,13 @@ async def test_a_pod_that_stays_silent_is_told_once() -> None:
     found.expose(8000, POD)
     with structlog.testing.capture_logs() as lines:
         await advance(found, clock, 30)
-        assert found.scraping.silent == {"Service prod/vllm port metrics"}
+        assert found.silent == {"Service prod/vllm port metrics"}
         told.answer = SOUND
-        await advance(found, clock, 2)
-    assert found.scraping.silent == frozenset()
+        await advance(found, clock, 12)
+    assert found.silent == set()
     assert [each["event"] for each in lines] == [
-        "not all pods can be scraped",
-        "all pods are scraped again",
+        "a path is silent",
+        "a path is heard again",
     ]
     found.scraping.stop()
 
@@ -414,7 +429,7 @@ async def test_a_scrape_stops_models_while_prometheus_is_down(setting: Bench) ->
             assert (value("killswitch_scrapes_total", {"outcome": "Answered"}) or 0) > 0
             assert value("killswitch_path_heard_timestamp_seconds", {"path": "scrape"})
             assert value("killswitch_scrape_targets") == 2
-            assert value("killswitch_scrape_silent_services") == 0
+            assert value("killswitch_path_silent_seconds", {"path": "scrape"}) == 0
             assert value("killswitch_scrape_stretch") == 1
             running.served["pod-1"].set(500)
             await setting.stopped("runaway-1")

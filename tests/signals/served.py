@@ -19,6 +19,7 @@ from killswitch.signals.web import Counts, Receiver
 KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
 TOKEN = "a-bearer-token-of-24-characters"
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "events.md"
+SIGNALS = DOCUMENT.with_name("signals.md")
 
 
 def signed(body: bytes, *, now: float, id_: str = "n-1", key: str = KEY) -> dict[str, str]:
@@ -38,9 +39,9 @@ def event_body(**fields: object) -> bytes:
     return json.dumps({"type": "guardrail.jailbreak", "source": "guard", **fields}).encode()
 
 
-def snippets(language: str) -> list[str]:
-    """The code blocks of docs/events.md in this language."""
-    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+def snippets(language: str, document: Path = DOCUMENT) -> list[str]:
+    """The code blocks of a document in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
 
 
 @asynccontextmanager

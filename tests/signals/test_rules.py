@@ -1,16 +1,21 @@
 import json
+from typing import Any
 
 import promql_parser
-import pytest
 import yaml
 
+from killswitch.adapters.promql import PromqlChecker
+from killswitch.api.acceptance import accept
+from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.readings import Threshold
 from killswitch.signals import rules
 from killswitch.signals.alerts import PolicyReference
 from killswitch.signals.rules import Measurement, ThresholdSeries
 
 QUEUE = Measurement("sum(waiting)")
-MODELS = Measurement("max by (model) (waiting)", ("model",))
+MODELS = Measurement("waiting", "max(time()-timestamp(waiting))", 30.0)
+CHECKER = PromqlChecker()
+EVERY = ({"name": "q", "prometheus": {"query": "sum(a)", "above": "5"}, "onNoData": "Hold"},)
 REFERENCE = PolicyReference("uid", 3, "queue")
 
 
@@ -68,13 +73,11 @@ def test_the_order_of_measurements_does_not_matter() -> None:
 
 def test_the_object_for_prometheus_operator_holds_the_same_groups() -> None:
     """With the labels that its selector looks at."""
-    found = rules.prometheus_rule(
-        [MODELS], interval="1s", name="ks", namespace="monitoring", labels={"release": "kps"}
-    )
+    found = rules.prometheus_rule([MODELS], interval="1s", name="ks", labels={"release": "kps"})
     assert json.loads(json.dumps(found)) == {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "ks", "namespace": "monitoring", "labels": {"release": "kps"}},
+        "metadata": {"name": "ks", "labels": {"release": "kps"}},
         "spec": {"groups": rules.groups([MODELS], interval="1s")},
     }
 
@@ -88,26 +91,67 @@ def test_policies_never_get_into_templates() -> None:
 
 
 def test_thresholds_are_exposed_with_everything_the_alert_needs() -> None:
-    """Awkward label values are escaped; floats are exact."""
-    series = ThresholdSeries(REFERENCE, MODELS, Threshold(below=0.1), ('a"b\\c\nd',))
-    assert rules.exposition([series]).decode() == (
-        "# HELP killswitch_threshold Limit of one policy signal.\n"
-        "# TYPE killswitch_threshold gauge\n"
+    """Floats are exact."""
+    series = ThresholdSeries(REFERENCE, MODELS, Threshold(below=0.1))
+    assert rules.exposition([series]) == (
         'killswitch_threshold{killswitch_policy="uid",killswitch_generation="3",'
-        f'killswitch_signal="queue",killswitch_metric="{MODELS.key}",killswitch_side="below",'
-        'model="a\\"b\\\\c\\nd"} 0.1\n'
+        f'killswitch_signal="queue",killswitch_metric="{MODELS.key}",killswitch_side="below"}} 0.1\n'
     )
 
 
-def test_what_cannot_be_joined_is_an_error() -> None:
-    """Labels that the rules set themselves, and values that do not go with the labels."""
-    with pytest.raises(ValueError, match="killswitch_policy"):
-        Measurement("x", ("killswitch_policy",))
-    with pytest.raises(ValueError, match="0 values for labels"):
-        ThresholdSeries(REFERENCE, MODELS, Threshold(above=1.0))
+def test_old_samples_are_not_compared() -> None:
+    """A Prometheus that restarts serves what was; polling calls the same Stale."""
+    (group,) = rules.groups([MODELS], interval="1s")
+    assert group["rules"][0]["expr"].startswith(
+        "(max by () (\nwaiting\n) unless on () (max(time()-timestamp(waiting)) > 30))\n> on ()"
+    )
 
 
 def test_keys_tell_measurements_apart() -> None:
-    """By expression and by labels."""
-    others = [Measurement("a"), Measurement("a", ("b",)), Measurement("a", ("b", "c"))]
+    """By expression and by how old a sample may be."""
+    others = [Measurement("a"), Measurement("b"), Measurement("a", max_age=1.0)]
     assert len({each.key for each in others}) == 3
+
+
+def policy(*signals: dict[str, Any], **spec: Any) -> CompiledPolicy:
+    """A compiled policy with these signals."""
+    targets = [{"kind": "Deployment", "name": "vllm"}]
+    terms = {"owner": "a", "backup": "b", "targets": targets, "signals": [*signals], **spec}
+    metadata = {"name": "p", "namespace": "prod", "uid": "uid", "generation": 3}
+    body = {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "KillSwitchPolicy",
+        "metadata": metadata,
+        "spec": terms,
+    }
+    return accept(body, CHECKER.check)
+
+
+def test_the_thresholds_of_a_policy() -> None:
+    """Of what it queries, with the age that makes a sample old; none of detectors, events, alerts."""
+    found = policy(
+        {"name": "q", "prometheus": {"query": "sum(a)", "above": "5"}, "onNoData": "Hold"},
+        {"name": "m", "metric": {"name": "b", "below": "1"}, "maxAge": "9s", "onNoData": "Hold"},
+        {"name": "s", "prometheus": {"query": "scalar(c)", "above": "5"}, "onNoData": "Hold"},
+        {
+            "name": "d",
+            "prometheus": {"query": "sum(d)", "detector": {"ewma": {"least": "1"}}},
+            "onNoData": "Hold",
+        },
+        {"name": "e", "event": {"type": "x"}, "onNoData": "Hold"},
+        {"name": "a", "alert": {"name": "Down"}, "onNoData": "Hold"},
+    )
+    series = {each.reference.signal: each for each in rules.thresholds(found, CHECKER)}
+    assert {name: (each.reference.generation, each.limit) for name, each in series.items()} == {
+        "q": (3, 5.0),
+        "m": (3, 1.0),
+        "s": (3, 5.0),
+    }
+    assert series["s"].measurement.expression == "vector(\nscalar(c)\n)"
+    aged = series["m"].measurement
+    assert (aged.expression, aged.max_age) == ("b", 9.0)
+    assert "max(time()-timestamp(b))" in aged.age
+    for group in rules.groups([each.measurement for each in series.values()], interval="1s"):
+        for rule in group["rules"]:
+            promql_parser.parse(rule["expr"])
+    assert list(rules.thresholds(policy(*EVERY, mode="Disabled"), CHECKER)) == []

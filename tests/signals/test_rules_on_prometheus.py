@@ -1,40 +1,32 @@
-"""A real Prometheus evaluates the generated rules and posts to the receiver of docs/events.md."""
+"""A real Prometheus scrapes thresholds, evaluates rules and posts, as docs/signals.md configures it."""
 
 import asyncio
 import re
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from aiohttp import web
 
-from killswitch.core.readings import Threshold
-from killswitch.signals import rules
+from killswitch.core.readings import Answer, Blindness, Verdict
+from killswitch.core.readings import Path as Way
+from killswitch.signals import receiver, rules
 from killswitch.signals import web as receivers
-from killswitch.signals.alerts import HEARTBEAT, Alert, Batch, PolicyReference, tripped
-from killswitch.signals.episodes import Arrival, Episodes
-from killswitch.signals.keys import BearerTokens
-from killswitch.signals.rules import Measurement, ThresholdSeries
-from killswitch.signals.watchdog import Watchdog
+from killswitch.signals.episodes import Arrival
+from killswitch.signals.rules import Measurement
 from tests.cluster import binaries
-from tests.cluster.prometheus import Exporter, Prometheus
-from tests.signals.served import TOKEN, serving, snippets
+from tests.cluster.prometheus import Exporter, Prometheus, remote_write_entry
+from tests.reactor.listener import GUARDS, Listener, polled
+from tests.signals.served import SIGNALS, TOKEN, snippets
 
 pytestmark = pytest.mark.cluster
 
-QUEUE = Measurement('vllm_waiting{job="models"} # as in the policy')
-PER_MODEL = Measurement("max by (model) (vllm_waiting)", ("model",))
-FIRST = PolicyReference("uid-1", 3, "queue")
-SECOND = PolicyReference("uid-2", 1, "idle")
-MODEL = PolicyReference("uid-3", 7, "per-model")
+QUERY = 'vllm_waiting{job="models"} # as in the policy'
 
 
 def _debian() -> Path | None:
@@ -46,63 +38,21 @@ def _debian() -> Path | None:
     return Path(found) if "version 2.42" in said.stdout + said.stderr else None
 
 
-@dataclass
-class Reactor:
-    """What a reactor would do with alerts, as far as these tests need it."""
-
-    thresholds: list[ThresholdSeries]
-    episodes: Episodes = field(default_factory=Episodes)
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    seen: list[tuple[Arrival, Alert]] = field(default_factory=list)
-    heartbeats: dict[str, float | None] = field(default_factory=dict)
-
-    def expose(self, *thresholds: ThresholdSeries) -> None:
-        """Expose exactly these and expect their alerts alone."""
-        self.thresholds = list(thresholds)
-        self.episodes.expect(each.reference for each in thresholds)
-
-    def deliver(self, batch: Batch) -> None:
-        """What a reactor's callback does."""
-        now = time.time()
-        for alert in batch.alerts:
-            if alert.name == HEARTBEAT and alert.firing(now):
-                self.watchdog.heard(f"killswitch-{alert.metric}", now)
-                self.heartbeats[alert.metric] = alert.value
-            self.seen.append((self.episodes.arrive(alert, now), alert))
-
-    def arrived(self, arrival: Arrival, reference: PolicyReference) -> Alert | None:
-        """The first alert of a policy with this arrival."""
-        matching = (a for kind, a in self.seen if kind is arrival and a.reference == reference)
-        return next(matching, None)
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        """The address to post to and to scrape."""
-        tokens = BearerTokens({"prometheus": [TOKEN]})
-        receiver = receivers.alerts_receiver(self.deliver, tokens=lambda: tokens)
-        app = receivers.application(receiver, counts=Counter())
-
-        async def metrics(_: web.Request) -> web.Response:
-            return web.Response(body=rules.exposition(self.thresholds), content_type="text/plain")
-
-        app.router.add_get("/metrics", metrics)
-        async with serving(receivers.runner(app)) as (host, port):
-            yield f"{host}:{port}"
-
-
-def documented(address: str, directory: Path) -> dict[str, Any]:
-    """The Prometheus snippet of docs/events.md, for this address and without TLS."""
+def documented(address: str, directory: Path, scrape_token: str) -> dict[str, Any]:
+    """The Prometheus snippet of docs/signals.md, for this address and without TLS."""
     content: dict[str, Any] = yaml.safe_load(
-        next(each for each in snippets("yaml") if "alertmanagers:" in each)
+        next(each for each in snippets("yaml", SIGNALS) if "alertmanagers:" in each)
     )
-    token = directory / "token"
-    token.write_text(TOKEN)
+    tokens = directory / "token", directory / "scrape-token"
     (alertmanager,) = content["alerting"]["alertmanagers"]
-    alertmanager |= {"scheme": "http", "static_configs": [{"targets": [address]}]}
-    alertmanager["authorization"]["credentials_file"] = str(token)
-    del alertmanager["tls_config"]
     (job,) = content["scrape_configs"]
-    job |= {"static_configs": [{"targets": [address]}], "scrape_interval": "100ms"}
+    texts = TOKEN, scrape_token
+    for each, token, text in zip((alertmanager, job), tokens, texts, strict=True):
+        token.write_text(text)
+        each |= {"scheme": "http", "static_configs": [{"targets": [address]}]}
+        each["authorization"]["credentials_file"] = str(token)
+        del each["tls_config"], each["dns_sd_configs"]
+    job["scrape_interval"] = "100ms"
     return content
 
 
@@ -116,17 +66,23 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 @asynccontextmanager
 async def evaluated(
-    reactor: Reactor, exporter: Exporter, directory: Path, program: Path | None, interval: str
+    reactor: Listener,
+    exporter: Exporter,
+    directory: Path,
+    program: Path | None,
+    file: str,
+    *,
+    scrape_token: str = TOKEN,
 ) -> AsyncIterator[Prometheus]:
-    """A Prometheus that evaluates the rules of both measurements and posts to the reactor."""
-    file = directory / "killswitch-rules.yml"
-    file.write_text(rules.rule_file([QUEUE, PER_MODEL], interval=interval))
-    async with reactor.listening() as address:
-        content = documented(address, directory)
+    """A Prometheus that evaluates this rule file and posts to the reactor."""
+    path = directory / "killswitch-rules.yml"
+    path.write_text(file)
+    async with reactor.running() as address:
+        content = documented(address, directory, scrape_token)
         running = Prometheus(
             directory / "prometheus",
             {exporter.address: {}},
-            rule_files=[file],
+            rule_files=[path],
             alertmanagers=content["alerting"]["alertmanagers"],
             scrape_configs=content["scrape_configs"],
             program=program,
@@ -158,75 +114,159 @@ def models() -> Any:
     running.close()
 
 
-async def test_alerts_arrive_with_policy_generation_and_value(
+async def test_policies_change_without_a_reload(
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
-    """Fires with the worst series, resolves, follows a threshold without reload, beats always."""
-    reactor = Reactor([])
-    low = ThresholdSeries(FIRST, QUEUE, Threshold(above=10.0))
-    below = ThresholdSeries(SECOND, QUEUE, Threshold(below=0.5))
-    one = ThresholdSeries(MODEL, PER_MODEL, Threshold(above=5.0), ("b",))
-    reactor.expose(low, below, one)
-    for metric in (QUEUE, PER_MODEL):
-        reactor.watchdog.expect(rules.path(metric), 10.0, time.time())
+    """Fires with the worst series, resolves, follows an edited threshold, beats always."""
+    reactor = Listener(tmp_path)
+    reactor.expect("high", polled(QUERY, above="10"))
+    reactor.expect("low", polled(QUERY, below="0.5"))
+    reactor.expect("one", polled("scalar(vllm_waiting{model='b'})", above="5"))
     models.set("vllm_waiting", 1.0, model="a")
     models.set("vllm_waiting", 2.0, model="b")
-    async with evaluated(reactor, models, tmp_path, program, "50ms"):
-        expected = {QUEUE.key: 2.0, PER_MODEL.key: 1.0}
-        await until(lambda: reactor.heartbeats == expected, "heartbeats that see all thresholds")
-        assert reactor.watchdog.silent(time.time()) == ()
-        assert reactor.episodes.tripped == frozenset()
+    file = reactor.rule_file("50ms")
+    async with evaluated(reactor, models, tmp_path, program, file):
+        await until(lambda: reactor.silent == [False, False], "heartbeats of both groups")
+        counts = reactor.listening.alerts
+        assert set(counts) <= {Arrival.HEARTBEAT, Arrival.BLIND}
 
         models.set("vllm_waiting", 42.5, model="a")
-        await until(lambda: reactor.arrived(Arrival.BEGAN, FIRST), "the queue policy's alert")
-        alert = reactor.arrived(Arrival.BEGAN, FIRST)
-        assert alert is not None
-        assert (alert.value, alert.reference) == (42.5, FIRST)
-        assert tripped(alert, 0.0).message == (
-            "42.5 is beyond the threshold, says Prometheus by alert"
-        )
-        await until(lambda: reactor.arrived(Arrival.REPEATED, FIRST), "the same alert again")
-        assert {FIRST} == reactor.episodes.tripped
+        await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the queue policy's alert")
+        (reading,) = reactor.watched("high").readings.values()
+        assert (reading.value, reading.path) == (42.5, Way.ALERT)
+        assert reading.message == "42.5 is beyond the threshold, says Prometheus by alert"
+        await until(lambda: counts[Arrival.REPEATED], "the same alert again")
+        reactor.engine.intake.deliver(QUERY, Answer((3.0,), 0.0))
+        assert reactor.verdict("high") is Verdict.TRIPPED
 
         models.set("vllm_waiting", 3.0, model="a")
-        await until(lambda: reactor.arrived(Arrival.ENDED, FIRST), "that it is resolved")
-        assert frozenset() == reactor.episodes.tripped
+        await until(lambda: reactor.verdict("high") is Verdict.CLEAR, "that it is resolved")
 
-        raised = PolicyReference(FIRST.policy, 4, FIRST.signal)
-        lower = ThresholdSeries(raised, QUEUE, Threshold(above=2.5))
-        reactor.expose(lower, below, one)
-        await until(lambda: reactor.arrived(Arrival.BEGAN, raised), "the new threshold's alert")
-        assert {raised} == reactor.episodes.tripped
+        reactor.expect("high", polled(QUERY, above="2.5"), generation=2)
+        await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the new threshold's alert")
 
         models.set("vllm_waiting", 0.25, model="a")
-        await until(lambda: reactor.arrived(Arrival.BEGAN, SECOND), "the lower side's alert")
-        assert reactor.arrived(Arrival.BEGAN, MODEL) is None
+        await until(lambda: reactor.verdict("low") is Verdict.TRIPPED, "the lower side's alert")
+        assert reactor.verdict("one") is Verdict.UNKNOWN
 
         models.set("vllm_waiting", 6.0, model="b")
-        await until(lambda: reactor.arrived(Arrival.BEGAN, MODEL), "the model's own alert")
-        reactor.expose()
-        await until(lambda: set(reactor.heartbeats.values()) == {0.0}, "that no threshold is seen")
+        await until(lambda: reactor.verdict("one") is Verdict.TRIPPED, "the scalar's alert")
+
+        reactor.expect("later", polled(QUERY, above="5"))
+        await until(lambda: reactor.verdict("later") is Verdict.TRIPPED, "a new policy's alert")
+        assert Arrival.CONTRADICTED not in counts
 
 
-async def test_an_evaluation_every_20_ms_is_taken(
+async def test_a_killed_prometheus_is_silence_and_one_that_restarts_tells_nothing_old(
     program: Path | None, models: Exporter, tmp_path: Path
 ) -> None:
-    """And a killed Prometheus is silence: its alerts are gone, its heartbeat is missed."""
-    reactor = Reactor([])
-    reactor.expose(ThresholdSeries(FIRST, QUEUE, Threshold(above=1.0)))
-    reactor.watchdog.expect(rules.path(QUEUE), 3.0, time.time())
+    """Its alert ends, its path is silent. Back again, it evaluates what it had scraped before."""
+    reactor = Listener(tmp_path)
+    reactor.expect("high", polled(QUERY, above="1", maxAge="3s"))
     models.set("vllm_waiting", 2.0, model="a")
-    async with evaluated(reactor, models, tmp_path, program, "20ms") as running:
-        await until(lambda: reactor.arrived(Arrival.BEGAN, FIRST), "the alert")
-        running.stop(kill=True)
-        await until(lambda: reactor.episodes.gone(time.time()) == (FIRST,), "that it is gone")
-        await until(
-            lambda: reactor.watchdog.is_silent(rules.path(QUEUE), time.time()), "that it is silent"
-        )
+    async with evaluated(
+        reactor, models, tmp_path, program, reactor.rule_file("20ms")
+    ) as prometheus:
+        await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the alert")
+        await until(lambda: reactor.silent == [False], "a heartbeat")
+        await asyncio.to_thread(prometheus.stop, kill=True)
+        await until(lambda: reactor.verdict("high") is Verdict.UNKNOWN, "that it is over")
+        await until(lambda: reactor.silent == [True], "that the path is silent")
+        (reading,) = reactor.watched("high").readings.values()
+        assert reading.reason is Blindness.NEVER_READ
+        models.set("vllm_waiting", 0.5, model="a")
+        await asyncio.to_thread(prometheus.start)
+        await until(lambda: reactor.silent == [False], "heartbeats for as long as they may fail")
+        assert reactor.verdict("high") is Verdict.UNKNOWN
+        assert reactor.listening.alerts[Arrival.BEGAN] == 1
+
+
+async def test_thresholds_that_cannot_be_scraped_are_silence(
+    program: Path | None, models: Exporter, tmp_path: Path
+) -> None:
+    """With a wrong token Prometheus would be disarmed without a word; its heartbeat says so."""
+    reactor = Listener(tmp_path)
+    paths = reactor.engine.intake.paths
+    paths.expected, paths.tolerances[Way.ALERT] = frozenset({Way.ALERT}), 2.0
+    reactor.expect("high", polled(QUERY, above="10"))
+    models.set("vllm_waiting", 42.0, model="a")
+    file = reactor.rule_file("50ms")
+    async with evaluated(reactor, models, tmp_path, program, file, scrape_token=GUARDS):
+        await until(lambda: reactor.listening.alerts[Arrival.BLIND], "that it is told to people")
+        await until(lambda: reactor.silent == [True], "that nothing useful is heard")
+        (state,) = paths.states()
+        assert (reactor.silence or 0) >= 2
+        assert "Prometheus sees no thresholds" in state.message
+        assert reactor.verdict("high") is Verdict.UNKNOWN
+        (tmp_path / "scrape-token").write_text(TOKEN)
+        await until(lambda: reactor.verdict("high") is Verdict.TRIPPED, "the alert")
+        await until(lambda: reactor.silent == [False], "a heartbeat that sees the threshold")
+        assert reactor.silence == 0
+
+
+async def test_an_alert_of_other_rules_fires_and_is_clear_with_its_heartbeat(
+    program: Path | None, models: Exporter, tmp_path: Path
+) -> None:
+    """As posted by Prometheus directly; killed, nothing is known any more."""
+    reactor = Listener(tmp_path)
+    (example,) = (each for each in snippets("yaml", SIGNALS) if "GuardrailDown" in each)
+    (documented_signal,) = yaml.safe_load(example)["signals"]
+    reactor.expect("guard", {**documented_signal, "maxAge": "4s"})
+    file = yaml.safe_dump(
+        {
+            "groups": [
+                {
+                    "name": "guardrail",
+                    "interval": "50ms",
+                    "rules": [
+                        {"alert": "Watchdog", "expr": "vector(1)"},
+                        {
+                            "alert": "GuardrailDown",
+                            "expr": "guardrail_up == 0",
+                            "labels": {"namespace": "model-serving"},
+                        },
+                    ],
+                }
+            ]
+        }
+    )
+    models.set("guardrail_up", 1.0)
+    async with evaluated(reactor, models, tmp_path, program, file) as prometheus:
+        await until(lambda: reactor.verdict("guard") is Verdict.CLEAR, "a heartbeat")
+        models.set("guardrail_up", 0.0)
+        await until(lambda: reactor.verdict("guard") is Verdict.TRIPPED, "the alert")
+        models.set("guardrail_up", 1.0)
+        await until(lambda: reactor.verdict("guard") is Verdict.CLEAR, "that it is resolved")
+        await asyncio.to_thread(prometheus.stop, kill=True)
+        await until(lambda: reactor.verdict("guard") is Verdict.UNKNOWN, "silence")
+        (reading,) = reactor.watched("guard").readings.values()
+        assert reading.reason is Blindness.SILENT
+
+
+def test_the_document_writes_as_the_tests_do() -> None:
+    """Every other test of remote write runs a real Prometheus with these very fields."""
+    (entry,) = yaml.safe_load(
+        next(each for each in snippets("yaml", SIGNALS) if "remote_write:" in each)
+    )["remote_write"]
+    tested = remote_write_entry(entry["url"], TOKEN)
+    assert entry["url"].endswith(receiver.PATH)
+    for field in ("queue_config", "metadata_config", "remote_timeout"):
+        assert entry[field] == tested[field]
+
+
+def test_the_document_lets_alertmanager_resolve() -> None:
+    """To the path that is mounted, and as promptly as it can be told to."""
+    content = yaml.safe_load(
+        next(each for each in snippets("yaml", SIGNALS) if "webhook_configs:" in each)
+    )
+    (hook,) = content["receivers"][0]["webhook_configs"]
+    assert hook["url"].endswith(receivers.ALERTMANAGER_PATH)
+    assert (hook["send_resolved"], content["route"]["group_wait"]) == (True, "0s")
 
 
 def test_the_rules_name_only_what_the_document_names() -> None:
     """People route by these names."""
-    names = {rule["alert"] for rule in rules.groups([QUEUE], interval="1s")[0]["rules"]}
+    measured = Measurement(QUERY)
+    names = {rule["alert"] for rule in rules.groups([measured], interval="1s")[0]["rules"]}
     assert {"KillSwitchFire", "KillSwitchHeartbeat", "KillSwitchBlind"} == names
-    assert re.fullmatch(r"[0-9a-f]{16}", QUEUE.key)
+    assert re.fullmatch(r"[0-9a-f]{16}", measured.key)

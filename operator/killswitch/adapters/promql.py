@@ -78,22 +78,34 @@ class Parsed:
         """The same with this before every part's kind, so that several queries fit one request."""
         value = f"vector(\n{self.query}\n)" if self.scalar else self.query
         parts = [_tagged(f"\n{value}\n", prefix + VALUE)]
-        for number, selector in enumerate(self.selectors):
-            parts.append(_tagged(f"max(time()-timestamp({selector}))", f"{prefix}{number}"))
-        return " or ".join(parts)
+        return " or ".join([*parts, *self._ages(prefix)])
+
+    @property
+    def age(self) -> str:
+        """PromQL for the age in seconds of the oldest sample that is read."""
+        if len(self.selectors) == 1:
+            return f"max(time()-timestamp({self.selectors[0]}))"
+        return f"max({' or '.join(self._ages(''))})"
+
+    def _ages(self, prefix: str) -> list[str]:
+        return [
+            _tagged(f"max(time()-timestamp({selector}))", f"{prefix}{number}")
+            for number, selector in enumerate(self.selectors)
+        ]
 
 
 class PromqlChecker:
     """Port `QueryChecker` for PromQL. It needs no server, and says nothing about data."""
 
     def check(self, field: str, query: str) -> Mapping[str, str]:
-        """Type, metrics and selectors of a good query; InvalidPolicyError for any other."""
+        """Type, selectors and age (as PromQL) of a good query; InvalidPolicyError for any other."""
         found = _examined(query)
         if isinstance(found, Flaw):
             raise InvalidPolicyError(field, found.problem, found.cure)
         return {
             "type": "scalar" if found.scalar else "vector",
             "selectors": " ".join(found.selectors),
+            "age": found.age,
         }
 
 

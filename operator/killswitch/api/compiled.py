@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from killswitch.api.detectors import DetectorSpec, detector
 from killswitch.api.policies import (
+    AlertSignal,
     ClusterKillSwitchPolicy,
     ClusterTarget,
     EventSignal,
@@ -75,6 +76,15 @@ class Exporter:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertRule:
+    """The alerts of other rules that trip one signal, and the one that shows that they would come."""
+
+    alert: Metric
+    """By its name and labels, as if it were a metric."""
+    heartbeat: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledSignal:
     """One signal, ready to be asked and judged."""
 
@@ -91,6 +101,8 @@ class CompiledSignal:
     exporter: Exporter | None = None
     """Where its metric is scraped by ourselves, if anywhere."""
     scrape_interval: float = 0.0
+    alert: AlertRule | None = None
+    """The alerts that it waits for, where it names one."""
     detector: Detector | None = None
     """Judges instead of the threshold, which then has no side: a template, see `fresh`."""
     every: float = 0.0
@@ -196,27 +208,31 @@ def _signal(signal: Signal, namespace: str) -> CompiledSignal:
         patience=max_age,
         keep_firing=durations.seconds(signal.keep_firing_for),
     )
-    match signal.prometheus, signal.metric, signal.event:
-        case PrometheusSignal() as source, None, None:
+    match signal.prometheus, signal.metric, signal.event, signal.alert:
+        case PrometheusSignal() as source, None, None, None:
             threshold = _threshold(f"{where}.prometheus", source)
             unwatched = CompiledSignal(signal.name, source.query, threshold, max_age, rule)
             return _watched(f"{where}.prometheus", source.detector, unwatched)
-        case None, MetricSignal() as source, None:
+        case None, MetricSignal() as source, None, None:
             threshold = _threshold(f"{where}.metric", source)
             metric = _metric(f"{where}.metric", source)
             unwatched = CompiledSignal(signal.name, str(metric), threshold, max_age, rule, metric)
             if source.scrape is not None:
                 return _scraped(where, source.scrape, source.detector, unwatched, namespace)
             return _watched(f"{where}.metric", source.detector, unwatched)
-        case None, None, EventSignal() as source:
+        case None, None, EventSignal() as source, None:
             events = _events(f"{where}.event", source)
             threshold = Threshold(above=float(events.at_least - 1))  # counts are whole numbers
             return CompiledSignal(signal.name, "", threshold, max_age, rule, None, events)
+        case None, None, None, AlertSignal() as source:
+            alert = _alert(f"{where}.alert", source)
+            threshold = Threshold(above=0.0)  # of alerts that fire
+            return CompiledSignal(signal.name, "", threshold, max_age, rule, alert=alert)
         case _:
             raise InvalidPolicyError(
                 where,
                 "does not have exactly one source",
-                "give it one of prometheus, metric and event",
+                "give it one of prometheus, metric, event and alert",
             )
 
 
@@ -235,12 +251,29 @@ def _events(where: str, source: EventSignal) -> EventRule:
     return EventRule(source.type, source.source, source.at_least, within, heartbeat)
 
 
-def _metric(where: str, source: MetricSignal) -> Metric:
+def _alert(where: str, source: AlertSignal) -> AlertRule:
+    for field, name in (("name", source.name), ("heartbeat", source.heartbeat)):
+        if name.startswith("KillSwitch"):
+            raise InvalidPolicyError(
+                f"{where}.{field}",
+                f"{name} is one of killswitch's own rules, which trip and show silence by themselves",
+                "name an alert of other rules; for a query of your own, write prometheus",
+            )
+    if source.heartbeat == source.name:
+        raise InvalidPolicyError(
+            f"{where}.heartbeat",
+            "is the very alert that trips",
+            "name one that fires always, such as Watchdog",
+        )
+    return AlertRule(_metric(where, source), source.heartbeat)
+
+
+def _metric(where: str, source: MetricSignal | AlertSignal) -> Metric:
     labels = tuple(sorted((source.labels or {}).items()))
     for name, _ in labels:
         if not _LABEL.fullmatch(name) or name == "__name__":
             raise InvalidPolicyError(
-                f"{where}.labels", f"{name} is no label of a metric", "write a Prometheus label"
+                f"{where}.labels", f"{name} is no label in Prometheus", "write a Prometheus label"
             )
     return Metric(source.name, labels)
 

@@ -292,13 +292,39 @@ class EventSignal(Model):
     )
 
 
+class AlertSignal(Model):
+    """An alert of somebody else's rules, as Prometheus or Alertmanager posts it here.
+
+    Tripped while an alert of this name with these labels fires. That none fires is Clear only while
+    the heartbeat arrives: an alert that fires always, best of the same rule group.
+    """
+
+    name: str = Field(
+        min_length=1,
+        max_length=255,
+        description="Name of the alert (alertname), e.g. GuardrailDown.",
+    )
+    labels: dict[MetricLabelName, MetricLabelValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Labels that must all be equal; an empty value means that there is none.",
+    )
+    heartbeat: str = Field(
+        default="Watchdog",
+        min_length=1,
+        max_length=255,
+        description="Name of an alert that fires always. Not heard of for maxAge: Unknown (Silent).",
+    )
+
+
 class Signal(Model):
     """One named input of the policy. It answers Tripped, Clear or Unknown."""
 
     model_config = rules(
         Rule(
-            "[has(self.prometheus), has(self.metric), has(self.event)].exists_one(given, given)",
-            "give the signal exactly one source: prometheus, metric or event",
+            "[has(self.prometheus), has(self.metric), has(self.event), has(self.alert)]"
+            ".exists_one(given, given)",
+            "give the signal exactly one source: prometheus, metric, event or alert",
         )
     )
 
@@ -312,10 +338,13 @@ class Signal(Model):
     event: EventSignal | None = Field(
         default=None, description="Events that others post, counted over a window."
     )
+    alert: AlertSignal | None = Field(
+        default=None, description="An alert of other rules that Prometheus or Alertmanager posts."
+    )
     max_age: Duration = Field(
         default="1m",
         description="Samples older than this are Unknown (Stale); events that arrive older than "
-        "this do not count.",
+        "this do not count; an alert's heartbeat must come at least as often.",
     )
     hold_down: Duration = Field(
         default="0s",
@@ -497,6 +526,17 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
     )
 
 
+class PathStatus(Model):
+    """One path on which a signal may be told of by itself, beside the poll."""
+
+    path: str = Field(max_length=320, description="Name of the path.")
+    state: Literal["Awaited", "Heard", "Silent"] = Field(
+        description="Awaited: not heard of yet. Silent: not heard of for too long, or not steadily since."
+    )
+    message: str = Field(default="", max_length=1024, description="Why it is silent.")
+    last_heard: Timestamp | None = Field(default=None, description="When it was last heard of.")
+
+
 class SignalStatus(Model):
     """The last reading of one signal."""
 
@@ -506,6 +546,9 @@ class SignalStatus(Model):
     value: str = Field(default="", max_length=64, description="The value that was compared.")
     message: str = Field(default="", max_length=1024, description="In one sentence.")
     observed_at: Timestamp | None = Field(default=None, description="When it was read.")
+    paths: Annotated[list[PathStatus], Field(max_length=8, json_schema_extra=map_list("path"))] = (
+        Field(default=[], description="The paths that were ever heard of, beside the poll.")
+    )
 
 
 class SignalReaction(Model):

@@ -367,6 +367,50 @@ def bypass_end(
     run(Access(kubeconfig, context, namespace), screen, f"end bypass {name}", work)
 
 
+@app.command()
+def rules(
+    *,
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--filename", "-f", metavar="FILE", help="Policies; else the cluster's."),
+    ] = None,
+    interval: Annotated[
+        str, typer.Option(metavar="TIME", help="How often Prometheus evaluates them.")
+    ] = "100ms",
+    shape: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="file|prometheusrule",
+            help="A file for rule_files, or an object for prometheus-operator.",
+        ),
+    ] = "file",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the PrometheusRule.")
+    ] = "killswitch",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Label of the PrometheusRule, for its selector."),
+    ] = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print the Prometheus rules by which alerts reach policies at once."""
+    screen = Screen()
+    with usage(screen):
+        from killswitch.cli import rules as writing
+
+        wanted = writing.read(shape, interval, name, label or ())
+        if file:
+            typer.echo(writing.of_files(file, wanted), nl=False)
+            return
+
+    async def work(session: Session) -> ExitCode:
+        return await writing.of_cluster(session, wanted)
+
+    run(Access(kubeconfig, context), screen, "write the rules", work)
+
+
 @app.command("break-glass")
 def break_glass(
     *,

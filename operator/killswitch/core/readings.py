@@ -135,6 +135,8 @@ class Reading:
     value: float | None = None
     sampled_at: float | None = None
     path: Path = Path.POLL
+    lasting: bool = False
+    """Whether it holds until its path takes it back, whatever other paths say."""
 
 
 def judge(
@@ -216,8 +218,12 @@ def combined(heard: Sequence[Reading], *, max_age: float, now: float) -> Reading
     counts: a poll that was under way during a push, or that failed, does not take the trip back,
     and a push that comes late does not overrule what a poll has seen since. A path that does not
     know when its sample was taken counts by the moment at which it was heard. Knowledge older than
-    `max_age`, or of a time that has not come yet (a clock was set), is Unknown.
+    `max_age`, or of a time that has not come yet (a clock was set), is Unknown. Only a trip that lasts
+    (an alert that goes on firing) outranks all this: whoever sent it is believed until he takes it back.
     """
+    lasting = [each for each in heard if each.lasting]
+    if lasting:
+        return lasting[-1]
     known = [each for each in heard if each.verdict is not Verdict.UNKNOWN]
     fresh = [each for each in known if -FUTURE <= now - _known_at(each) <= max_age]
     if fresh:

@@ -48,7 +48,8 @@ class _Query:
     due: float = 0.0
     feeds: Feeds | None = None
     """None until it has been looked up."""
-    group: RuleGroup | None = None
+    groups: dict[float, RuleGroup | None] = field(default_factory=dict)
+    """Its rules, by the `maxAge` of the signals that ask it."""
 
 
 class Reactions:
@@ -77,6 +78,9 @@ class Reactions:
         """
         wanted = frozenset(each.query for each in policy.signals if each.query)
         self._follow(key, wanted)
+        for each in policy.signals:
+            if each.query:
+                self._follow_rules(self._queries[each.query], each.max_age)
         if any(self._queries[text].feeds is None for text in wanted):
             return None
         return PolicyReaction(tuple(self._signal(each) for each in policy.signals), policy.quorum)
@@ -109,6 +113,12 @@ class Reactions:
             if not self._queries[text].keys:
                 del self._queries[text]
 
+    def _follow_rules(self, query: _Query, max_age: float) -> None:
+        if max_age not in query.groups:
+            query.groups[max_age] = None
+            query.due = 0.0
+            self._woken.set()
+
     async def _wait(self) -> None:
         now = self._clock.monotonic()
         pause = min((each.due - now for each in self._queries.values()), default=_AGAIN)
@@ -121,19 +131,26 @@ class Reactions:
     async def _look_up(self, text: str) -> None:
         try:
             feeds = await self._feeds.feeds(text)
-            group = await self._feeds.rule_group(rules.path(rules.Measurement(text)))
+            groups = await self._look_up_rules(text)
         except Exception:  # noqa: BLE001 - a defect of ours must not end the manager
             _LOG.exception("a look-up of feeds failed", query=text)
-            feeds, group = NoAnswer(Blindness.FAILED, "an internal error, see the log"), None
+            feeds, groups = NoAnswer(Blindness.FAILED, "an internal error, see the log"), {}
         query = self._queries.get(text)
         if query is None:
             return
         pause = _SOON if isinstance(feeds, NoAnswer) else _AGAIN
         query.due = self._clock.monotonic() + pause
-        if (feeds, group) != (query.feeds, query.group):
-            query.feeds, query.group = feeds, group
+        groups = {age: groups.get(age) for age in query.groups}
+        if (feeds, groups) != (query.feeds, query.groups):
+            query.feeds, query.groups = feeds, groups
             for key in query.keys:
                 self._wake(key)
+
+    async def _look_up_rules(self, text: str) -> dict[float, RuleGroup | None]:
+        query = self._queries.get(text)
+        ages = () if query is None else tuple(query.groups)
+        paths = {age: rules.path(rules.Measurement(text, max_age=age)) for age in ages}
+        return {age: await self._feeds.rule_group(path) for age, path in paths.items()}
 
     @property
     def _pace(self) -> float:
@@ -162,7 +179,7 @@ class Reactions:
             return ()
         timeout = self._settings.prometheus_timeout
         found = [polled(known.feeds, every=self._pace, timeout=timeout)]
-        group = known.group
+        group = known.groups.get(signal.max_age)
         if group is not None and group.healthy and BLIND not in group.firing:
             found.append(alerted(known.feeds, every=group.every))
         if signal.metric is not None:

@@ -12,6 +12,7 @@ one namespace and refused in another goes on, as long as its demand lasts, with 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -27,6 +28,7 @@ from killswitch.core.readings import Reading
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
+from killswitch.reactor import alerting
 from killswitch.reactor.detecting import Detecting, detecting
 from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
@@ -64,7 +66,7 @@ class Engine:
         `hears_events`: whether anybody can post events; signals that count them are Unknown if not.
         """
         self._clock = clock
-        self._checker = checker
+        self.checker = checker
         self._identity = identity
         self._waiting: set[str] = set()
         self._started = False
@@ -78,7 +80,7 @@ class Engine:
             shutdowns_removed=self.shutdown_removed,
         )
         self._turns = Turns(self._evaluate)
-        self.intake = Intake(clock, self._turns, hears_events=hears_events)
+        self.intake = Intake(clock, checker, self._turns, hears_events=hears_events)
         self._firing = Firing(cluster, clock, identity, self.view, progressed)
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
@@ -103,7 +105,7 @@ class Engine:
             return  # only its status changed
         self._forget(uid)
         try:
-            policy = accept(body, self._checker.check)
+            policy = accept(body, self.checker.check)
         except InvalidPolicyError:
             return  # the manager says why on its status; an invalid policy is not half armed
         now = self._clock.now()
@@ -112,6 +114,7 @@ class Engine:
             policy,
             _readings(policy, before, now),
             windows=_windows(policy, before, elapsed),
+            episodes=alerting.episodes(policy, before),
             detecting=_detecting(policy, before),
         )
         if before is not None:
@@ -136,7 +139,7 @@ class Engine:
 
     def due(self) -> None:
         """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, retries."""
-        self.intake.due()
+        self.dirty |= self.intake.due()
         now = self._clock.monotonic()
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE
@@ -265,7 +268,8 @@ def _readings(policy: CompiledPolicy, before: Watched | None, now: float) -> dic
     known = before.readings if before else {}
     asked = {signal.name: signal for signal in before.policy.signals} if before else {}
     return {
-        signal.name: known[signal.name]
+        # An alert of the old generation is not waited for any more, so its trip does not last.
+        signal.name: replace(known[signal.name], lasting=False)
         if asked.get(signal.name) == signal
         else readings.never_read(signal.name, now)
         for signal in policy.signals

@@ -3,28 +3,28 @@
     a poll answers       `deliver`   readings of every policy that asks this query
     a pod is scraped     `scraped`   readings of every policy that asks its Service
     samples are pushed   `push`      trip the signals that name their metric, never clear
-    an alert arrives     `alert`     trips the signal that it refers to, never clears
+    an alert arrives     `alerts`    trips signals while it fires (`alerting.py`)
     an event arrives     `hear`      counted over the windows of the signals that want it
-    time passes          `due`       windows in which nothing happens any more
+    time passes          `due`       windows in which nothing happens, alerts and paths not heard of
 
 The cost of an arrival depends on who wants it, not on how many policies there are.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from killswitch.api.compiled import CompiledSignal
 from killswitch.core import readings
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
-from killswitch.ports import Clock
+from killswitch.ports import Clock, QueryChecker
+from killswitch.reactor.alerting import Alerting
 from killswitch.reactor.detecting import Detecting
+from killswitch.reactor.paths import REMOTE_WRITE, Paths
 from killswitch.reactor.routes import Routes, Taker
-from killswitch.reactor.scraped import Scraped
+from killswitch.reactor.scraped import SILENCE, Scraped
 from killswitch.reactor.watched import Watched
-from killswitch.signals import alerts, events
-from killswitch.signals.episodes import Arrival
+from killswitch.signals import events
 from killswitch.signals.series import Samples
 
 _LOOK = 1.0
@@ -40,7 +40,12 @@ class Intake:
     """The signals of all policies under watch, by what they want to hear of."""
 
     def __init__(
-        self, clock: Clock, judge: Callable[[Watched], None], *, hears_events: bool = False
+        self,
+        clock: Clock,
+        checker: QueryChecker,
+        judge: Callable[[Watched], None],
+        *,
+        hears_events: bool = False,
     ) -> None:
         """`judge` is called for each policy with something new; see `Engine` for `hears_events`."""
         self.hears_events = hears_events
@@ -48,7 +53,8 @@ class Intake:
         """Another number whenever `queries` or `metrics` may be others."""
         self._clock = clock
         self._judge = judge
-        self._policies: dict[str, Watched] = {}
+        self.paths = Paths(clock)
+        self.alerts = Alerting(clock, checker, judge, self.paths)
         self._asking: dict[str, list[Taker]] = defaultdict(list)
         self._routes = Routes()
         self.scraped = Scraped(clock, trip=self._trip, settle=self._settle)
@@ -75,7 +81,7 @@ class Intake:
     def watch(self, watched: Watched) -> None:
         """From now on this policy hears of what it names."""
         self.revision += 1
-        self._policies[watched.policy.uid] = watched
+        self.alerts.watch(watched)
         for signal in watched.policy.signals:
             taker = Taker(watched, signal)
             if signal.query:
@@ -84,6 +90,16 @@ class Intake:
                 self._listening[heard].append(taker)
             self._routes.add(taker)
             self.scraped.add(taker)
+            if signal.metric is not None:
+                self.paths.serve(watched.policy.uid, signal.name, REMOTE_WRITE, Path.REMOTE_WRITE)
+            if signal.exporter is not None:
+                self.paths.serve(
+                    watched.policy.uid,
+                    signal.name,
+                    str(signal.exporter),
+                    Path.SCRAPE,
+                    tolerance=SILENCE + 2 * signal.scrape_interval,
+                )
         self._beginning.update(watched.detecting.values())
         if watched.windows:
             self._counting[watched.policy.uid] = watched
@@ -92,7 +108,8 @@ class Intake:
     def forget(self, watched: Watched) -> None:
         """Nothing more for this policy."""
         self.revision += 1
-        self._policies.pop(watched.policy.uid, None)
+        self.paths.forget(watched.policy.uid)
+        self.alerts.forget(watched)
         self._counting.pop(watched.policy.uid, None)
         self._routes.remove(watched)
         self.scraped.remove(watched)
@@ -126,6 +143,8 @@ class Intake:
         NaN, and so the end of a series, is beyond no threshold.
         """
         route_of, now, elapsed = self._routes.of, self._clock.now(), self._clock.monotonic()
+        if path is Path.REMOTE_WRITE:
+            self._written(samples, now)
         for series, value, timestamp in samples:
             route = route_of(series)
             if route.low <= value <= route.high:
@@ -149,37 +168,6 @@ class Intake:
                 if trip is not None:
                     self._trip(taker, trip)
 
-    def alert(self, alert: alerts.Alert) -> Arrival:
-        """An alert of a rule for policies arrived: the signal it refers to trips while it fires.
-
-        It says since when, not of which sample: a poll whose samples are all newer than its start
-        knows better, and the next poll decides.
-        """
-        reference = alert.reference
-        if reference is None or alert.name != alerts.FIRE:
-            return Arrival.NOT_OURS
-        policy = self._policies.get(reference.policy)
-        if policy is None:
-            return Arrival.UNKNOWN_POLICY
-        if reference.generation != policy.policy.generation:
-            older = reference.generation < policy.policy.generation
-            return Arrival.OLDER_GENERATION if older else Arrival.NEWER_GENERATION
-        signal = next((s for s in policy.policy.signals if s.name == reference.signal), None)
-        if signal is None or not signal.query or signal.detector is not None:
-            return Arrival.UNKNOWN_SIGNAL
-        now, before = self._clock.now(), policy.readings[signal.name]
-        if not alert.firing(now):
-            return Arrival.RESOLVED
-        if alert.value is not None and not signal.threshold.crossed(alert.value):
-            return Arrival.OVERTAKEN
-        if before.verdict is Verdict.TRIPPED:
-            return Arrival.REPEATED
-        if (before.sampled_at or 0.0) > alert.starts_at:
-            return Arrival.OVERTAKEN
-        trip = replace(alerts.tripped(alert, now), path=Path.ALERT)
-        self._trip(Taker(policy, signal), trip)
-        return Arrival.BEGAN
-
     def hear(self, event: events.Event) -> None:
         """An event arrived: a heartbeat of its source, and counted by every signal that wants it."""
         now, age = self._clock.monotonic(), max(0.0, self._clock.now() - event.time)
@@ -196,13 +184,22 @@ class Intake:
         for watched in concerned.values():
             self._look(watched)
 
-    def due(self) -> None:
-        """Read again the windows that change by time alone, and all pods of a Service together."""
+    def due(self) -> set[str]:
+        """Read again what changes by time alone; uids of policies whose paths fell silent or came back."""
         self.scraped.due()
+        self.alerts.due()  # first, so that one write tells of a silent path and of what it means
+        concerned = self.paths.due()
         elapsed = self._clock.monotonic()
         for watched in tuple(self._counting.values()):
             if elapsed >= watched.look_at:
                 self._look(watched)
+        return concerned
+
+    def _written(self, samples: Samples, now: float) -> None:
+        """The path works while what arrives is recent: after an outage Prometheus replays it."""
+        newest = max(samples.timestamps, default=0) / 1000
+        if now - newest <= self.paths.tolerances[Path.REMOTE_WRITE]:
+            self.paths.heard(REMOTE_WRITE)
 
     def _settle(self, taker: Taker, reading: Reading) -> None:
         """Take a reading of a complete path; where all is not at rest, time passes too."""

@@ -1,5 +1,7 @@
 """What others push, handed to the engine: samples, alerts, events. Mounted by the wiring.
 
+Beside that, the thresholds that the generated rules are joined with, for Prometheus to scrape.
+
 One application for all paths. Nothing is received before the reactor has seen every policy: what
 came earlier would be lost although its sender was told otherwise.
 """
@@ -12,17 +14,22 @@ from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.numbers import Numbers
+from killswitch.reactor.thresholds import Thresholds
 from killswitch.signals import events, receiver
 from killswitch.signals import web as receivers
-from killswitch.signals.alerts import Batch
+from killswitch.signals.alerts import Batch, from_alertmanager
 from killswitch.signals.episodes import Arrival
 from killswitch.signals.keyfile import KeyFile
 from killswitch.signals.limits import Limits, Rate
 from killswitch.signals.nonces import Nonces
 from killswitch.signals.remote_write import Decoder, Statistics
 from killswitch.signals.series import Samples
-from killswitch.signals.web import Counts
+from killswitch.signals.web import Bounds, Counts
 
+_UP = "up"
+"""The metric that each Prometheus has of each target: where it is written too, the path is heard."""
+_ALERTS = Bounds(body=1 << 20, in_flight=8)
+"""Prometheus posts its alerts one request after the other; a body is parsed in one go."""
 _EVENTS = Rate(per_second=30.0, burst=300)
 """Of one source: fewer in two minutes than the nonces that are remembered of it."""
 
@@ -37,8 +44,9 @@ class Listening:
         numbers.listening = self
         self._engine = engine
         self._clock = clock
-        self._decoder = Decoder(engine.intake.metrics)
         self._wanted = engine.intake.metrics
+        self._decoder = Decoder(self._wanted | {_UP})
+        self._thresholds = Thresholds(engine)
         self.requests: Counts = Counter()
         self.alerts: Counter[Arrival] = Counter()
 
@@ -47,19 +55,22 @@ class Listening:
         keys = self._keys
         limits, seen = Limits(_EVENTS), Nonces(window=events.WINDOW)
         app = receivers.application(
-            receivers.alerts_receiver(self._alerts, tokens=keys.writers),
+            receivers.alerts_receiver(self._alerts, tokens=keys.writers, bounds=_ALERTS),
+            receivers.alerts_receiver(
+                self._alerts,
+                tokens=keys.writers,
+                bounds=_ALERTS,
+                path=receivers.ALERTMANAGER_PATH,
+                parse=from_alertmanager,
+            ),
             receivers.events_receiver(
                 self._event, keys=keys.keys, seen=seen, limits=limits, clock=self._clock
             ),
             counts=self.requests,
         )
-        receiver.mount(
-            app,
-            self._decoder,
-            self._samples,
-            admit=receivers.bearer(keys.writers),
-            counts=self.requests,
-        )
+        admit = receivers.bearer(keys.writers)
+        receiver.mount(app, self._decoder, self._samples, admit=admit, counts=self.requests)
+        self._thresholds.mount(app, admit)
         return app
 
     @property
@@ -72,7 +83,7 @@ class Listening:
         self._engine.intake.hears_events = not self._keys.empty
         if self._wanted != self._engine.intake.metrics:
             self._wanted = self._engine.intake.metrics
-            self._decoder.want(self._wanted)
+            self._decoder.want(self._wanted | {_UP})
 
     def _samples(self, samples: Samples) -> None:
         self._engine.intake.push(samples, Path.REMOTE_WRITE)
@@ -81,7 +92,7 @@ class Listening:
 
     def _alerts(self, batch: Batch) -> None:
         for each in batch.alerts:
-            arrival = self._engine.intake.alert(each)
+            arrival = self._engine.intake.alerts.take(each)
             self.alerts[arrival] += 1
             began = arrival is Arrival.BEGAN
             self._numbers.arrived(Path.ALERT, each.starts_at if began else None)

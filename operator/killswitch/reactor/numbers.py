@@ -133,6 +133,14 @@ class Numbers(Collector):
             yield self._of_watches(self.reactor)
         if scraping is not None:
             yield from _of_scraping(scraping)
+        if self.reactor is not None:
+            silence = self.reactor.engine.intake.paths.silence()
+            yield _gauges(
+                "path_silent_seconds",
+                "For how long the most silent expected path of a kind has been silent; 0 if none is.",
+                "path",
+                {path.value: seconds for path, seconds in silence.items()},
+            )
         if self.listening is not None:
             yield from _of_listening(self.listening)
 
@@ -214,11 +222,6 @@ def _of_policies(reactor: "Reactor") -> Iterable[Metric]:
 def _of_scraping(scraping: "Scraping") -> Iterable[Metric]:
     yield _counted("scrapes", "Pods scraped, by outcome.", "outcome", scraping.counts)
     yield _gauge("scrape_targets", "Pods that are scraped.", scraping.targets)
-    yield _gauge(
-        "scrape_silent_services",
-        "Services whose pods have not all answered for a while.",
-        len(scraping.silent),
-    )
     yield _gauge("scrape_stretch", "By how much scrapes are rarer than wanted.", scraping.stretch)
 
 

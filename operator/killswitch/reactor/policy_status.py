@@ -18,11 +18,14 @@ from killswitch.core.switch import State
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import FIELD_MANAGER
+from killswitch.reactor.paths import Paths
 from killswitch.reactor.watched import Watched
+from killswitch.signals.watchdog import PathState
 
 _LOG = structlog.get_logger(__name__)
 _PAUSE = 0.25
 _HEARTBEAT = 60.0
+_MOST_PATHS = 8
 
 
 async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
@@ -39,7 +42,7 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
                 continue
             written[uid] = now
             try:
-                await _write(watched, before, cluster, clock.now())
+                await _write(watched, before, cluster, engine.intake.paths, clock.now())
             except NotFoundError:
                 continue
             except KillSwitchError:
@@ -50,39 +53,45 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
         await clock.sleep(_PAUSE)
 
 
-async def _write(watched: Watched, before: Sequence[Json], cluster: Cluster, now: float) -> None:
+async def _write(
+    watched: Watched, before: Sequence[Json], cluster: Cluster, paths: Paths, now: float
+) -> None:
     policy = watched.policy
     resource = POLICIES if policy.namespace else CLUSTER_POLICIES
     await cluster.apply(
         resource,
         policy.name,
-        {"status": status(watched, before, now)},
+        {"status": status(watched, before, paths, now)},
         policy.namespace,
         subresource="status",
         manager=FIELD_MANAGER,
     )
 
 
-def status(watched: Watched, observed: Sequence[Json], now: float) -> Json:
+def status(watched: Watched, observed: Sequence[Json], paths: Paths, now: float) -> Json:
     """The part of a policy's status that the reactor owns, given the conditions so far."""
     generation = watched.policy.generation
     entries = [
         conditions.make(name, value, reason, message, generation=generation, now=times.text(now))
-        for name, value, reason, message in _judgements(watched)
+        for name, value, reason, message in _judgements(watched, paths)
     ]
     return {
         "conditions": [conditions.merge(observed, each) for each in entries],
-        "signals": [_signal(each) for each in watched.readings.values()],
+        "signals": [
+            _signal(each, paths.of(watched.policy.uid, each.signal), now)
+            for each in watched.readings.values()
+        ],
     }
 
 
-def _judgements(watched: Watched) -> list[tuple[str, bool, str, str]]:
+def _judgements(watched: Watched, paths: Paths) -> list[tuple[str, bool, str, str]]:
     tally, inhibition = watched.tally, watched.inhibition
     blind = tally.blind if tally else tuple(watched.readings.values())
     votes = str(tally) if tally else "not judged yet"
     demanded = tally is not None and tally.demanded
     waiting = Reason.HOLD_DOWN if watched.state is State.PENDING else Reason.NO_QUORUM
-    unknown = ", ".join(f"{each.signal}: {each.reason} ({each.message})" for each in blind)
+    uid = watched.policy.uid
+    unknown = ", ".join(_unknown(each, paths.of(uid, each.signal)) for each in blind)
     return [
         (
             PolicyCondition.SIGNALS_AVAILABLE,
@@ -100,7 +109,16 @@ def _judgements(watched: Watched) -> list[tuple[str, bool, str, str]]:
     ]
 
 
-def _signal(reading: Reading) -> Json:
+def _unknown(reading: Reading, states: Sequence[PathState]) -> str:
+    """Why nothing is known of a signal, its silent paths named."""
+    told = reading.message
+    silent = [
+        each.message for each in states if each.silent and not told.startswith(f"{each.path}:")
+    ]
+    return f"{reading.signal}: {reading.reason} ({'; '.join([told, *silent])})"
+
+
+def _signal(reading: Reading, states: Sequence[PathState], now: float) -> Json:
     return {
         "name": reading.signal,
         "verdict": str(reading.verdict),
@@ -108,4 +126,15 @@ def _signal(reading: Reading) -> Json:
         "value": "" if reading.value is None else f"{reading.value:g}",
         "message": reading.message[:1024],
         "observedAt": times.text(reading.read_at),
+        "paths": [_path(each, now) for each in states[:_MOST_PATHS]],
     }
+
+
+def _path(state: PathState, now: float) -> Json:
+    heard = "Heard" if state.ever else "Awaited"
+    found: Json = {"path": state.path[:320], "state": "Silent" if state.silent else heard}
+    if state.silent:
+        found["message"] = state.message[:1024]
+    if state.ever:
+        found["lastHeard"] = times.text(now - state.seconds)
+    return found

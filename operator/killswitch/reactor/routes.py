@@ -7,7 +7,7 @@ of its takers lies: for most samples, two comparisons are all that is done.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from killswitch.api.compiled import CompiledSignal, Metric
@@ -44,8 +44,11 @@ NOBODY = Route((), -math.inf, math.inf)
 class Routes:
     """From series to the signals that take them."""
 
-    def __init__(self) -> None:
-        """Nobody takes anything."""
+    def __init__(
+        self, taken: Callable[[CompiledSignal], Metric | None] = lambda signal: signal.metric
+    ) -> None:
+        """Nobody takes anything. `taken` says what a signal takes; None is nothing."""
+        self._taken = taken
         self._by_name: dict[str, dict[Names, dict[Values, list[Taker]]]] = {}
         self._known: dict[str, dict[Series, Route]] = {}
 
@@ -56,7 +59,7 @@ class Routes:
 
     def add(self, taker: Taker) -> None:
         """From now on this signal takes the series that its metric names."""
-        metric = taker.signal.metric
+        metric = self._taken(taker.signal)
         if metric is None:
             return
         names, values = _split(metric.labels)
@@ -67,9 +70,9 @@ class Routes:
     def remove(self, watched: Watched) -> None:
         """No signal of this policy takes anything any more."""
         for signal in watched.policy.signals:
-            if signal.metric is not None:
-                self._drop(watched, signal.metric)
-                self._known.pop(signal.metric.name, None)
+            if (metric := self._taken(signal)) is not None:
+                self._drop(watched, metric)
+                self._known.pop(metric.name, None)
 
     def of(self, series: Series) -> Route:
         """Who takes samples of this series. The same object is answered from memory."""
@@ -82,6 +85,10 @@ class Routes:
                 routes.clear()
             found = routes[series] = self._find(series)
         return found
+
+    def takers(self, name: str, labels: dict[str, str]) -> tuple[Taker, ...]:
+        """Who takes what has this name and these labels; nothing is remembered."""
+        return tuple(_takers(self._by_name.get(name, {}), labels))
 
     def _drop(self, watched: Watched, metric: Metric) -> None:
         names, values = _split(metric.labels)

@@ -77,8 +77,15 @@ class Reactor:
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.scraping: Scraping | None = None
         if scraper is not None:
-            scraped, pods = self.engine.intake.scraped, self.engine.view.inventory
-            self.scraping = Scraping(scraper, cluster, clock, scraped, pods, bounds=scrapes)
+            self.scraping = Scraping(
+                scraper,
+                cluster,
+                clock,
+                self.engine.intake.scraped,
+                self.engine.view.inventory,
+                paths=self.engine.intake.paths,
+                bounds=scrapes,
+            )
         self._recaller = Recaller(source, clock)
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()

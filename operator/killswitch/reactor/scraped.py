@@ -24,6 +24,8 @@ from killswitch.signals import scrape
 from killswitch.signals.scrape import Part
 from killswitch.signals.series import Samples, Series
 
+SILENCE = 10.0
+"""Seconds without a good answer of all its pods after which a Service counts as silent."""
 _LOOK = 1.0
 """Seconds between two looks at all pods, or a quarter of the shortest maxAge."""
 _SOON = 0.2

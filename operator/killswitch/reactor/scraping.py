@@ -21,11 +21,11 @@ from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import ENDPOINT_SLICES
 from killswitch.core.readings import Blindness, NoAnswer
 from killswitch.ports import Clock, Cluster, Json, Place, Scraper
+from killswitch.reactor.paths import Paths
 from killswitch.reactor.reflector import Reflector
-from killswitch.reactor.scraped import Endpoint, Scraped, Source
+from killswitch.reactor.scraped import SILENCE, Endpoint, Scraped, Source
 from killswitch.signals import scrape
 from killswitch.signals.scrape import Reader, Slice
-from killswitch.signals.watchdog import Watchdog
 
 _LOOK = 0.5
 """Seconds between two looks at which pods there are; a changed EndpointSlice is looked at at once."""
@@ -33,8 +33,6 @@ _DEADLINE, _LONGEST = 1.0, 10.0
 """Seconds for one scrape: its interval, within these."""
 _VIEW = 150.0
 """Seconds without a word about EndpointSlices after which new pods may have been missed."""
-_SILENCE = 10.0
-"""Seconds after which a Service whose pods do not all answer is told to people."""
 _BUSY, _IDLE = 0.7, 0.35
 """Shares of a core: above the one, scrapes become rarer by half; below the other, more frequent."""
 _RAREST = 64.0
@@ -107,6 +105,7 @@ class Scraping:
         scraped: Scraped,
         inventory: Inventory,
         *,
+        paths: Paths,
         bounds: Bounds | None = None,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -121,9 +120,7 @@ class Scraping:
         self._asking: dict[Source, dict[str, _Asking]] = {}
         self._version, self._look_at = -1, 0.0
         self._pace = _Pace(cpu)
-        self._watchdog = Watchdog()
-        self.silent: frozenset[str] = frozenset()
-        """Exporters whose pods have not all answered for a while."""
+        self._paths = paths
         self.counts: Counter[str] = Counter()
         """Scrapes by what came of them: `Answered`, or the reason."""
         self.heard_at: float | None = None
@@ -278,23 +275,12 @@ class Scraping:
         self._scraped.failed(source, endpoint, fault)
 
     def _watch(self, now: float) -> None:
-        """Tell whose pods have not all answered for a while, and when they do again."""
-        sources = {str(exporter): each for exporter, each in self._scraped.sources.items()}
-        for name, source in sources.items():
-            self._watchdog.expect(name, _SILENCE + 2 * source.interval, now)
+        """Each Service all of whose pods have answered lately has been heard of."""
+        for exporter, source in self._scraped.sources.items():
             if source.problem is None and not any(
-                each.required and now - each.heard > _SILENCE for each in source.endpoints.values()
+                each.required and now - each.heard > SILENCE for each in source.endpoints.values()
             ):
-                self._watchdog.heard(name, now)
-        silent = {each.path: each for each in self._watchdog.silent(now)}
-        for name in silent.keys() - sources.keys():
-            self._watchdog.forget(name)
-            del silent[name]
-        for name in silent.keys() - self.silent:
-            _LOG.warning("not all pods can be scraped", problem=silent[name].message(now))
-        for name in (self.silent - silent.keys()) & sources.keys():
-            _LOG.info("all pods are scraped again", exporter=name)
-        self.silent = frozenset(silent)
+                self._paths.heard(str(exporter))
 
 
 @dataclass(slots=True)
@@ -325,7 +311,7 @@ class _Pace:
 
 def _unlisted(exporter: Exporter, age: float) -> NoAnswer:
     """Nothing is known yet: at the start nothing is wrong, later something is."""
-    reason = Blindness.NEVER_READ if age < _SILENCE else Blindness.SILENT
+    reason = Blindness.NEVER_READ if age < SILENCE else Blindness.SILENT
     return NoAnswer(reason, f"{exporter}: its EndpointSlices are not listed")
 
 

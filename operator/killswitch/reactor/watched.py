@@ -6,10 +6,11 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
-from killswitch.core.readings import Blindness, Reading, Verdict, combined
+from killswitch.core.readings import Blindness, Path, Reading, Verdict, combined
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
 from killswitch.reactor.detecting import Detecting
+from killswitch.signals.episodes import Episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Watched:
     """When what was heard becomes too old to be believed, of the signals that know something."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
+    episodes: dict[str, Episode] = field(default_factory=dict)
+    """Of the signals that alerts speak of."""
     detecting: dict[str, Detecting] = field(default_factory=dict)
     """Of the signals that have a detector."""
     look_at: float = 0.0
@@ -60,10 +63,24 @@ class Watched:
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading
-        if reading.verdict is Verdict.UNKNOWN:
+        if reading.verdict is Verdict.UNKNOWN or reading.lasting:
             self.believed_until.pop(name, None)
         elif reading is not before:
             self.believed_until[name] = elapsed + max_age
+        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+
+    def withdraw(
+        self, name: str, path: Path, *, max_age: float, now: float, elapsed: float
+    ) -> bool:
+        """Let a path's word count no more; whether the signal says something else than before."""
+        left = tuple(each for each in self.heard.get(name, ()) if each.path is not path)
+        if not left:
+            return False
+        before = self.readings[name]
+        self.heard[name] = left
+        self.readings[name] = reading = combined(left, max_age=max_age, now=now)
+        if reading.verdict is not Verdict.UNKNOWN:
+            self.believed_until[name] = elapsed + max_age - max(0.0, now - reading.read_at)
         return (before.verdict, before.reason) != (reading.verdict, reading.reason)
 
     def expire(self, now: float, elapsed: float) -> bool:

@@ -17,7 +17,7 @@ import orjson
 
 from killswitch.core import times
 from killswitch.core.errors import MalformedError
-from killswitch.core.readings import Reading, Verdict
+from killswitch.core.readings import Path, Reading, Verdict
 
 FIRE = "KillSwitchFire"
 HEARTBEAT = "KillSwitchHeartbeat"
@@ -104,17 +104,23 @@ def from_alertmanager(body: bytes) -> Batch:
     return _batch(_list(content.get("alerts"), "alerts"), truncated)
 
 
-def tripped(alert: Alert, now: float) -> Reading:
-    """The reading of a firing alert with a reference, received at `now`.
+def tripped(alert: Alert, signal: str, now: float) -> Reading:
+    """The reading of a signal whose alert fires, received at `now`; it lasts until that is over.
 
     There is none for a resolved alert: that nothing fires is Clear only for who knows that the
     metric is there, and Prometheus does not say that here.
     """
-    if alert.reference is None:
-        raise ValueError(f"alert {alert.name} names no policy")
     value = "its value" if alert.value is None else f"{alert.value:g}"
     message = f"{value} is beyond the threshold, says Prometheus by alert"
-    return Reading(alert.reference.signal, Verdict.TRIPPED, message, now, None, alert.value)
+    return Reading(
+        signal,
+        Verdict.TRIPPED,
+        message,
+        now,
+        value=alert.value,
+        path=Path.ALERT,
+        lasting=True,
+    )
 
 
 def _json(body: bytes) -> object:

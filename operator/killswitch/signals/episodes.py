@@ -1,27 +1,27 @@
-"""Which policy signals are tripped by alerts now: each episode counted once, whoever repeats it.
+"""The alerts by which a signal is tripped now: however many repeat them, one episode.
 
-Prometheus repeats a firing alert, several Prometheis and Alertmanager send the same one, replies
-get lost. The first arrival of an episode counts; later ones only keep it alive. What one alert
-says is known by its labels and its start; a signal is tripped while any of its alerts lives: an
+Prometheus repeats a firing alert, several Prometheis and Alertmanager send the same one, answers
+get lost. What one alert says is known by its labels and its start. A signal is tripped while any
+of its alerts lives: until it is resolved, or until the end that its last repetition gave it. An
 alert that one Prometheus resolved may still fire in another, and firing is believed of either.
 
-Alerts for a policy, generation or signal that is not expected are counted, never acted upon: an
-old generation's threshold is not what its author wants now, and a newer one is repeated within
-the resend delay, by when its policy has been read.
+How long an alert lives is measured by a clock that never goes backwards: when wall time steps, an
+alert that lives does not live for hours.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from killswitch.signals.alerts import Alert, PolicyReference
+from killswitch.signals.alerts import Alert
 
 LONGEST = 4.5 * 3600
-"""Longest belief in an alert that is not repeated: Alertmanager repeats every four hours."""
+"""Longest belief, in seconds, in an alert that is not repeated: Alertmanager repeats every four
+hours unless it is told otherwise."""
 
 SOURCES = 64
-"""Alerts (series, Prometheus replicas) that one signal's episode keeps apart."""
+"""Alerts (series, Prometheus replicas) that one episode keeps apart."""
+
+Labels = tuple[tuple[str, str], ...]
 
 
 class Arrival(StrEnum):
@@ -29,19 +29,17 @@ class Arrival(StrEnum):
 
     BEGAN = "Began"  # the signal is tripped now and was not before: act
     REPEATED = "Repeated"  # it was tripped and still is
-    RESUMED = "Resumed"  # tripped again by a start that was acted upon before it was lost
     ENDED = "Ended"  # the last alert that tripped it is resolved
     RESOLVED = "Resolved"  # resolved; others still fire, or none was known
     CROWDED = "Crowded"  # tripped by SOURCES others already; this one is not kept
-    NOT_OURS = "NotOurs"  # of a rule that names no policy
+    HEARTBEAT = "Heartbeat"  # shows that its path works
+    BLIND = "Blind"  # its path says that it sees no thresholds
+    NOT_OURS = "NotOurs"  # no policy wants it
     UNKNOWN_POLICY = "UnknownPolicy"
     UNKNOWN_SIGNAL = "UnknownSignal"
     OLDER_GENERATION = "OlderGeneration"
     NEWER_GENERATION = "NewerGeneration"
-    OVERTAKEN = "Overtaken"  # later samples, or its own value, say otherwise
-
-
-Labels = tuple[tuple[str, str], ...]
+    CONTRADICTED = "Contradicted"  # by its own value, which is not beyond the threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,104 +52,43 @@ class _Source:
 
 
 @dataclass(slots=True)
-class _Signal:
-    sources: dict[tuple[Labels, float], _Source] = field(default_factory=dict)
-    acted: deque[float] = field(default_factory=lambda: deque(maxlen=SOURCES))
-    """Starts of the latest episodes that were told as Began."""
+class Episode:
+    """The live alerts of one signal."""
 
-
-class Episodes:
-    """Tripped signals by alerts. Times are wall time: an alert's end is the sender's wall time."""
-
-    def __init__(self, *, longest: float = LONGEST) -> None:
-        """`longest` bounds how long an alert without repetition is believed, in seconds."""
-        self._longest = longest
-        self._signals: dict[PolicyReference, _Signal] = {}
-        self._generations: dict[str, int] = {}
-        self.counts: Counter[Arrival] = Counter()
-        """Arrivals so far, by what they amounted to."""
-
-    def expect(self, references: Iterable[PolicyReference]) -> None:
-        """From now on exactly these count; what was known of those that stay is kept."""
-        wanted = set(references)
-        self._signals = {each: self._signals.get(each, _Signal()) for each in wanted}
-        self._generations = {}
-        for each in wanted:
-            newest = max(each.generation, self._generations.get(each.policy, 0))
-            self._generations[each.policy] = newest
-
-    def arrive(self, alert: Alert, now: float) -> Arrival:
-        """What this alert changes."""
-        arrival = self._arrive(alert, now)
-        self.counts[arrival] += 1
-        return arrival
+    _sources: dict[tuple[Labels, float], _Source] = field(default_factory=dict)
 
     @property
-    def tripped(self) -> frozenset[PolicyReference]:
-        """Signals with at least one live alert, as of the last `arrive` or `gone`."""
-        return frozenset(each for each, signal in self._signals.items() if signal.sources)
+    def live(self) -> int:
+        """How many alerts live, as of the last `arrive` or `expire`."""
+        return len(self._sources)
 
-    def gone(self, now: float) -> tuple[PolicyReference, ...]:
-        """Signals that ended now because nobody repeated their alerts; each is told once.
-
-        Nobody said that it is over: that is Unknown, not Clear.
-        """
-        ended = []
-        for reference, signal in self._signals.items():
-            late = [key for key, source in signal.sources.items() if source.until <= now]
-            for key in late:
-                del signal.sources[key]
-            if late and not signal.sources:
-                ended.append(reference)
-        return tuple(sorted(ended))
-
-    def _arrive(self, alert: Alert, now: float) -> Arrival:
-        if alert.reference is None:
-            return Arrival.NOT_OURS
-        signal = self._signals.get(alert.reference)
-        if signal is None:
-            return self._unexpected(alert.reference)
-        if alert.firing(now):
-            return self._fires(signal, alert, now)
-        return _resolves(signal, alert)
-
-    def _unexpected(self, reference: PolicyReference) -> Arrival:
-        expected = self._generations.get(reference.policy)
-        if expected is None:
-            return Arrival.UNKNOWN_POLICY
-        if reference.generation < expected:
-            return Arrival.OLDER_GENERATION
-        if reference.generation > expected:
-            return Arrival.NEWER_GENERATION
-        return Arrival.UNKNOWN_SIGNAL
-
-    def _fires(self, signal: _Signal, alert: Alert, now: float) -> Arrival:
-        key = (alert.labels, alert.starts_at)
-        known, was_tripped = signal.sources.get(key), bool(signal.sources)
-        if known is None and len(signal.sources) >= SOURCES:
+    def arrive(self, alert: Alert, *, now: float, monotonic: float) -> Arrival:
+        """What this alert changes. Its times are compared with `now`, wall time in seconds."""
+        if not alert.firing(now):
+            return self._resolve(alert)
+        known = self._sources.get((alert.labels, alert.starts_at))
+        before = self.live
+        if known is None and before >= SOURCES:
             return Arrival.CROWDED
-        latest = now + self._longest
-        until = latest if alert.ends_at is None else min(alert.ends_at, latest)
+        lives = LONGEST if alert.ends_at is None else min(alert.ends_at - now, LONGEST)
         # Overtaken repetitions must not shorten what a later one said.
-        until = until if known is None else max(until, known.until)
-        signal.sources[key] = _Source(until, alert.ends_at is None)
-        if was_tripped:
-            arrival = Arrival.REPEATED
-        elif alert.starts_at in signal.acted:
-            arrival = Arrival.RESUMED
-        else:
-            arrival = Arrival.BEGAN
-        if alert.starts_at not in signal.acted:
-            signal.acted.append(alert.starts_at)
-        return arrival
+        until = max(monotonic + lives, known.until if known else 0.0)
+        self._sources[alert.labels, alert.starts_at] = _Source(until, alert.ends_at is None)
+        return Arrival.REPEATED if before else Arrival.BEGAN
 
+    def expire(self, monotonic: float) -> bool:
+        """Whether it ended now because nobody repeated its alerts."""
+        late = [key for key, source in self._sources.items() if source.until <= monotonic]
+        for key in late:
+            del self._sources[key]
+        return bool(late) and not self._sources
 
-def _resolves(signal: _Signal, alert: Alert) -> Arrival:
-    over = [
-        (labels, start)
-        for (labels, start), source in signal.sources.items()
-        if labels == alert.labels and (start == alert.starts_at or source.endless)
-    ]
-    for key in over:
-        del signal.sources[key]
-    return Arrival.ENDED if over and not signal.sources else Arrival.RESOLVED
+    def _resolve(self, alert: Alert) -> Arrival:
+        over = [
+            (labels, start)
+            for (labels, start), source in self._sources.items()
+            if labels == alert.labels and (start == alert.starts_at or source.endless)
+        ]
+        for key in over:
+            del self._sources[key]
+        return Arrival.ENDED if over and not self._sources else Arrival.RESOLVED

@@ -16,13 +16,16 @@ Expressions must have passed the PromQL checker: their text becomes part of a la
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal
+from killswitch.api.policies import Mode
 from killswitch.core.readings import Threshold
+from killswitch.ports import QueryChecker
 from killswitch.signals.alerts import (
     BLIND,
     FIRE,
@@ -40,29 +43,22 @@ SIDE = "killswitch_side"
 ABOVE, BELOW = "above", "below"
 
 _OWN = (POLICY, GENERATION, SIGNAL)
-_RESERVED = frozenset({*_OWN, METRIC, SIDE, "alertname"})
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What is measured: PromQL that yields a vector, and the labels that tell its series apart.
-
-    Without labels its worst series is compared, as polling does. With labels, each threshold is
-    compared with the series that has the same values of them.
-    """
+    """What is measured: PromQL that yields a vector. Its worst series counts, as in polling."""
 
     expression: str
-    labels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """ValueError for labels that the rules need for themselves."""
-        if taken := _RESERVED.intersection(self.labels):
-            raise ValueError(f"labels {sorted(taken)} are set by the rules themselves")
+    age: str = ""
+    """PromQL for the age (seconds) of the oldest sample that it reads; empty where unknown."""
+    max_age: float = 60.0
+    """Older than this, it is not compared: a Prometheus that restarts serves what was."""
 
     @property
     def key(self) -> str:
         """Its name in labels and group names, the same in every replica and after a restart."""
-        text = "\0".join((self.expression, *self.labels))
+        text = f"{self.expression}\0{self.max_age:g}"  # the age follows from the expression
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -73,13 +69,6 @@ class ThresholdSeries:
     reference: PolicyReference
     measurement: Measurement
     threshold: Threshold
-    values: tuple[str, ...] = ()
-    """Values of the measurement's labels, in their order."""
-
-    def __post_init__(self) -> None:
-        """ValueError when values and labels do not go together."""
-        if len(self.values) != len(self.measurement.labels):
-            raise ValueError(f"{len(self.values)} values for labels {self.measurement.labels}")
 
     @property
     def labels(self) -> dict[str, str]:
@@ -90,7 +79,6 @@ class ThresholdSeries:
             SIGNAL: self.reference.signal,
             METRIC: self.measurement.key,
             SIDE: BELOW if self.threshold.above is None else ABOVE,
-            **dict(zip(self.measurement.labels, self.values, strict=True)),
         }
 
     @property
@@ -102,13 +90,32 @@ class ThresholdSeries:
         return limit
 
 
-def exposition(thresholds: Iterable[ThresholdSeries]) -> bytes:
-    """The thresholds in Prometheus's text format, version 0.0.4, for a scrape to read."""
-    lines = [f"# HELP {SERIES} Limit of one policy signal.", f"# TYPE {SERIES} gauge"]
-    for each in thresholds:
-        inner = ",".join(f'{name}="{_escaped(text)}"' for name, text in each.labels.items())
-        lines.append(f"{SERIES}{{{inner}}} {each.limit!r}")
-    return ("\n".join(lines) + "\n").encode()
+def measurement(signal: CompiledSignal, checker: QueryChecker) -> Measurement | None:
+    """What the rules measure for this signal; None where it asks no query, or a detector judges."""
+    if not signal.query or signal.detector is not None:
+        return None
+    facts: Mapping[str, str] = checker.check(signal.query_field, signal.query)
+    scalar = facts.get("type") == "scalar"
+    expression = f"vector(\n{signal.query}\n)" if scalar else signal.query
+    return Measurement(expression, facts.get("age", ""), signal.max_age)
+
+
+def thresholds(policy: CompiledPolicy, checker: QueryChecker) -> Iterator[ThresholdSeries]:
+    """The thresholds of a policy's queries; none while it is Disabled."""
+    if policy.mode is Mode.DISABLED:
+        return
+    for signal in policy.signals:
+        if (found := measurement(signal, checker)) is not None:
+            reference = PolicyReference(policy.uid, policy.generation, signal.name)
+            yield ThresholdSeries(reference, found, signal.threshold)
+
+
+HEAD = f"# HELP {SERIES} Limit of one policy signal.\n# TYPE {SERIES} gauge\n"
+
+
+def exposition(series: Iterable[ThresholdSeries]) -> str:
+    """The thresholds as lines of Prometheus's text format, to follow `HEAD`."""
+    return "".join(f"{SERIES}{{{_inner(each)}}} {each.limit!r}\n" for each in series)
 
 
 def groups(measurements: Iterable[Measurement], *, interval: str) -> list[dict[str, Any]]:
@@ -128,30 +135,34 @@ def prometheus_rule(
     *,
     interval: str,
     name: str,
-    namespace: str,
-    labels: dict[str, str],
+    labels: Mapping[str, str],
 ) -> dict[str, Any]:
     """The groups as an object for prometheus-operator, whose `ruleSelector` looks at `labels`."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+        "metadata": {"name": name, "labels": dict(labels)},
         "spec": {"groups": groups(measurements, interval=interval)},
     }
 
 
 def path(measurement: Measurement) -> str:
     """Name of the group, and of the path that its heartbeat keeps alive."""
-    return f"killswitch-{measurement.key}"
+    return path_of(measurement.key)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def path_of(key: str) -> str:
+    """The same by the measurement's key, which is what alerts carry."""
+    return f"killswitch-{key}"
+
+
+def _inner(series: ThresholdSeries) -> str:
+    # None of these texts holds a quote or a backslash: uids, numbers, names of signals, keys.
+    return ",".join(f'{name}="{text}"' for name, text in series.labels.items())
 
 
 def _group(measurement: Measurement, interval: str) -> dict[str, Any]:
     own = {METRIC: measurement.key}
-    value = {VALUE: "{{ $value }}"}
     seen = f'{SERIES}{{{METRIC}="{measurement.key}"}}'
     alive = f"count({seen}) or vector(0)"
     return {
@@ -163,27 +174,30 @@ def _group(measurement: Measurement, interval: str) -> dict[str, Any]:
                     "alert": FIRE,
                     "expr": _joined(measurement, side),
                     "labels": own | {SIDE: side},
-                    "annotations": value,
+                    "annotations": {VALUE: "{{ $value }}"},
                 }
                 for side in (ABOVE, BELOW)
             ),
-            {"alert": HEARTBEAT, "expr": alive, "labels": own, "annotations": value},
-            {"alert": BLIND, "expr": f"absent({seen})", "labels": own},
+            {
+                "alert": HEARTBEAT,
+                "expr": alive,
+                "labels": dict(own),
+                "annotations": {VALUE: "{{ $value }}"},
+            },
+            {"alert": BLIND, "expr": f"absent({seen})", "labels": dict(own)},
         ],
     }
 
 
 def _joined(measurement: Measurement, side: str) -> str:
-    """The measurement where it crosses a threshold, once per threshold.
+    """The measurement where it crosses a threshold, once per threshold, and is not old.
 
     Line breaks end a comment that the expression may close with. Several replicas expose the
     same thresholds: `by` makes one series of them.
     """
     worst, sign = ("max", ">") if side == ABOVE else ("min", "<")
-    joined = ", ".join(measurement.labels)
-    kept = ", ".join((*_OWN, *measurement.labels))
+    measured = f"{worst} by () (\n{measurement.expression}\n)"
+    if measurement.age:
+        measured = f"({measured} unless on () ({measurement.age} > {measurement.max_age:g}))"
     seen = f'{SERIES}{{{METRIC}="{measurement.key}",{SIDE}="{side}"}}'
-    return (
-        f"{worst} by ({joined}) (\n{measurement.expression}\n)\n"
-        f"{sign} on ({joined}) group_right ()\nmax by ({kept}) ({seen})"
-    )
+    return f"{measured}\n{sign} on () group_right ()\nmax by ({', '.join(_OWN)}) ({seen})"

@@ -1,27 +1,36 @@
 """Silence made visible: when each path was last heard of, and which have been silent too long.
 
 A path that says nothing and a path on which all is well look the same. Every path therefore has
-something that it must say all the time (the rule file's heartbeat alert, `up`, an own scrape);
-who has not heard it knows nothing on that path: Unknown, and what that means is the policy's word.
+something that it must say all the time (the rule file's heartbeat alert, samples, an own scrape).
+Once silent, a path counts as silent until it has been heard for as long as it may be silent: one
+that flaps is silent, and nobody is told of it again and again.
 """
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """A path that has not been heard of for too long."""
+class PathState:
+    """What is known of one path at one moment."""
 
     path: str
-    since: float
-    """When it was last heard of, or expected for the first time."""
+    silent: bool
+    seconds: float
+    """Since it was last heard of, or expected for the first time."""
     ever: bool
     """Whether it was ever heard of: never is a configuration, not an outage."""
+    tolerance: float
+    complaint: str = ""
+    """What it said last, where that was that it is of no use."""
 
-    def message(self, now: float) -> str:
+    @property
+    def message(self) -> str:
         """One sentence for people."""
         said = "last heard of" if self.ever else "never heard of; expected since"
-        return f"{self.path}: {said} {now - self.since:.1f} s ago"
+        steady = self.silent and self.seconds <= self.tolerance
+        again = f", not steadily for {self.tolerance:g} s yet" if steady else ""
+        because = f" ({self.complaint})" if self.complaint else ""
+        return f"{self.path}: {said} {self.seconds:.1f} s ago{again}{because}"
 
 
 @dataclass(slots=True)
@@ -29,6 +38,22 @@ class _Path:
     tolerance: float
     since: float
     ever: bool = False
+    complaint: str = ""
+    lost: bool = False
+    back: float = 0.0
+    """When it was first heard of again after it was lost."""
+
+    def late(self, now: float) -> bool:
+        """Whether it is overdue; NaN is."""
+        return not now - self.since <= self.tolerance
+
+    def heard(self, now: float) -> None:
+        """It said something; after silence it has to go on for a while."""
+        if self.late(now):
+            self.lost, self.back = True, now
+        self.since = max(self.since, now)
+        self.ever, self.complaint = True, ""
+        self.lost = self.lost and now - self.back < self.tolerance
 
 
 class Watchdog:
@@ -59,19 +84,26 @@ class Watchdog:
         known = self._paths.get(path)
         if known is None:
             return False
-        known.since = max(known.since, now)
-        known.ever = True
+        known.heard(now)
         return True
 
-    def silent(self, now: float) -> tuple[Silence, ...]:
-        """Every path not heard of within its tolerance, by name."""
-        return tuple(
-            Silence(name, path.since, path.ever)
-            for name, path in sorted(self._paths.items())
-            if not now - path.since <= path.tolerance
+    def complained(self, path: str, complaint: str) -> None:
+        """It said something, but that it is of no use: that counts as silence."""
+        known = self._paths.get(path)
+        if known is not None:
+            known.complaint = complaint
+
+    def state(self, path: str, now: float) -> PathState | None:
+        """What is known of this path; None where nobody expects it."""
+        known = self._paths.get(path)
+        if known is None:
+            return None
+        silent = known.lost or known.late(now)
+        return PathState(
+            path, silent, now - known.since, known.ever, known.tolerance, known.complaint
         )
 
-    def is_silent(self, path: str, now: float) -> bool:
-        """Whether nothing is known on this path; an unexpected path is silent."""
-        known = self._paths.get(path)
-        return known is None or not now - known.since <= known.tolerance
+    def states(self, now: float) -> tuple[PathState, ...]:
+        """Every expected path, by name."""
+        found = (self.state(path, now) for path in sorted(self._paths))
+        return tuple(each for each in found if each is not None)
