@@ -27,6 +27,7 @@ MODULES = {
     "thousand": "bench.thousand",
     "mass": "bench.mass",
     "start": "bench.start",
+    "delete": "bench.deletion",
     "admission": "bench.admission",
     "poll": "bench.signals",
     "bound": "bench.reaction",

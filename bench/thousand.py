@@ -32,6 +32,8 @@ from killswitch.reactor.run import Reactor
 from killswitch.reactor.view import PROJECTIONS
 
 NAMESPACES, PER_NAMESPACE = 10, 100
+GROWTH = (1, 10)
+"""Deployments in each namespace of the smaller scenes that show the growth."""
 CONNECTIONS = 64
 """As many as the product's own client uses at most."""
 Act = Callable[[Setting, KubernetesApi, list[str]], Awaitable[float]]
@@ -42,7 +44,6 @@ _FAST = (
     "--concurrent-deployment-syncs=20",
     "--concurrent-replicaset-syncs=20",
 )
-_QUERY = "bench_thousand"
 _LONGEST = 420.0
 
 
@@ -72,8 +73,11 @@ class Watcher:
 def measure(setting: Setting) -> Iterator[Figure]:
     """Figures named thousand_*."""
     count = NAMESPACES * PER_NAMESPACE
+    for few in GROWTH:
+        yield _grown(few * NAMESPACES, asyncio.run(_scene(setting, f"few-{few}", _fire, few)))
     ours = asyncio.run(_scene(setting, "ours", _fire))
     ready = asyncio.run(_scene(setting, "ready", _send))
+    yield _grown(count, ours)
     yield at_most(
         "thousand_all_marked_against_ready_bytes",
         ours["marked"],
@@ -101,7 +105,21 @@ def measure(setting: Setting) -> Iterator[Figure]:
         )
 
 
-async def _scene(setting: Setting, name: str, stop: "Act") -> dict[str, float]:
+def _grown(targets: int, ours: dict[str, float]) -> Figure:
+    """A point of the curve over targets."""
+    return figure(
+        f"thousand_at_{targets}_targets",
+        1000 * ours["marked"],
+        "ms",
+        grows_with="targets",
+        at=targets,
+        growth_of="one fire: all pods marked",
+    )
+
+
+async def _scene(
+    setting: Setting, name: str, stop: "Act", per_namespace: int = PER_NAMESPACE
+) -> dict[str, float]:
     """Seconds until all pods were marked and gone, and how many were re-created meanwhile."""
     plane = setting.control_plane
     places = [f"bench-{name}-{number}" for number in range(NAMESPACES)]
@@ -109,9 +127,9 @@ async def _scene(setting: Setting, name: str, stop: "Act") -> dict[str, float]:
     async with setting.cluster() as cluster:
         for place in places:
             await setting.namespace(cluster, place)
-        bodies = [(place, n) for place in places for n in range(PER_NAMESPACE)]
+        bodies = [(place, n) for place in places for n in range(per_namespace)]
         await fan_out(bodies, lambda each: _deployment(cluster, *each), width=16)
-        await _running(cluster, places)
+        await _running(cluster, places, len(bodies))
         await asyncio.to_thread(plane.restart_controller_manager)
         async with _watching(cluster, places) as watcher:
             before = set(watcher.alive)
@@ -128,7 +146,8 @@ async def _scene(setting: Setting, name: str, stop: "Act") -> dict[str, float]:
 
 async def _fire(setting: Setting, cluster: KubernetesApi, places: list[str]) -> float:
     """One tripping sample of a cluster policy over all namespaces."""
-    signal = {"name": "s", "prometheus": {"query": _QUERY, "above": "0.5"}, "onNoData": "Hold"}
+    query = f"bench_of_{places[0]}"
+    signal = {"name": "s", "prometheus": {"query": query, "above": "0.5"}, "onNoData": "Hold"}
     target = {
         "kind": "Deployment",
         "namespaces": places,
@@ -137,7 +156,7 @@ async def _fire(setting: Setting, cluster: KubernetesApi, places: list[str]) -> 
     body = {
         "apiVersion": CLUSTER_POLICIES.api_version,
         "kind": CLUSTER_POLICIES.kind,
-        "metadata": {"name": "bench-thousand"},
+        "metadata": {"name": places[0]},
         "spec": {
             "mode": "Enforce",
             "owner": "bench",
@@ -152,7 +171,7 @@ async def _fire(setting: Setting, cluster: KubernetesApi, places: list[str]) -> 
         while created["metadata"]["uid"] not in reactor.engine.watched:
             await asyncio.sleep(0.01)
         started = time.perf_counter()
-        reactor.engine.intake.deliver(_QUERY, Answer((1.0,), 0.0))
+        reactor.engine.intake.deliver(query, Answer((1.0,), 0.0))
         while await _any_left(cluster, places):
             await asyncio.sleep(1)
     return started
@@ -245,7 +264,7 @@ async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[Re
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _running(cluster: KubernetesApi, places: list[str]) -> None:
+async def _running(cluster: KubernetesApi, places: list[str], count: int) -> None:
     """Return when every pod of the scene runs."""
     async with asyncio.timeout(180):
         while True:
@@ -254,7 +273,7 @@ async def _running(cluster: KubernetesApi, places: list[str]) -> None:
                 pod["metadata"]["namespace"] in places and pod["status"].get("phase") == "Running"
                 for pod in pods
             )
-            if running >= NAMESPACES * PER_NAMESPACE:
+            if running >= count:
                 return
             await asyncio.sleep(1)
 
