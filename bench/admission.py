@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from bench.figures import Figure, at_most, figure, median, percentile
-from bench.one_target import pod_spec
+from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api.common import ENGAGED_LABEL

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from bench import ready_bytes
 from bench.figures import Figure, figure, median
-from bench.one_target import pod_spec
+from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.kinds import PODS

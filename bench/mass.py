@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 
 from bench import ready_bytes
 from bench.figures import Figure, at_most, figure, median, percentile
-from bench.one_target import Anything, Quiet, pod_spec, policy
+from bench.scene import deployment, pod_spec, policy, reactor
 from bench.setting import Setting
-from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.orders import Terms
@@ -59,12 +58,12 @@ async def _measure(setting: Setting) -> list[Figure]:
         await _running(cluster)
         sizes = [size for size in SIZES for _ in range(size)]
         await fan_out(enumerate(sizes), lambda each: _policy(cluster, *each), width=16)
-        async with _reactor(setting, cluster) as reactor:
+        async with reactor(setting, cluster) as running:
             await asyncio.sleep(5)  # first status writes
             before = await _creates_for(outsider, 3.0)
             for size in SIZES:
                 async with _creating(outsider) as during:
-                    ours[size] = await _fire(outsider, reactor, size)
+                    ours[size] = await _fire(outsider, running, size)
                 await _finished(outsider)  # one size must not compete with another
             after = await _creates_for(outsider, 3.0)
         for size in SIZES:
@@ -106,10 +105,10 @@ async def _measure(setting: Setting) -> list[Figure]:
     ]
 
 
-async def _fire(outsider: KubernetesApi, reactor: Reactor, size: int) -> float:
+async def _fire(outsider: KubernetesApi, running: Reactor, size: int) -> float:
     """Seconds from the tripping sample until the last Shutdown of this size was accepted."""
     decided = time.time()
-    reactor.engine.intake.deliver(_query(size), Answer((1.0,), 0.0))
+    running.engine.intake.deliver(_query(size), Answer((1.0,), 0.0))
     async with asyncio.timeout(180):
         while True:
             await asyncio.sleep(0.5)
@@ -170,20 +169,6 @@ async def _create(outsider: KubernetesApi) -> float:
     return time.perf_counter() - start
 
 
-@contextlib.asynccontextmanager
-async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[Reactor]:
-    reactor = Reactor(
-        cluster, SystemClock(), Quiet(), Anything(), setting.identity(), poll_interval=3600.0
-    )
-    task = asyncio.create_task(reactor.run())
-    await reactor.ready.wait()
-    try:
-        yield reactor
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def _shutdowns(cluster: KubernetesApi) -> list[Json]:
     """All of them, or none where the API server is too busy to tell."""
     with contextlib.suppress(KillSwitchError):
@@ -233,15 +218,4 @@ async def _policy(cluster: KubernetesApi, number: int, size: int) -> None:
 
 async def _deployment(cluster: KubernetesApi, number: int) -> None:
     name = f"server-{number}"
-    labels = {"app": name}
-    body = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
-        },
-    }
-    await cluster.create(DEPLOYMENTS, body, _place(number))
+    await cluster.create(DEPLOYMENTS, deployment(name), _place(number))

@@ -7,12 +7,12 @@ on a warm TLS connection, in turns with the engine's own stops on the same API s
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from bench import ready_bytes
 from bench.figures import Figure, at_most, percentile
+from bench.scene import deployment, policy, reactor
 from bench.setting import Setting
-from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.orders import Terms
@@ -23,33 +23,12 @@ from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
 from killswitch.ports import Json
 from killswitch.reactor.engine import Engine
-from killswitch.reactor.run import Reactor
 
 BLOCKS, BLOCK = 6, 25
 """Rounds in turns: so many blocks of so many of ours, each followed by as many of the baseline."""
 _REST = 0.25
 """Seconds in which nothing happens before each measurement."""
 _NAMESPACE = "bench-one-target"
-
-
-class Quiet:
-    """A signal source that always answers 0: the bench trips policies by hand."""
-
-    async def measure(self, query: str) -> Answer:
-        """Zero, fresh."""
-        return Answer((0.0,), 0.1)
-
-    async def recall(self, query: str, span: float, step: float) -> tuple[Answer, ...]:
-        """Nothing."""
-        return ()
-
-
-class Anything:
-    """A query checker that accepts everything."""
-
-    def check(self, field: str, query: str) -> dict[str, str]:
-        """Nothing to say."""
-        return {}
 
 
 def measure(setting: Setting) -> Iterator[Figure]:
@@ -66,7 +45,8 @@ async def _measure(setting: Setting) -> list[Figure]:
             numbers = range(block * BLOCK, (block + 1) * BLOCK)
             await _scene(cluster, numbers)
             # A reactor would finish the baseline's Shutdowns too, and so compete with it.
-            async with _reactor(setting, cluster) as engine:
+            async with reactor(setting, cluster) as running:
+                engine = running.engine
                 while engine.dirty:
                     await asyncio.sleep(0.02)
                 ours += [await _ours(setting, cluster, engine, number) for number in numbers]
@@ -88,7 +68,7 @@ async def _scene(cluster: KubernetesApi, numbers: range) -> None:
     """A Deployment with a running pod for each round of either kind, and our policies."""
     for number in numbers:
         for kind in ("ours", "base"):
-            await _deployment(cluster, f"{kind}-{number}")
+            await cluster.create(DEPLOYMENTS, deployment(f"{kind}-{number}"), _NAMESPACE)
         body = policy(f"ours-{number}", f"query_{number}")
         await cluster.create(POLICIES, body, _NAMESPACE)
     wanted = {f"{kind}-{number}" for kind in ("ours", "base") for number in numbers}
@@ -143,26 +123,6 @@ async def _baseline(
     return locked - start, end - start
 
 
-@contextlib.asynccontextmanager
-async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[Engine]:
-    """A running reactor's engine; policies are tripped by hand."""
-    reactor = Reactor(
-        cluster,
-        SystemClock(),
-        Quiet(),
-        Anything(),
-        setting.identity(),
-        poll_interval=3600.0,
-    )
-    task = asyncio.create_task(reactor.run())
-    await reactor.ready.wait()
-    try:
-        yield reactor.engine
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def _stages(cluster: KubernetesApi, name: str) -> dict[str, str]:
     """When it reached which stage, once it is through all of them."""
     async with asyncio.timeout(30):
@@ -184,46 +144,6 @@ async def _release(setting: Setting, name: str) -> None:
             path, {"spec": {"approvals": {person.name: body}}}
         )
         assert answer.status == 200, answer.message
-
-
-async def _deployment(cluster: KubernetesApi, name: str) -> None:
-    labels = {"app": name}
-    body = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
-        },
-    }
-    await cluster.create(DEPLOYMENTS, body, _NAMESPACE)
-
-
-def pod_spec() -> Json:
-    """A pod that kwok runs."""
-    return {
-        "containers": [{"name": "server", "image": "bench.invalid/server"}],
-        "tolerations": [{"operator": "Exists"}],
-    }
-
-
-def policy(name: str, query: str) -> Json:
-    """A policy that stops the Deployment of its name when the query answers more than 0.5."""
-    signal = {"name": "s", "prometheus": {"query": query, "above": "0.5"}, "onNoData": "Hold"}
-    return {
-        "apiVersion": POLICIES.api_version,
-        "kind": POLICIES.kind,
-        "metadata": {"name": name},
-        "spec": {
-            "mode": "Enforce",
-            "owner": "bench",
-            "backup": "bench",
-            "targets": [{"kind": "Deployment", "name": name}],
-            "signals": [signal],
-        },
-    }
 
 
 def _shutdown(name: str, username: str, locks: dict[str, str]) -> Json:

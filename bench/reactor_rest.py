@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figures import Figure, figure
-from bench.one_target import pod_spec
+from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.kinds import PODS, POLICIES

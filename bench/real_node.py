@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figures import Figure, figure, median
-from bench.one_target import Anything, Quiet, policy
+from bench.scene import Anything, Quiet, policy
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi

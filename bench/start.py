@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from bench import ready_bytes
 from bench.figures import Figure, figure
-from bench.one_target import Anything, Quiet, pod_spec, policy
 from bench.reactor_rest import cpu_seconds, megabytes
+from bench.scene import Anything, Quiet, pod_spec, policy
 from bench.setting import Setting, identity
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock

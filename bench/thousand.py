@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from bench import ready_bytes
 from bench.figures import Figure, at_most, figure
-from bench.one_target import Anything, Quiet, pod_spec
+from bench.scene import deployment, reactor
 from bench.setting import Setting
-from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
 from killswitch.api.common import GOVERNED_LABEL
@@ -28,7 +27,6 @@ from killswitch.core.plans import TargetQuery
 from killswitch.core.readings import Answer
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out
-from killswitch.reactor.run import Reactor
 from killswitch.reactor.view import PROJECTIONS
 
 NAMESPACES, PER_NAMESPACE = 10, 100
@@ -166,12 +164,12 @@ async def _fire(setting: Setting, cluster: KubernetesApi, places: list[str]) -> 
             "limits": {"maxTargets": NAMESPACES * PER_NAMESPACE},
         },
     }
-    async with _reactor(setting, cluster) as reactor:
+    async with reactor(setting, cluster) as running:
         created = await cluster.create(CLUSTER_POLICIES, body)
-        while created["metadata"]["uid"] not in reactor.engine.watched:
+        while created["metadata"]["uid"] not in running.engine.watched:
             await asyncio.sleep(0.01)
         started = time.perf_counter()
-        reactor.engine.intake.deliver(query, Answer((1.0,), 0.0))
+        running.engine.intake.deliver(query, Answer((1.0,), 0.0))
         while await _any_left(cluster, places):
             await asyncio.sleep(1)
     return started
@@ -250,20 +248,6 @@ async def _watching(cluster: KubernetesApi, places: list[str]) -> AsyncIterator[
         await asyncio.gather(task, return_exceptions=True)
 
 
-@contextlib.asynccontextmanager
-async def _reactor(setting: Setting, cluster: KubernetesApi) -> AsyncIterator[Reactor]:
-    reactor = Reactor(
-        cluster, SystemClock(), Quiet(), Anything(), setting.identity(), poll_interval=3600.0
-    )
-    task = asyncio.create_task(reactor.run())
-    await reactor.ready.wait()
-    try:
-        yield reactor
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def _running(cluster: KubernetesApi, places: list[str], count: int) -> None:
     """Return when every pod of the scene runs."""
     async with asyncio.timeout(180):
@@ -291,15 +275,4 @@ async def _until_gone(watcher: Watcher, before: set[str]) -> None:
 
 async def _deployment(cluster: KubernetesApi, place: str, number: int) -> None:
     name = f"server-{number}"
-    labels = {"app": name, "bench": "thousand"}
-    body = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
-        },
-    }
-    await cluster.create(DEPLOYMENTS, body, place)
+    await cluster.create(DEPLOYMENTS, deployment(name, bench="thousand"), place)
