@@ -1,9 +1,8 @@
 """Deleting the pods of a namespace: one request for each, or one for the whole collection.
 
-Both through the product's own client, on pods that a node holds (nothing reports for it, so they
-stay marked), until every deletion is accepted. The kill path deletes pod by pod: only that names
-each pod's uid, and the API server works through a collection with one worker unless it is told
-otherwise (`--delete-collection-workers`).
+Pods are held by a node for which nothing reports, so they stay marked; measured until every deletion
+is accepted. Pod by pod is the product's own way and client, the collection one request of ready bytes.
+Why the kill path goes pod by pod is told in docs/decisions/0010-pods-one-by-one.md.
 """
 
 import asyncio
@@ -74,9 +73,12 @@ async def _one_by_one(setting: Setting, cluster: KubernetesApi, place: str, size
 
 async def _whole(setting: Setting, cluster: KubernetesApi, place: str, size: int) -> float:
     await _pods(setting, cluster, place, size)
-    started = time.perf_counter()
-    await cluster.delete_collection(PODS, place, grace=GRACE)
-    taken = time.perf_counter() - started
+    options = {"gracePeriodSeconds": GRACE}
+    request = ready_bytes.request("DELETE", PODS.path(place), setting.authorization, options)
+    async with ready_bytes.pool(setting.server, setting.tls, 1) as pool:
+        started = time.perf_counter()
+        assert await pool.send_all([request]) == [200]
+        taken = time.perf_counter() - started
     left = [pod for pod in (await cluster.list(PODS, place)).items if not _marked(pod)]
     assert not left
     return taken

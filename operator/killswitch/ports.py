@@ -121,12 +121,6 @@ class Cluster(Protocol):
         """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
         ...
 
-    async def delete_collection(
-        self, resource: Resource, namespace: str, *, grace: int | None = None
-    ) -> None:
-        """Deletion of all objects of the namespace accepted."""
-        ...
-
 
 class SignalSource(Protocol):
     """Where measurements come from."""

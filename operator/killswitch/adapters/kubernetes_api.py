@@ -243,13 +243,6 @@ class KubernetesApi:
             options["preconditions"] = {"uid": uid}
         await self._request("DELETE", resource.path(namespace, name), body=options)
 
-    async def delete_collection(
-        self, resource: Resource, namespace: str, *, grace: int | None = None
-    ) -> None:
-        """Deletion of all objects of the namespace accepted."""
-        options: Json = {} if grace is None else {"gracePeriodSeconds": grace}
-        await self._request("DELETE", resource.path(namespace), body=options, within=60.0)
-
     async def _request(
         self,
         method: str,
