@@ -8,6 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from killswitch.api.acceptance import accept
 from killswitch.cli.main import app
 from tests.cli.conftest import Stage
 
@@ -48,10 +49,10 @@ def test_of_the_ready_policies() -> None:
     assert (one.exit_code, one.output) == (0, other.output)
     groups = yaml.safe_load(one.output)["groups"]
     queries = {
-        signal["prometheus"]["query"]
+        signal.query
         for file in files
-        for signal in yaml.safe_load(Path(file).read_text())["spec"]["signals"]
-        if "prometheus" in signal
+        for signal in accept(yaml.safe_load(Path(file).read_text()), lambda *_: None).signals
+        if signal.query and signal.detector is None
     }
     assert len(groups) == len(queries)
     assert {each["interval"] for each in groups} == {"250ms"}

@@ -11,6 +11,7 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.policies import Mode
 from killswitch.core.plans import Boundaries
+from killswitch.core.readings import Path as Way
 from killswitch.core.readings import Verdict
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
@@ -70,9 +71,8 @@ class Listener:
 
     @property
     def silence(self) -> float | None:
-        """For how long alerts have been silent, as the metric says it."""
-        value = self.numbers.registry.get_sample_value
-        return value("killswitch_path_silent_seconds", {"path": "alert"})
+        """For how long alerts have been silent, as the metric says it; None while not expected."""
+        return self.engine.intake.paths.silence().get(Way.ALERT)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
