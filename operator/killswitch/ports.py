@@ -172,10 +172,14 @@ class Scraper(Protocol):
 
 
 class SampleFeeds(Protocol):
-    """How often the samples behind queries come. Neither method raises."""
+    """How often the samples behind queries and alerts come. No method raises."""
 
     async def feeds(self, query: str) -> Feeds:
         """The slowest feed of each job that a good query reads, or why they are not known."""
+        ...
+
+    async def alert(self, name: str) -> Feeds:
+        """The same for the rules of this alert, until it fires; every rule of that name counts."""
         ...
 
     async def rule_group(self, name: str) -> RuleGroup | None:

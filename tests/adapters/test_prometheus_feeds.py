@@ -21,6 +21,7 @@ from tests.cluster.processes import free_port
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.fakes.sample_feeds import FakeSampleFeeds
 
+TWO = '(vector(1) or label_replace(vector(1), "number", "2", "", ""))'
 GROUPS = [
     {
         "name": "recorded",
@@ -32,10 +33,21 @@ GROUPS = [
         "interval": "1s",
         "rules": [{"record": "ns:work:max", "expr": "max_over_time(ns:work:sum[1m])"}],
     },
-    {"name": "ill", "rules": [{"alert": "Ill", "expr": "work + on () group_left () twice"}]},
+    {"name": "ill", "rules": [{"alert": "Ill", "expr": f"vector(1) + on () group_left () {TWO}"}]},
     {"name": "well", "interval": "1s", "rules": [{"alert": "Always", "expr": "vector(1)"}]},
+    {
+        "name": "theirs",
+        "interval": "1s",
+        "rules": [
+            {"alert": "Slow", "expr": "only_slow > 5", "for": "30s"},
+            {"alert": "Twice", "expr": "only_fast > 5"},
+            {"alert": "Twice", "expr": "ns:work:sum > 5", "for": "1m"},
+            {"alert": "Gone", "expr": "gone > 5"},
+            {"record": "theirs:evaluated", "expr": "vector(1)"},
+        ],
+    },
 ]
-"""`ill` fails as it runs: many match many."""
+"""`ill` fails as it runs, whatever is scraped: one matches two."""
 
 
 @dataclass
@@ -57,8 +69,6 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     for exporter in (fast, slow):
         exporter.set("work", 1.0)
         exporter.set("DCGM_FI_DEV_GPU_UTIL", 5.0, gpu="0")
-        for number in "12":
-            exporter.set("twice", 1.0, number=number)
     fast.set("only_fast", 1.0)
     slow.set("only_slow", 1.0)
     fed = Exporter()
@@ -78,7 +88,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     ]
     running = Prometheus(directory, {fast.address: {}}, rule_files=[rules], scrape_configs=jobs)
     with running:
-        for query in ("only_fast", "only_slow", "ns:work:max", 'ALERTS{alertname="Always"}'):
+        evaluated = ("ns:work:max", 'ALERTS{alertname="Always"}', "theirs:evaluated")
+        for query in ("only_fast", "only_slow", *evaluated):
             running.wait_for_sample(query)
         yield Scraped(running, fast, slow)
     for exporter in (fast, slow, fed):
@@ -123,6 +134,7 @@ class Subject:
         self.feeds = feeds
         if isinstance(feeds, FakeSampleFeeds):
             feeds.set("only_slow", Feed("only_slow", 2.0, "job slow", took=0.001))
+            feeds.alerts["Slow"] = (Feed("only_slow", 2.0, "job slow", alerted=32.0),)
             feeds.groups["well"] = RuleGroup(1.0, healthy=True, firing=frozenset({"Always"}))
 
 
@@ -153,6 +165,50 @@ async def test_contract_a_rule_group(subject: Subject) -> None:
     found = await subject.feeds.rule_group("well")
     assert found == RuleGroup(1.0, healthy=True, firing=frozenset({"Always"}))
     assert await subject.feeds.rule_group("other") is None
+
+
+async def test_contract_an_alert(subject: Subject) -> None:
+    """Fed as what its rule reads, then an evaluation, its `for` and the evaluation after it."""
+    (found,) = known(await subject.feeds.alert("Slow"))
+    assert (found.metric, found.every, found.origin, found.alerted) == (
+        "only_slow",
+        2.0,
+        "job slow",
+        32.0,
+    )
+
+
+async def test_contract_an_alert_without_a_rule(subject: Subject) -> None:
+    """Unknown, with the reason."""
+    found = await subject.feeds.alert("Nobody")
+    assert found == NoAnswer(Blindness.ABSENT, "no rule of alert Nobody is loaded")
+
+
+async def test_each_rule_of_an_alert_feeds_it(feeds: PrometheusFeeds) -> None:
+    """Any of them may be the one that fires; recording rules on the way are counted."""
+    found = known(await feeds.alert("Twice"))
+    assert {(each.origin, each.recorded, each.alerted) for each in found} == {
+        ("job models", 0.0, 1.0),
+        ("job models", 0.5, 62.0),
+        ("job slow", 0.5, 62.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("alert", "why"),
+    [
+        ("Ill", "a rule of alert Ill fails, or was not evaluated yet"),
+        ("Gone", "no target exposes gone yet"),
+        ("Always", "alert Always is made by a rule that is too intricate to follow"),
+    ],
+)
+async def test_an_alert_of_which_nothing_is_known(
+    feeds: PrometheusFeeds, alert: str, why: str
+) -> None:
+    """It fails, reads what is not there, or reads nothing."""
+    found = await feeds.alert(alert)
+    assert isinstance(found, NoAnswer)
+    assert found.detail == why
 
 
 async def test_each_job_has_its_interval(feeds: PrometheusFeeds) -> None:

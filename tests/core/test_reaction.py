@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.core import exporters, reaction
+from killswitch.core import exporters, pacing, reaction
 from killswitch.core.conditions import Reason
 from killswitch.core.reaction import Delay, Feed, Feeds, PolicyReaction, Route, SignalReaction
 from killswitch.core.readings import Blindness, NoAnswer
@@ -76,7 +76,7 @@ def test_a_rounded_bound_is_a_bound(seconds: float) -> None:
 def test_the_other_paths() -> None:
     """An alert waits for its evaluation, remote write for its queue, an event for nothing."""
     assert reaction.alerted((SLOW,), every=0.1).worst == pytest.approx(15.15)
-    assert reaction.written((SLOW,)).worst == pytest.approx(15.05)
+    assert reaction.written((SLOW,), heard=True).worst == pytest.approx(15.05)
     assert reaction.posted().worst == pytest.approx(0.01)
 
 
@@ -186,10 +186,73 @@ def test_unknown_feeds_say_nothing_of_staleness(feeds: Feeds | None) -> None:
 
 def test_a_path_that_nobody_confirmed_bounds_nothing() -> None:
     """Remote write is faster, if Prometheus writes to us; nobody knows that here."""
-    written = reaction.written((SLOW,))
+    written = reaction.written((SLOW,), heard=False)
     assert one(poll(SLOW), written).worst == 18.0
     assert "not counted: only if Prometheus writes to us" in str(written)
     assert one(written).worst is None
+    assert str(one(written)) == "signal load: remote_write: only if Prometheus writes to us"
+
+
+def test_remote_write_that_is_heard_counts() -> None:
+    """The first arrival wins: no poll is waited for."""
+    written = reaction.written((SLOW,), heard=True)
+    assert one(poll(SLOW), written).worst == pytest.approx(15.05)
+    assert "not counted" not in str(written)
+
+
+def scrape(
+    every: float = 0.1, metric: str = "a", feeds: Feeds = NOTHING, *, silent: bool = False
+) -> Route:
+    """The reactor's own."""
+    origin = "Service prod/vllm port 8000"
+    return reaction.scraped(metric, origin, feeds, every=every, silent=silent)
+
+
+@pytest.mark.parametrize(
+    ("every", "within"), [(0.01, 1.0), (0.1, 1.0), (1.0, 1.0), (5.0, 5.0), (60.0, 10.0)]
+)
+def test_an_own_scrape_waits_for_its_interval_and_its_deadline(every: float, within: float) -> None:
+    """The very deadline with which the reactor asks."""
+    assert pacing.scrape_deadline(every) == within
+    assert scrape(every).worst == every + within
+
+
+def test_an_own_scrape_needs_no_prometheus() -> None:
+    """Where the poll is unknown, it is the bound; a slow poll does not delay it."""
+    blind = reaction.polled(NOTHING, every=1.0, timeout=2.0)
+    assert one(blind, scrape()).worst == one(poll(SLOW), scrape()).worst == pytest.approx(1.1)
+    assert str(scrape()) == (
+        "scrape: 1.1 s = 1.1 s own scrape of Service prod/vllm port 8000"
+        " (each 100 ms, answered within 1.0 s)"
+    )
+
+
+def test_an_own_scrape_is_no_faster_than_its_exporter() -> None:
+    """It reads the same values again until the exporter renews them."""
+    quick, quiet = Feed(DCGM.metric, 1.0, "job dcgm", renewed=1.0), DCGM
+    assert scrape(0.1, DCGM.metric).worst == pytest.approx(31.1)
+    assert scrape(0.1, DCGM.metric, (quick,)).worst == pytest.approx(2.1)
+    assert scrape(0.1, DCGM.metric, (quick, quiet)).worst == pytest.approx(31.1)
+
+
+@pytest.mark.parametrize(
+    "route", [scrape(silent=True), reaction.alerted((FAST,), every=0.1, silent=True)]
+)
+def test_a_silent_path_bounds_nothing(route: Route) -> None:
+    """It is shown all the same."""
+    assert "not counted: the reactor says that it is silent" in str(route)
+    assert one(poll(SLOW), route).worst == 18.0
+    assert one(route).worst is None
+
+
+def test_alerts_of_other_rules_are_shown_and_not_counted() -> None:
+    """Their rule is known, their way to the reactor is not."""
+    route = reaction.relayed((Feed("a", 15.0, "job a", alerted=120.0),))
+    assert route.worst == pytest.approx(135.05)
+    assert "2 min 0 s evaluation of the alert's rule, with its `for`" in str(route)
+    assert one(route).worst is None
+    assert "Alertmanager's group_wait is not known" in str(policy(one(route)))
+    assert reaction.relayed(NOTHING).unknown == "no target exposes a yet"
 
 
 def test_a_policy_is_as_fast_as_its_quorum() -> None:
@@ -216,6 +279,11 @@ BY_CAUSE = {
         "shorten the interval of the recording rules' groups",
     ),
     "poll": (one(SLOW_POLL), Reason.POLL_SLOW, "pollInterval"),
+    "own scrape": (
+        one(scrape(60.0)),
+        Reason.SCRAPE_SLOW,
+        "shorten metric.scrape.interval",
+    ),
     "evaluation": (
         one(reaction.alerted((FAST,), every=60.0)),
         Reason.EVALUATION_SLOW,

@@ -11,6 +11,7 @@ class FakeSampleFeeds:
     """Answers what it was told to; nothing exposes what it was told nothing about."""
 
     known: dict[str, Feeds] = field(default_factory=dict)
+    alerts: dict[str, Feeds] = field(default_factory=dict)
     groups: dict[str, RuleGroup] = field(default_factory=dict)
 
     def set(self, query: str, *feeds: Feed) -> None:
@@ -24,6 +25,12 @@ class FakeSampleFeeds:
     async def feeds(self, query: str) -> Feeds:
         """What was set."""
         return self.known.get(query, NoAnswer(Blindness.ABSENT, f"no target exposes {query} yet"))
+
+    async def alert(self, name: str) -> Feeds:
+        """What was set."""
+        return self.alerts.get(
+            name, NoAnswer(Blindness.ABSENT, f"no rule of alert {name} is loaded")
+        )
 
     async def rule_group(self, name: str) -> RuleGroup | None:
         """What was set."""

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,10 +126,12 @@ class Scene:
         ago: float = 0.0,
         unknown: str = "",
         inhibited: tuple[str, str] | None = None,
+        paths: Sequence[Json] = (),
     ) -> None:
         """Write the policy's status as a reactor would that has read every signal `ago` seconds ago.
 
-        `unknown` is why they are Unknown; `inhibited` the cause and its message.
+        `unknown` is why they are Unknown; `inhibited` the cause and its message; `paths` are those
+        of each signal.
         """
         body = await self.bench.cluster.get(POLICIES, name, self.namespace)
         generation = body["metadata"]["generation"]
@@ -142,6 +144,7 @@ class Scene:
                 "value": "" if unknown else "1",
                 "message": f"as of {at}",
                 "observedAt": at,
+                "paths": list(paths),
             }
             for each in body["spec"]["signals"]
         ]

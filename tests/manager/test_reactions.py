@@ -18,7 +18,7 @@ from killswitch.core.kinds import POLICIES
 from killswitch.core.reaction import Feed, RuleGroup
 from killswitch.core.readings import Blindness
 from killswitch.manager import reactions
-from killswitch.manager.reactions import Reactions
+from killswitch.manager.reactions import PathStates, Reactions
 from killswitch.manager.rounds import Key
 from killswitch.ports import Json
 from killswitch.settings import Settings
@@ -43,11 +43,13 @@ class Running:
         settings = Settings(poll_interval=1.0, prometheus_timeout=2.0)
         self.reactions = Reactions(self.feeds, SystemClock(), settings, self.woken.append)
 
-    async def status(self, chosen: CompiledPolicy, key: Key = KEY) -> Json:
+    async def status(
+        self, chosen: CompiledPolicy, key: Key = KEY, states: PathStates | None = None
+    ) -> Json:
         """The status once it is known."""
 
         async def look() -> Json | None:
-            found = self.reactions.of(key, chosen)
+            found = self.reactions.of(key, chosen, states or {})
             return None if found is None else reactions.status(found)
 
         return await eventually(look)
@@ -73,14 +75,14 @@ def paths(status: Json) -> dict[str, str]:
 async def test_nothing_is_said_before_the_first_look_up() -> None:
     """A restart does not make what is known unknown."""
     made = Running()
-    assert made.reactions.of(KEY, policy()) is None
+    assert made.reactions.of(KEY, policy(), {}) is None
 
 
 async def test_what_becomes_known_wakes_its_policies(running: Running) -> None:
     """All that ask the same query; it is looked up once."""
     other = dataclasses.replace(KEY, name="other")
     running.feeds.set("sum(x)", LOAD)
-    assert running.reactions.of(other, policy()) is None
+    assert running.reactions.of(other, policy(), {}) is None
     found = await running.status(policy())
     assert (found["worst"], found["signals"][0]["worst"]) == ("18.0 s", "18.0 s")
     assert {KEY, other} == set(running.woken)
@@ -117,6 +119,7 @@ async def test_a_policy_that_is_gone_is_not_followed(running: Running) -> None:
     running.reactions.forget(other)
     running.reactions.forget(other)
     assert not running.reactions._queries
+    assert not running.reactions._polled
     assert not running.reactions._wanted
 
 
@@ -155,6 +158,107 @@ async def test_each_source_has_its_paths(running: Running) -> None:
     assert paths(found) == {"poll": "18.0 s", "remote_write": "15.1 s"}
     assert [each["worst"] for each in found["signals"]] == ["18.0 s", "10 ms"]
     assert found["worst"] == "18.0 s"
+
+
+METRIC = {"name": "load", "metric": {"name": "x", "above": "1"}, "onNoData": "Hold"}
+SCRAPE = {"service": "vllm", "port": 8000, "interval": "100ms"}
+SCRAPED = {**METRIC, "metric": {"name": "x", "above": "1", "scrape": SCRAPE}}
+ORIGIN = "Service prod/vllm port 8000"
+
+
+@pytest.mark.parametrize(
+    ("state", "worst"), [("Heard", "15.1 s"), ("Awaited", "18.0 s"), ("Silent", "18.0 s")]
+)
+async def test_remote_write_counts_where_the_reactor_hears_it(
+    running: Running, state: str, worst: str
+) -> None:
+    """What it awaits, or misses, is no confirmation."""
+    running.feeds.set("x", LOAD)
+    found = await running.status(policy(signals=[METRIC]), states={("load", "remote_write"): state})
+    assert found["worst"] == worst
+
+
+async def test_an_own_scrape_is_confirmed_without_prometheus(running: Running) -> None:
+    """Which says nothing here; the reactor scrapes all the same."""
+    found = await running.status(policy(signals=[SCRAPED]))
+    assert (found["worst"], paths(found)["scrape"]) == ("1.1 s", "1.1 s")
+
+
+async def test_an_own_scrape_that_is_silent_does_not_count(running: Running) -> None:
+    """The poll then is what is left."""
+    running.feeds.set("x", LOAD)
+    found = await running.status(policy(signals=[SCRAPED]), states={("load", ORIGIN): "Silent"})
+    assert found["worst"] == "18.0 s"
+
+
+async def test_gaps_of_prometheus_do_not_hinder_an_own_scrape(running: Running) -> None:
+    """Samples 15 s apart are stale after 2 s; those of the reactor come each 100 ms."""
+    running.feeds.set("x", LOAD)
+    held = {**SCRAPED, "for": "5s", "maxAge": "2s"}
+    assert (await running.status(policy(signals=[held])))["worst"] == "6.2 s"
+    found = await running.status(policy(signals=[held]), states={("load", ORIGIN): "Silent"})
+    assert found["worst"] == "never"
+
+
+async def test_remote_write_misses_no_sample(running: Running) -> None:
+    """A poll each 3 s may miss one that is stale after 2 s; a push is read as it comes."""
+    running.feeds.set("x", LOAD)
+    short = policy(signals=[{**METRIC, "maxAge": "2s"}])
+    assert (await running.status(short))["worst"] == "never"
+    found = await running.status(short, states={("load", "remote_write"): "Heard"})
+    assert found["worst"] == "15.1 s"
+
+
+async def test_generated_alerts_that_are_silent_do_not_count(running: Running) -> None:
+    """Their group is evaluated, and the reactor hears nothing of it."""
+    running.feeds.set("sum(x)", LOAD)
+    path = rules.path(rules.Measurement("sum(x)"))
+    running.feeds.groups[path] = GROUPS["sound"][0]
+    found = await running.status(policy(), states={("rate", path): "Silent"})
+    assert (found["worst"], paths(found)["alert"]) == ("18.0 s", "15.2 s")
+
+
+ALERT = {"name": "guard", "alert": {"name": "GuardrailDown"}, "onNoData": "Hold"}
+
+
+async def test_an_alert_of_other_rules(running: Running) -> None:
+    """Unknown, since Alertmanager may stand between; the time of its rule is shown."""
+    running.feeds.alerts["GuardrailDown"] = (dataclasses.replace(LOAD, alerted=30.0),)
+    found = await running.status(policy(signals=[ALERT]))
+    assert found["worst"] == ""
+    assert "Alertmanager's group_wait is not known" in found["message"]
+    assert paths(found) == {"alert": "45.0 s"}
+
+
+async def test_an_alert_without_a_rule_is_unknown(running: Running) -> None:
+    """With the reason."""
+    found = await running.status(policy(signals=[ALERT]))
+    assert found["message"] == "unknown: signal guard: no rule of alert GuardrailDown is loaded"
+
+
+async def test_alerts_are_not_polled(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take no turn of the queries."""
+    running.feeds.set("sum(x)", LOAD)
+    monkeypatch.setattr(reactions, "turns", partial(pacing.turns, most_per_second=1.0))
+    assert (await running.status(policy(signals=[signal(), ALERT])))["worst"] == "18.0 s"
+
+
+def test_states_are_read_from_a_policy() -> None:
+    """As the reactor writes them; before it has, there are none."""
+    path = {"path": "remote_write", "state": "Heard"}
+    body = {"status": {"signals": [{"name": "load", "paths": [path]}, {"name": "rate"}]}}
+    assert reactions.states(body) == {("load", "remote_write"): "Heard"}
+    assert reactions.states({}) == {}
+
+
+async def test_a_detector_is_told_by_no_alert(running: Running) -> None:
+    """The rules of another signal with the same query compare, they do not learn."""
+    running.feeds.set("sum(x)", LOAD)
+    running.feeds.groups[rules.path(rules.Measurement("sum(x)"))] = GROUPS["sound"][0]
+    detector = {"every": "15s", "ewma": {"least": "2000", "halfLife": "30m"}}
+    one = {"name": "odd", "prometheus": {"query": "sum(x)", "detector": detector}}
+    chosen = policy(signals=[{**one, "onNoData": "Hold"}], allowDetectorAlone=True)
+    assert paths(await running.status(chosen)).keys() == {"poll"}
 
 
 async def test_a_detector_waits_for_its_next_sample(running: Running) -> None:
@@ -243,6 +347,21 @@ async def test_an_exporter_that_makes_the_wish_impossible_is_told_and_disarms_no
     assert "dcgm-exporter's own interval (its default), which alone is too long" in message
     assert message.endswith("run dcgm-exporter with -c 1000 (milliseconds)")
     assert told == message
+
+
+@pytest.mark.cluster
+async def test_an_own_scrape_meets_a_wish_without_prometheus(scene: Scene) -> None:
+    """Until the reactor says that it is silent."""
+    async with scene.manager():
+        await scene.armed_policy("good", reactWithin="2s", signals=[SCRAPED])
+        message = await scene.policy_condition("good", "Timely", "True", "InTime")
+        origin = f"Service {scene.namespace}/vllm port 8000"
+        assert message.startswith(f"at most 1.1 s, signal load: 1.1 s own scrape of {origin}")
+        await scene.reactor_reports("good", paths=[{"path": origin, "state": "Silent"}])
+        await scene.policy_condition("good", "Timely", "Unknown", "ReactionUnknown")
+        await scene.reactor_reports("good", paths=[{"path": origin, "state": "Heard"}])
+        await scene.policy_condition("good", "Timely", "True", "InTime")
+        await scene.policy_condition("good", "Armed", "True")
 
 
 @pytest.mark.cluster

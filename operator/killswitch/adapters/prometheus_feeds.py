@@ -1,8 +1,9 @@
 """Port `SampleFeeds` over a Prometheus API: where a query's samples come from, and how often.
 
 The series of each selector say which job and instance they are scraped from, `/api/v1/targets` at
-what interval, `/api/v1/rules` what is recorded rather than scraped. Where no target is known for a
-series (Thanos, Mimir, federation, remote write), the interval is estimated from its samples.
+what interval, `/api/v1/rules` what is recorded rather than scraped, and what alerts ask for. Where
+no target is known for a series (Thanos, Mimir, federation, remote write), the interval is estimated
+from its samples.
 
 Asked once in a while by the manager, never on the way to a decision. Every fault becomes a
 `NoAnswer`.
@@ -64,12 +65,31 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
+class _Alert:
+    """A rule that fires an alert."""
+
+    every: float
+    """Seconds between two evaluations."""
+    hold: float
+    """Seconds of its `for`."""
+    query: str
+    healthy: bool
+
+    @property
+    def delay(self) -> float:
+        """Seconds until it fires: to its next evaluation, and with a `for` to the one after that."""
+        return self.every + (self.hold + self.every if self.hold else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class _Rules:
     """What is loaded."""
 
     groups: Mapping[str, RuleGroup]
     recorded: Mapping[str, tuple[tuple[float, str], ...]]
     """Metric to the interval and query of each rule that records it."""
+    alerts: Mapping[str, tuple[_Alert, ...]]
+    """Each rule of an alert, by its name."""
 
 
 class _Kept(Generic[T]):
@@ -137,12 +157,33 @@ class PrometheusFeeds:
             return error.answer
         return tuple(dict.fromkeys(found))
 
+    async def alert(self, name: str) -> Feeds:
+        """The slowest feeds of the rules of this alert, or why they are not known."""
+        try:
+            return tuple(dict.fromkeys(await self._alerting(name)))
+        except _UnknownError as error:
+            return error.answer
+
     async def rule_group(self, name: str) -> RuleGroup | None:
         """The rule group; None where it is not loaded, or that is not known."""
         try:
             return (await self._rules.get()).groups.get(name)
         except _UnknownError:
             return None
+
+    async def _alerting(self, name: str) -> list[Feed]:
+        """The feeds of each rule of this alert: any of them may be the one that fires."""
+        alerts = (await self._rules.get()).alerts.get(name, ())
+        if not alerts:
+            raise _UnknownError(Blindness.ABSENT, f"no rule of alert {name} is loaded")
+        if not all(each.healthy for each in alerts):
+            detail = f"a rule of alert {name} fails, or was not evaluated yet"
+            raise _UnknownError(Blindness.FAILED, detail)
+        budget, found = [_MOST_SELECTORS], []
+        for rule in alerts:
+            feeds = await self._read_by(rule.query, f"alert {name}", 0, budget)
+            found += [replace(feed, alerted=rule.delay) for feed in feeds]
+        return found
 
     async def _read(self, selector: str, depth: int, budget: list[int]) -> list[Feed]:
         """The feeds of one selector; `budget` counts the selectors that may still be read."""
@@ -153,14 +194,17 @@ class PrometheusFeeds:
             return await self._scraped(selector, metric)
         found = []
         for every, query in rules:
-            inner = promql.read_by(query)
-            if not inner or depth == _DEEPEST or len(inner) > budget[0]:
-                detail = f"{metric} is recorded by a rule that is too intricate to follow"
-                raise _UnknownError(Blindness.FAILED, detail)
-            for each in inner:
-                feeds = await self._read(each, depth + 1, budget)
-                found += [replace(feed, recorded=feed.recorded + every) for feed in feeds]
+            feeds = await self._read_by(query, metric, depth, budget)
+            found += [replace(feed, recorded=feed.recorded + every) for feed in feeds]
         return found
+
+    async def _read_by(self, rule: str, made: str, depth: int, budget: list[int]) -> list[Feed]:
+        """The feeds of a rule's query; `made` is what the rule makes."""
+        inner = promql.read_by(rule)
+        if not inner or depth == _DEEPEST or len(inner) > budget[0]:
+            detail = f"{made} is made by a rule that is too intricate to follow"
+            raise _UnknownError(Blindness.FAILED, detail)
+        return [feed for each in inner for feed in await self._read(each, depth + 1, budget)]
 
     async def _scraped(self, selector: str, metric: str) -> list[Feed]:
         series = await self._vector(f"group by (job, instance) ({selector})")
@@ -232,7 +276,7 @@ class PrometheusFeeds:
         return found
 
     async def _ask_rules(self) -> _Rules:
-        groups, recorded = {}, defaultdict(list)
+        groups, recorded, alerts = {}, defaultdict(list), defaultdict(list)
         with _foreign():
             for group in (await self._known("rules")).get("groups", ()):
                 every, rules = float(group["interval"]), group.get("rules") or ()
@@ -240,9 +284,14 @@ class PrometheusFeeds:
                 healthy = all(each.get("health") == "ok" for each in rules)
                 groups[group["name"]] = RuleGroup(every, healthy, frozenset(firing))
                 for rule in rules:
+                    name, query = rule["name"], rule["query"]
                     if rule.get("type") == "recording":
-                        recorded[rule["name"]].append((every, rule["query"]))
-        return _Rules(groups, {name: tuple(each) for name, each in recorded.items()})
+                        recorded[name].append((every, query))
+                    else:
+                        healthy = rule.get("health") == "ok"
+                        hold = float(rule.get("duration") or 0)
+                        alerts[name].append(_Alert(every, hold, query, healthy))
+        return _Rules(groups, _frozen(recorded), _frozen(alerts))
 
     async def _known(self, what: str, **params: str) -> Json:
         """The answer, or an empty one from a server that has no such page."""
@@ -274,6 +323,10 @@ class PrometheusFeeds:
             if envelope["status"] != "success":
                 raise ValueError(envelope["status"])
             return envelope["data"]
+
+
+def _frozen(lists: Mapping[str, list[T]]) -> Mapping[str, tuple[T, ...]]:
+    return {name: tuple(each) for name, each in lists.items()}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 What is bounded: the time from the moment at which what is measured crosses its threshold until the
 policy's decision; the lock follows within milliseconds. A bound holds when everything works: no
 scrape, evaluation, post or poll fails or is skipped. A scrape is counted with what it took when
-last looked at, a poll with its whole timeout, while the one before was answered in time for it.
+last looked at, a poll and an own scrape with their whole deadline, while the one before was answered
+in time for it.
 What a query itself averages (`[5m]`, `offset`) belongs to the measurement and is not counted, nor
 is what a detector needs to become sure. A part that is not known makes the bound unknown, never
 shorter.
@@ -19,6 +20,7 @@ from enum import StrEnum
 
 from killswitch.core import durations, exporters
 from killswitch.core.conditions import PolicyCondition, Reason
+from killswitch.core.pacing import scrape_deadline
 from killswitch.core.readings import NoAnswer, Path
 
 TICK = 0.05
@@ -84,6 +86,8 @@ class Feed:
     """Seconds that the last scrape took."""
     recorded: float = 0.0
     """Seconds between evaluations of the recording rules that it passes through, added up."""
+    alerted: float = 0.0
+    """Seconds from there until the rule of an alert has been evaluated and its `for` has passed."""
     renewed: float | None = None
     """Mean seconds between changes that were seen lately: the exporter is no slower than that."""
     estimated: bool = False
@@ -92,13 +96,7 @@ class Feed:
     @property
     def delays(self) -> tuple[Delay, ...]:
         """From a change in what is measured until its sample is stored."""
-        found = []
-        if exporter := exporters.of(self.metric):
-            seen = self.renewed is not None and self.renewed < exporter.every
-            every = self.renewed if seen and self.renewed is not None else exporter.every
-            how = "as its changes show" if seen else "its default"
-            words = f"{exporter.name}'s own interval ({how})"
-            found.append(Delay(Cause.EXPORTER, every, words, exporter.cure))
+        found = [*_exported(self.metric, self.renewed)]
         words = f"scrape of {self.origin}"
         if self.estimated:
             words = f"between samples of {self.origin} (estimated)"
@@ -107,6 +105,10 @@ class Feed:
         if self.recorded:
             cure = "shorten the interval of the recording rules' groups"
             found.append(Delay(Cause.RECORDING, self.recorded, "recording rules", cure))
+        if self.alerted:
+            words = "evaluation of the alert's rule, with its `for`"
+            cure = "shorten the interval of the alert's rule group, or its `for`"
+            found.append(Delay(Cause.EVALUATION, self.alerted, words, cure))
         return tuple(found)
 
     @property
@@ -160,6 +162,8 @@ class Route:
 Feeds = tuple[Feed, ...] | NoAnswer
 """The feeds of a query, at least one, or why they are not known."""
 
+_SILENT = "the reactor says that it is silent"
+
 
 def polled(feeds: Feeds, *, every: float, timeout: float) -> Route:
     """The query asked every `every` seconds, each answer after `timeout` at the latest."""
@@ -170,18 +174,41 @@ def polled(feeds: Feeds, *, every: float, timeout: float) -> Route:
     return _fed(Path.POLL, feeds, Delay(Cause.POLL, every + timeout, words, cure))
 
 
-def alerted(feeds: Feeds, *, every: float) -> Route:
+def alerted(feeds: Feeds, *, every: float, silent: bool = False) -> Route:
     """The query evaluated in a rule group of this interval, its alert posted to the reactor."""
     cure = "shorten the interval of the rule group"
     evaluation = Delay(Cause.EVALUATION, every + _PUSH, "evaluation and post", cure)
-    return _fed(Path.ALERT, feeds, evaluation)
+    return _fed(Path.ALERT, feeds, evaluation, _SILENT if silent else "")
 
 
-def written(feeds: Feeds) -> Route:
-    """Each sample written to the reactor; whether Prometheus does that is not known here."""
+def relayed(feeds: Feeds) -> Route:
+    """An alert of other rules, fed so; its way to the reactor is not known here."""
+    delivery = Delay(Cause.DELIVERY, _PUSH, "post", "no shorter by this path")
+    provided = "only if Prometheus posts it to us itself; Alertmanager's group_wait is not known"
+    return _fed(Path.ALERT, feeds, delivery, provided)
+
+
+def written(feeds: Feeds, *, heard: bool) -> Route:
+    """Each sample written to the reactor, where that hears Prometheus write."""
     delivery = Delay(Cause.DELIVERY, _PUSH, "remote write", "no shorter by this path")
-    route = _fed(Path.REMOTE_WRITE, feeds, delivery)
-    return Route(route.path, route.delays, route.unknown, "only if Prometheus writes to us")
+    provided = "" if heard else "only if Prometheus writes to us"
+    return _fed(Path.REMOTE_WRITE, feeds, delivery, provided)
+
+
+def scraped(metric: str, origin: str, feeds: Feeds, *, every: float, silent: bool = False) -> Route:
+    """The pods behind `origin` asked every `every` seconds by the reactor, whatever Prometheus does.
+
+    `feeds` of the same metric tell only whether its exporter was seen to be faster than its default.
+    """
+    within = scrape_deadline(every)
+    how = f"each {durations.text(every)}, answered within {durations.text(within)}"
+    cure = "shorten metric.scrape.interval"
+    if every < within:
+        cure += f"; each may take {durations.text(within)} all the same"
+    scrape = Delay(Cause.SCRAPE, every + within, f"own scrape of {origin} ({how})", cure)
+    seen = [] if isinstance(feeds, NoAnswer) else [feed.renewed or math.inf for feed in feeds]
+    delays = (*_exported(metric, max(seen, default=None)), scrape)
+    return Route(Path.SCRAPE, delays, provided=_SILENT if silent else "")
 
 
 def posted() -> Route:
@@ -190,12 +217,24 @@ def posted() -> Route:
     return Route(Path.EVENT, (delivery,))
 
 
-def _fed(path: Path, feeds: Feeds, then: Delay) -> Route:
+def _exported(metric: str, renewed: float | None = None) -> tuple[Delay, ...]:
+    """Until its exporter shows a change; `renewed` is how often changes were seen (seconds)."""
+    exporter = exporters.of(metric)
+    if exporter is None:
+        return ()
+    seen = renewed is not None and renewed < exporter.every
+    every = renewed if seen and renewed is not None else exporter.every
+    how = "as its changes show" if seen else "its default"
+    words = f"{exporter.name}'s own interval ({how})"
+    return (Delay(Cause.EXPORTER, every, words, exporter.cure),)
+
+
+def _fed(path: Path, feeds: Feeds, then: Delay, provided: str = "") -> Route:
     """The slowest feed counts: any series may be the one that crosses."""
     if isinstance(feeds, NoAnswer):
         return Route(path, unknown=feeds.detail or str(feeds.reason))
     slowest = max(feeds, key=lambda feed: feed.worst)
-    return Route(path, (*slowest.delays, then))
+    return Route(path, (*slowest.delays, then), provided=provided)
 
 
 def detected(every: float) -> Delay:
@@ -253,8 +292,8 @@ class SignalReaction:
     def __str__(self) -> str:
         """`signal load: 15.0 s scrape of job models + 3.0 s poll`, or why it is not known."""
         if self.delays is None:
-            why = next((each.unknown for each in self.routes if each.unknown), "no path is known")
-            return f"signal {self.name}: {why}"
+            reasons = (each.unknown or f"{each.path}: {each.provided}" for each in self.routes)
+            return f"signal {self.name}: {next(reasons, 'no path is known')}"
         return f"signal {self.name}: {' + '.join(str(each) for each in self.delays)}"
 
 

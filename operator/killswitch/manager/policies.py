@@ -77,7 +77,7 @@ class Policies:
         accepted = self._accepted(body)
         ready = await self._ready(body, accepted)
         judgements = [ready, self._armed(body, ready), await self._fired(body)]
-        reaction = self._reaction(key, accepted)
+        reaction = self._reaction(key, accepted, body)
         within = body["spec"].get("reactWithin")
         if reaction is not None and within is not None:
             judgements.append(timely(reaction, durations.seconds(within)))
@@ -102,13 +102,13 @@ class Policies:
             return error
 
     def _reaction(
-        self, key: Key, policy: CompiledPolicy | InvalidPolicyError
+        self, key: Key, policy: CompiledPolicy | InvalidPolicyError, body: Json
     ) -> PolicyReaction | None:
         """How long it would take to decide; None where it is not accepted or not looked up yet."""
         if isinstance(policy, InvalidPolicyError):
             self._reactions.forget(key)
             return None
-        return self._reactions.of(key, policy)
+        return self._reactions.of(key, policy, reactions.states(body))
 
     async def _ready(self, body: Json, policy: CompiledPolicy | InvalidPolicyError) -> Judgement:
         if isinstance(policy, InvalidPolicyError):

@@ -13,7 +13,7 @@ from killswitch.core.readings import Path
 from killswitch.ports import Clock
 from killswitch.signals.watchdog import PathState, Watchdog
 
-REMOTE_WRITE = "remote_write"
+REMOTE_WRITE = Path.REMOTE_WRITE.value
 """The path of samples that Prometheus writes, whichever Prometheus."""
 
 _TOLERANCES = {Path.ALERT: 10.0, Path.REMOTE_WRITE: 60.0, Path.SCRAPE: 10.0}
