@@ -447,3 +447,17 @@ async def test_a_scrape_stops_models_while_prometheus_is_down(setting: Bench) ->
     assert (vote["verdict"], vote["value"], vote["path"]) == ("Tripped", "500", "scrape")
     assert vote["message"].startswith("pod vllm-")
     assert "while this policy holds what it stopped" in reading["message"]
+
+
+async def test_a_service_that_is_scraped_rarely_is_not_silent() -> None:
+    """Its pods are heard one after the other, and each no more often than it is asked."""
+    clock = FakeClock()
+    found = Scene(Told(SOUND), clock, LOOPBACK)
+    found.policy(signal("30s", maxAge="2m"))
+    found.expose(8000, POD, Pod("prod", "two", "uid-two", "n", "", {}, addresses=("10.0.0.2",)))
+    with structlog.testing.capture_logs() as lines:
+        await advance(found, clock, 140)
+    assert found.reading().verdict is CLEAR
+    assert found.silent == set()
+    assert [each["event"] for each in lines] == []
+    found.scraping.stop()

@@ -277,10 +277,12 @@ class Scraping:
     def _watch(self, now: float) -> None:
         """Each Service all of whose pods have answered lately has been heard of."""
         for exporter, source in self._scraped.sources.items():
+            # A pod that is asked rarely is heard rarely, and that is no silence.
+            tolerance = SILENCE + 2 * source.interval * self.stretch
             if source.problem is None and not any(
-                each.required and now - each.heard > SILENCE for each in source.endpoints.values()
+                each.required and now - each.heard > tolerance for each in source.endpoints.values()
             ):
-                self._paths.heard(str(exporter))
+                self._paths.heard(str(exporter), tolerance)
 
 
 @dataclass(slots=True)
