@@ -80,6 +80,23 @@ def test_the_other_paths() -> None:
     assert reaction.posted().worst == pytest.approx(0.01)
 
 
+def test_own_scrapes_need_no_prometheus() -> None:
+    """Their interval and deadline count, and the exporter's own clock where it has one."""
+    assert reaction.scraped("vllm:num_requests_running", 0.1).worst == pytest.approx(1.1)
+    assert reaction.scraped("vllm:num_requests_running", 60.0).worst == pytest.approx(70.0)
+    assert reaction.scraped(DCGM.metric, 0.1).worst == pytest.approx(31.1)
+    down = reaction.polled(NoAnswer(Blindness.UNREACHABLE, "it is down"), every=1.0, timeout=2.0)
+    both = one(down, reaction.scraped("x", 0.1))
+    assert both.worst == pytest.approx(1.1)
+
+
+def test_an_alert_of_others_is_unknown_and_says_why() -> None:
+    """Their rule, their group, their Alertmanager."""
+    found = one(reaction.told())
+    assert found.worst is None
+    assert "a rule that is not ours" in str(found)
+
+
 def test_recording_rules_add_their_intervals() -> None:
     """What is recorded waits for the rule after the scrape."""
     assert poll(Feed("a", 15.0, "job a", recorded=30.0)).worst == 48.0

@@ -304,3 +304,17 @@ async def test_over_a_real_prometheus_that_goes_down(
                 await scene.policy_condition("good", "Timely", "Unknown", "ReactionUnknown")
                 await scene.policy_condition("good", "Ready", "True")
     assert "scrape of job models + 2.5 s poll" in message
+
+
+async def test_a_scraped_signal_is_bounded_without_prometheus(running: Running) -> None:
+    """And an alert of somebody else's rule is not bounded at all."""
+    scrape = {"service": "vllm", "port": "http", "interval": "100ms"}
+    metric = {"name": "x", "above": "5", "scrape": scrape}
+    load = {"name": "load", "metric": metric, "onNoData": "Hold"}
+    down = {"name": "down", "alert": {"name": "GuardrailDown"}, "onNoData": "Hold"}
+    found = await running.status(policy(signals=[load, down]))
+    assert found["worst"] == "1.1 s"
+    signals = {each["name"]: each for each in found["signals"]}
+    assert any(each.startswith("scrape: 1.1 s = ") for each in signals["load"]["paths"])
+    assert signals["down"]["worst"] == ""
+    assert "a rule that is not ours" in signals["down"]["paths"][0]

@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import pytest
 import structlog
+import yaml
 
 from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.promql import PromqlChecker
 from killswitch.adapters.scrape_http import ScrapeHttp
+from killswitch.api.acceptance import accept
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import ENDPOINT_SLICES, POLICIES, Resource
@@ -25,6 +28,7 @@ from tests.fakes.slices import FakeSlices, endpoint, endpoint_slice
 from tests.reactor.harness import Bench, EveryQuery, eventually, reactor
 from tests.reactor.pods import Pods, pods
 from tests.reactor.test_scraped import stored
+from tests.signals.served import SIGNALS, snippets
 
 LOOPBACK = Bounds(loopback=True)
 CLEAR, TRIPPED, UNKNOWN = Verdict.CLEAR, Verdict.TRIPPED, Verdict.UNKNOWN
@@ -461,3 +465,11 @@ async def test_a_service_that_is_scraped_rarely_is_not_silent() -> None:
     assert found.silent == set()
     assert [each["event"] for each in lines] == []
     found.scraping.stop()
+
+
+def test_the_documented_signal_is_accepted() -> None:
+    """As docs/signals.md writes it."""
+    (example,) = (each for each in snippets("yaml", SIGNALS) if "scrape: {" in each)
+    (found,) = accept(stored(*yaml.safe_load(example)["signals"]), PromqlChecker().check).signals
+    assert str(found.exporter) == "Service prod/vllm port http"
+    assert (found.scrape_interval, found.max_age) == (0.1, 5.0)

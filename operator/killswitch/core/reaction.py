@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from killswitch.core import durations, exporters
+from killswitch.core import durations, exporters, pacing
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.readings import NoAnswer, Path
 
@@ -182,6 +182,23 @@ def written(feeds: Feeds) -> Route:
     delivery = Delay(Cause.DELIVERY, _PUSH, "remote write", "no shorter by this path")
     route = _fed(Path.REMOTE_WRITE, feeds, delivery)
     return Route(route.path, route.delays, route.unknown, "only if Prometheus writes to us")
+
+
+def scraped(metric: str, every: float) -> Route:
+    """Each pod asked by the reactor itself: no Prometheus is needed, so nothing has to be confirmed."""
+    deadline = pacing.scrape_deadline(every)
+    words = f"own scrape (each {durations.text(every)}, answered within {durations.text(deadline)})"
+    asked = Delay(Cause.SCRAPE, every + deadline, words, "shorten scrape.interval")
+    exporter = exporters.of(metric)
+    if exporter is None:
+        return Route(Path.SCRAPE, (asked,))
+    own = f"{exporter.name}'s own interval (its default)"
+    return Route(Path.SCRAPE, (Delay(Cause.EXPORTER, exporter.every, own, exporter.cure), asked))
+
+
+def told() -> Route:
+    """An alert of somebody else's rule: when it fires, and how it gets here, is theirs."""
+    return Route(Path.ALERT, unknown="when its alert fires is decided by a rule that is not ours")
 
 
 def posted() -> Route:

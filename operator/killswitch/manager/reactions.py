@@ -25,6 +25,8 @@ from killswitch.core.reaction import (
     in_words,
     polled,
     posted,
+    scraped,
+    told,
     written,
 )
 from killswitch.core.readings import Blindness, NoAnswer
@@ -161,7 +163,8 @@ class Reactions:
     def _signal(self, signal: CompiledSignal) -> SignalReaction:
         known = self._queries.get(signal.query)
         then = held(
-            None if known is None else known.feeds,
+            # Its own scrapes come more often than samples grow old: the API server sees to it.
+            None if known is None or signal.exporter is not None else known.feeds,
             hold_down=signal.rule.hold_down,
             max_age=signal.max_age,
             poll=self._pace + self._settings.prometheus_timeout,
@@ -174,6 +177,8 @@ class Reactions:
     def _routes(self, signal: CompiledSignal) -> tuple[Route, ...]:
         if signal.events is not None:
             return (posted(),)
+        if signal.alert is not None:
+            return (told(),)
         known = self._queries.get(signal.query)
         if known is None or known.feeds is None:
             return ()
@@ -184,6 +189,8 @@ class Reactions:
             found.append(alerted(known.feeds, every=group.every))
         if signal.metric is not None:
             found.append(written(known.feeds))
+        if signal.metric is not None and signal.exporter is not None:
+            found.append(scraped(signal.metric.name, signal.scrape_interval))
         return tuple(found)
 
 

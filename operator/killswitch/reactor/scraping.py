@@ -19,6 +19,7 @@ from killswitch.api.compiled import Exporter
 from killswitch.core.errors import UnacceptableError
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import ENDPOINT_SLICES
+from killswitch.core.pacing import scrape_deadline
 from killswitch.core.readings import Blindness, NoAnswer
 from killswitch.ports import Clock, Cluster, Json, Place, Scraper
 from killswitch.reactor.paths import Paths
@@ -29,8 +30,6 @@ from killswitch.signals.scrape import Reader, Slice
 
 _LOOK = 0.5
 """Seconds between two looks at which pods there are; a changed EndpointSlice is looked at at once."""
-_DEADLINE, _LONGEST = 1.0, 10.0
-"""Seconds for one scrape: its interval, within these."""
 _VIEW = 150.0
 """Seconds without a word about EndpointSlices after which new pods may have been missed."""
 _BUSY, _IDLE = 0.7, 0.35
@@ -252,7 +251,7 @@ class Scraping:
 
     async def _once(self, source: Source, endpoint: Endpoint, place: Place, reader: Reader) -> None:
         version, began, at = source.version, self._clock.monotonic(), self._clock.now()
-        within = min(max(_DEADLINE, source.interval), _LONGEST)
+        within = scrape_deadline(source.interval)
         exposed = await self._scraper.scrape(place, reader.ask, within)
         if isinstance(exposed, NoAnswer):
             reader.failed(began)
