@@ -133,3 +133,11 @@ def test_of_the_cluster(stage: Stage) -> None:
     assert yaml.safe_load(done.stdout)["groups"]
     refused = stage.raw("rules", by="alice")
     assert (refused.returncode, "forbidden" in refused.stderr) == (3, True)
+
+
+def test_a_policy_without_polled_signals_needs_no_rules() -> None:
+    """An empty file would look like a mistake."""
+    found = _rules("-f", str(_POLICIES / "guardrail-told.yaml"))
+    assert found.exit_code == 0
+    assert yaml.safe_load(found.stdout)["groups"] == []
+    assert "No signal of these policies can be told of by generated rules" in found.stderr

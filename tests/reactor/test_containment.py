@@ -1,6 +1,7 @@
 """A defect of ours stays where it is: it is told, and neither the others nor the stop suffer."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,3 +93,22 @@ async def test_polling_goes_on_after_a_defect() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert asked[:2] == ["up", "up"]
+
+
+@pytest.mark.cluster
+async def test_a_step_that_fails_holds_up_no_other(
+    setting: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold-downs end by time although something else in the same tick is broken."""
+    await setting.deployment("vllm", 1)
+    signal = {"name": "load", "prometheus": {"query": "q", "above": "100"}, "onNoData": "Hold"}
+    await setting.policy("runaway", targets=[VLLM], signals=[{**signal, "for": "500ms"}])
+    async with reactor(setting) as running:
+
+        def defect(*_: object) -> None:
+            raise ZeroDivisionError
+
+        await asyncio.sleep(0.5)
+        monkeypatch.setattr(running, "_recaller", SimpleNamespace(ask=defect, stop=lambda: None))
+        setting.dial.turn("q", 500)
+        await setting.stopped("runaway-1")

@@ -407,7 +407,7 @@ async def test_a_clock_that_is_set_makes_no_silence_and_forgets_nothing() -> Non
     await desk.calm(3)
     for step in (-3600.0, 7200.0):
         desk.clock.set_back(step)
-        await desk.calm(1)
+        await desk.calm(8)  # longer than silence may last
         assert desk.says() == (CLEAR, None)
     other = Watch()
     await other.calm()
@@ -416,6 +416,16 @@ async def test_a_clock_that_is_set_makes_no_silence_and_forgets_nothing() -> Non
     assert other.says() == (UNKNOWN, Blindness.INTERRUPTED)
     await other.calm(1)
     assert other.says() == (CLEAR, None)
+
+
+async def test_samples_dated_ahead_are_no_sign_of_life_and_no_silence() -> None:
+    """One answer of a server whose clock is ahead must not hide all that come after it."""
+    desk = Watch(watched(ABSENCE))
+    await desk.calm(3)
+    desk.polled({A: 100.0}, age=-86400.0)
+    assert desk.says() == (UNKNOWN, Blindness.INTERRUPTED)
+    await desk.calm(8)
+    assert desk.says() == (CLEAR, None)
 
 
 # The past.

@@ -247,3 +247,40 @@ async def test_a_pushed_sample_stops_models_and_says_how_it_came(setting: Bench)
     expected = ("load", "Tripped", "500", "> 100", f'{NAME}{{model="a"}}', "remote_write")
     found = ("name", "verdict", "value", "threshold", "query", "path")
     assert expected == tuple(vote[each] for each in found)
+
+
+async def test_one_lost_poll_does_not_end_the_hysteresis() -> None:
+    """Otherwise a value between the two limits would be taken for recovery."""
+    desk = Desk(signal(metric=SOURCE | {"recoversAt": "50"}))
+    desk.poll(500)
+    desk.engine.intake.deliver(f'{NAME}{{model="a"}}', NoAnswer(Blindness.TIMEOUT, "no answer"))
+    assert desk.policy.readings["load"].verdict is Verdict.UNKNOWN
+    desk.poll(80)
+    assert desk.demanded
+    desk.engine.policy_changed(stored(signal(metric=SOURCE | {"recoversAt": "50"}), generation=2))
+    desk.poll(80)
+    assert desk.demanded
+    desk.poll(50)
+    assert not desk.demanded
+
+
+async def test_what_changes_by_time_is_judged_in_turns_too() -> None:
+    """A thousand hold-downs that end at once must not keep the first lock's bytes back."""
+    desk = Desk(signal(**{"for": "2s"}))
+    engine = desk.engine
+    for number in range(100):
+        body = stored(signal(**{"for": "2s"}))
+        body["metadata"] |= {"uid": str(number), "name": f"p{number}"}
+        engine.policy_changed(body)
+    desk.push(500)
+    await asyncio.sleep(0.05)
+    await desk.clock.advance(2)
+    engine.due()
+
+    def demanded() -> int:
+        return sum(bool(each.tally and each.tally.demanded) for each in engine.watched.values())
+
+    assert 0 < demanded() < 100
+    async with asyncio.timeout(5):
+        while demanded() < 101:
+            await asyncio.sleep(0)

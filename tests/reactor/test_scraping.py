@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import pytest
 import structlog
+import yaml
 
 from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.promql import PromqlChecker
 from killswitch.adapters.scrape_http import ScrapeHttp
+from killswitch.api.acceptance import accept
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import ENDPOINT_SLICES, POLICIES, Resource
@@ -25,6 +28,7 @@ from tests.fakes.slices import FakeSlices, endpoint, endpoint_slice
 from tests.reactor.harness import Bench, EveryQuery, eventually, reactor
 from tests.reactor.pods import Pods, pods
 from tests.reactor.test_scraped import stored
+from tests.signals.served import SIGNALS, snippets
 
 LOOPBACK = Bounds(loopback=True)
 CLEAR, TRIPPED, UNKNOWN = Verdict.CLEAR, Verdict.TRIPPED, Verdict.UNKNOWN
@@ -447,3 +451,25 @@ async def test_a_scrape_stops_models_while_prometheus_is_down(setting: Bench) ->
     assert (vote["verdict"], vote["value"], vote["path"]) == ("Tripped", "500", "scrape")
     assert vote["message"].startswith("pod vllm-")
     assert "while this policy holds what it stopped" in reading["message"]
+
+
+async def test_a_service_that_is_scraped_rarely_is_not_silent() -> None:
+    """Its pods are heard one after the other, and each no more often than it is asked."""
+    clock = FakeClock()
+    found = Scene(Told(SOUND), clock, LOOPBACK)
+    found.policy(signal("30s", maxAge="2m"))
+    found.expose(8000, POD, Pod("prod", "two", "uid-two", "n", "", {}, addresses=("10.0.0.2",)))
+    with structlog.testing.capture_logs() as lines:
+        await advance(found, clock, 140)
+    assert found.reading().verdict is CLEAR
+    assert found.silent == set()
+    assert [each["event"] for each in lines] == []
+    found.scraping.stop()
+
+
+def test_the_documented_signal_is_accepted() -> None:
+    """As docs/signals.md writes it."""
+    (example,) = (each for each in snippets("yaml", SIGNALS) if "scrape: {" in each)
+    (found,) = accept(stored(*yaml.safe_load(example)["signals"]), PromqlChecker().check).signals
+    assert str(found.exporter) == "Service prod/vllm port http"
+    assert (found.scrape_interval, found.max_age) == (0.1, 5.0)

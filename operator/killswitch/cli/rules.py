@@ -98,6 +98,8 @@ def of_files(files: Sequence[str], wanted: Wanted) -> str:
             except InvalidPolicyError as error:
                 why = f"{_name(policy)} in {file}: {error}"
                 raise Problem(_WHAT, why, "correct it; nothing was written") from error
+    if not measured:
+        typer.echo("No signal of these policies can be told of by generated rules.", err=True)
     return text(measured, wanted)
 
 

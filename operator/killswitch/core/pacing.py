@@ -1,11 +1,9 @@
-"""How often and for how long what is asked is asked: the rules that askers and promises share."""
+"""How often each query is polled, and how long a scrape may take: rules that acts and promises share."""
 
 import math
 
 MOST_PER_SECOND = 1500.0
 """Queries asked a second at most: of different text; they cost 17 % of a core (measured)."""
-_HASTY, _ENDLESS = 1.0, 10.0
-"""Seconds within which the deadline of a scrape lies."""
 
 
 def turns(queries: int, *, interval: float, most_per_second: float = MOST_PER_SECOND) -> int:
@@ -14,5 +12,5 @@ def turns(queries: int, *, interval: float, most_per_second: float = MOST_PER_SE
 
 
 def scrape_deadline(interval: float) -> float:
-    """Seconds that one own scrape may take: its interval, but neither hasty nor endless."""
-    return min(max(_HASTY, interval), _ENDLESS)
+    """Seconds within which a pod that is scraped every `interval` seconds has to answer."""
+    return min(max(1.0, interval), 10.0)

@@ -189,7 +189,7 @@ class Reactions:
     def _signal(self, signal: CompiledSignal, states: PathStates) -> SignalReaction:
         routes = self._routes(signal, states)
         counted = {each.path for each in routes if each.worst is not None and not each.provided}
-        # A policy is accepted only if an own scrape outlives the next: they leave no gaps.
+        # A policy is accepted only if its own scrapes come more often than samples grow old.
         known = None if Path.SCRAPE in counted else self._queries.get(signal.query)
         poll = self._pace + self._settings.prometheus_timeout
         then = held(

@@ -304,6 +304,9 @@ class Silent(Detecting):
     def _judged(self, answer: Answer | NoAnswer, now: float, elapsed: float) -> Reading:
         if isinstance(answer, NoAnswer):
             return self._unknown(answer.reason, answer.detail, now)  # nobody looked
+        if _time(answer, now) > now + readings.FUTURE:
+            words = "samples are dated in the future: the clocks differ"
+            return self._unknown(Blindness.INTERRUPTED, words, now)
         new = self._new(answer, now)
         strange = [each for each in answer.warnings if not each.startswith(readings.NO_SERIES)]
         if not new and (doubt := readings.partial(strange)) is not None:
@@ -315,21 +318,32 @@ class Silent(Detecting):
 
     def _pushed(self, sample: _Sample, now: float, elapsed: float) -> Reading | None:
         del now
-        if sample.at > self._newest and not math.isnan(sample.value):
+        if self._later(sample.at) and not math.isnan(sample.value):
             self._newest = sample.at
             self._memory.feed(elapsed, 1.0)
         return None
+
+    def _later(self, at: float) -> bool:
+        """Whether a sample is another than the newest so far.
+
+        One that is older by more than `maxAge`, and yet fresh, tells that clocks were set back.
+        """
+        return at > self._newest or at < self._newest - self.signal.max_age
 
     def _new(self, answer: Answer, now: float) -> bool:
         """Whether something usable is there that was not seen before; it is, from now on."""
         if readings.unusable(answer, self.signal.max_age) is not None:
             return False
-        at = answer.sampled_at
-        at = now - (answer.oldest_age or 0.0) if at is None else at
-        if at <= self._newest or all(math.isnan(each) for each in answer.values):
+        at = _time(answer, now)
+        if not self._later(at) or all(math.isnan(each) for each in answer.values):
             return False
         self._newest = at
         return True
+
+
+def _time(answer: Answer, now: float) -> float:
+    """When its oldest sample was taken, in seconds since the epoch."""
+    return now - (answer.oldest_age or 0.0) if answer.sampled_at is None else answer.sampled_at
 
 
 def detecting(signal: CompiledSignal) -> Detecting | None:

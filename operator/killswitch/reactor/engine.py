@@ -103,11 +103,12 @@ class Engine:
         before = self.watched.get(uid)
         if before and before.policy.generation == body["metadata"].get("generation", 0):
             return  # only its status changed
-        self._forget(uid)
         try:
             policy = accept(body, self.checker.check)
         except InvalidPolicyError:
+            self._forget(uid)
             return  # the manager says why on its status; an invalid policy is not half armed
+        self._forget(uid)
         now = self._clock.now()
         elapsed = self._clock.monotonic()
         watched = Watched(
@@ -116,6 +117,7 @@ class Engine:
             windows=_windows(policy, before, elapsed),
             episodes=alerting.episodes(policy, before),
             detecting=_detecting(policy, before),
+            crossed=_crossed(policy, before),
         )
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -146,11 +148,11 @@ class Engine:
             wall = self._clock.now()
             for watched in tuple(self.watched.values()):
                 if watched.expire(wall, now):
-                    self._evaluate(watched)
+                    self._turns(watched)
         for uid in tuple(self._waiting):
             watched = self.watched[uid]  # `_forget` takes it out of both
             if watched.state is State.PENDING or now >= watched.plan_at:
-                self._evaluate(watched)
+                self._turns(watched)
 
     def _evaluate_all(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -298,3 +300,12 @@ def _detecting(policy: CompiledPolicy, before: Watched | None) -> dict[str, Dete
         for signal in policy.signals
     }
     return {name: each for name, each in found.items() if each is not None}
+
+
+def _crossed(policy: CompiledPolicy, before: Watched | None) -> set[str]:
+    """The signals that were beyond their threshold, and are the same as before."""
+    if before is None:
+        return set()
+    asked = {signal.name: signal for signal in before.policy.signals}
+    same = {signal.name for signal in policy.signals if asked.get(signal.name) == signal}
+    return before.crossed & same

@@ -133,7 +133,7 @@ class Intake:
                     answer,
                     max_age=signal.max_age,
                     now=now,
-                    before=watched.readings[signal.name].verdict is Verdict.TRIPPED,
+                    before=signal.name in watched.crossed,
                 )
             self._settle(taker, polled)
 

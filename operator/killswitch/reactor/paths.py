@@ -16,7 +16,7 @@ from killswitch.signals.watchdog import PathState, Watchdog
 REMOTE_WRITE = Path.REMOTE_WRITE.value
 """The path of samples that Prometheus writes, whichever Prometheus."""
 
-_TOLERANCES = {Path.ALERT: 10.0, Path.REMOTE_WRITE: 60.0, Path.SCRAPE: 10.0}
+_TOLERANCES = {Path.ALERT: 10.0, Path.REMOTE_WRITE: 60.0}
 """Seconds of silence, by kind of path, where neither a heartbeat nor settings say how many."""
 _OTHERWISE = 10.0
 _LOOK = 0.5
@@ -65,7 +65,8 @@ class Paths:
         """It works now, and is expected from now on; nothing where no signal depends on it."""
         if self._users.get(path):
             now = self._clock.monotonic()
-            self._dog.expect(path, tolerance or self._tolerance(path), now)
+            if tolerance is not None or self._dog.state(path, now) is None:
+                self._dog.expect(path, tolerance or self._tolerance(path), now)
             self._dog.heard(path, now)
 
     def complained(self, path: str, complaint: str) -> None:

@@ -87,6 +87,7 @@ class Reactor:
                 bounds=scrapes,
             )
         self._recaller = Recaller(source, clock)
+        self._asked = -1
         self.reflectors = self._make_reflectors()
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -139,20 +140,26 @@ class Reactor:
                 self._traces.stop(*traced)
 
     async def _tick(self) -> None:
-        asked = -1
+        """Whatever fails in one of the steps, the others go on, and so does the next tick."""
+        steps = (self.engine.due, self._ask, self._look, lambda: self._trace(_TRACES))
         while True:
-            try:
-                self._recaller.ask(self.engine.intake.beginning)
-                if asked != self.engine.intake.revision:
-                    asked = self.engine.intake.revision
-                    self._poller.ask(self.engine.intake.queries)
-                if self.scraping is not None:
-                    self.scraping.look()
-                self.engine.due()
-                self._trace(_TRACES)
-            except Exception:  # the next tick may well succeed, and the kill path must live on
-                _LOG.exception("a tick failed")
+            for step in steps:
+                try:
+                    step()
+                except Exception:
+                    _LOG.exception("a step of a tick failed")
             await self._clock.sleep(TICK)
+
+    def _ask(self) -> None:
+        """Follow which queries policies ask, and which detectors want to know the past."""
+        self._recaller.ask(self.engine.intake.beginning)
+        if self._asked != self.engine.intake.revision:
+            self._asked = self.engine.intake.revision
+            self._poller.ask(self.engine.intake.queries)
+
+    def _look(self) -> None:
+        if self.scraping is not None:
+            self.scraping.look()
 
     def _make_reflectors(self) -> list[Reflector]:
         view = self.engine.view

@@ -317,7 +317,7 @@ class Scraped:
             whole.answer(),
             max_age=signal.max_age,
             now=now,
-            before=watch.taker.watched.readings[signal.name].verdict is Verdict.TRIPPED,
+            before=signal.name in watch.taker.watched.crossed,
             path=Path.SCRAPE,
         )
 

@@ -251,7 +251,8 @@ class Scraping:
 
     async def _once(self, source: Source, endpoint: Endpoint, place: Place, reader: Reader) -> None:
         version, began, at = source.version, self._clock.monotonic(), self._clock.now()
-        exposed = await self._scraper.scrape(place, reader.ask, scrape_deadline(source.interval))
+        within = scrape_deadline(source.interval)
+        exposed = await self._scraper.scrape(place, reader.ask, within)
         if isinstance(exposed, NoAnswer):
             reader.failed(began)
             self._failed(source, endpoint, exposed)
@@ -275,10 +276,12 @@ class Scraping:
     def _watch(self, now: float) -> None:
         """Each Service all of whose pods have answered lately has been heard of."""
         for exporter, source in self._scraped.sources.items():
+            # A pod that is asked rarely is heard rarely, and that is no silence.
+            tolerance = SILENCE + 2 * source.interval * self.stretch
             if source.problem is None and not any(
-                each.required and now - each.heard > SILENCE for each in source.endpoints.values()
+                each.required and now - each.heard > tolerance for each in source.endpoints.values()
             ):
-                self._paths.heard(str(exporter))
+                self._paths.heard(str(exporter), tolerance)
 
 
 @dataclass(slots=True)

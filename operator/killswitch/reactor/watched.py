@@ -34,6 +34,8 @@ class Watched:
     """The last word of each path, of the signals that have more than one."""
     believed_until: dict[str, float] = field(default_factory=dict)
     """When what was heard becomes too old to be believed, of the signals that know something."""
+    crossed: set[str] = field(default_factory=set)
+    """Signals that were beyond their threshold when something was last known of them."""
     windows: dict[str, Window] = field(default_factory=dict)
     """Of the signals that count events."""
     episodes: dict[str, Episode] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Watched:
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
         self.readings[name] = reading
+        self._know(reading)
         if reading.verdict is Verdict.UNKNOWN or reading.lasting:
             self.believed_until.pop(name, None)
         elif reading is not before:
@@ -79,6 +82,7 @@ class Watched:
         before = self.readings[name]
         self.heard[name] = left
         self.readings[name] = reading = combined(left, max_age=max_age, now=now)
+        self._know(reading)
         if reading.verdict is not Verdict.UNKNOWN:
             self.believed_until[name] = elapsed + max_age - max(0.0, now - reading.read_at)
         return (before.verdict, before.reason) != (reading.verdict, reading.reason)
@@ -100,6 +104,13 @@ class Watched:
                 read_at=now,
             )
         return bool(late)
+
+    def _know(self, reading: Reading) -> None:
+        """Unknown changes nothing: one lost poll must not end a signal's hysteresis."""
+        if reading.verdict is Verdict.TRIPPED:
+            self.crossed.add(reading.signal)
+        elif reading.verdict is Verdict.CLEAR:
+            self.crossed.discard(reading.signal)
 
     @property
     def quiet(self) -> bool:
