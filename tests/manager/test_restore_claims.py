@@ -51,7 +51,7 @@ async def test_a_restore_ordered_before_a_later_stop_is_superseded_by_it(scene: 
     """Even with its canary ready: the later stop's release must not start the full count."""
     await scene.bench.deployment("vllm", 3)
     async with scene.manager():
-        await scene.stopped("stop", restorePolicy={"canaryReplicas": 1, "soak": "5s"})
+        await scene.stopped("stop", restorePolicy={"canaryReplicas": 1, "soak": "12s"})
         scene.approve("stop", "bob", "carol")
         scene.order_restore("stop")
         await scene.condition("stop", "Restored", "False", "Soaking")
