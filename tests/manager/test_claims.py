@@ -1,5 +1,7 @@
 """Which Shutdown brings a target back: the rule itself, without a cluster."""
 
+from dataclasses import replace
+
 import pytest
 
 from killswitch.manager import claims
@@ -99,3 +101,12 @@ def test_records_that_were_the_truth_then() -> None:
         shutdown("came-later", "2026-01-01T10:00:06Z"),
     ]
     assert claims.held_records_at(mine, others) == {"restored-since", "not-restored"}
+
+
+def test_two_that_recorded_within_one_second_agree_which_is_the_later() -> None:
+    """People had begun to restore the first: else each would leave the target to the other for ever."""
+    bodies = {uid: shutdown(uid, ordered=True) for uid in ("a", "b")}
+    for early, late in (("a", "b"), ("b", "a")):
+        for asked, other in ((early, late), (late, early)):
+            target = replace(TARGET, holder=asked, generations={early: 1, late: 3})
+            assert claims.share(bodies[asked], [bodies[other]], target)[1] is bodies[late]

@@ -5,12 +5,15 @@ up when that stop is merely released. The rule needs no clock: *a target comes b
 Shutdown that covers it and is not restored has had its restore ordered, and the latest of them
 brings it back, in its own stages.* Order decides only whose stages those are: nothing starts by it.
 
-`creationTimestamp` has whole seconds. Within one second the Shutdown that recorded the target is
-the earlier one, since a later stop leaves alone what is recorded already; the uid settles the rest.
+`creationTimestamp` has whole seconds. Within one second a Shutdown that recorded the target is earlier
+than one that left alone what was recorded already, and of two that recorded it (people had begun to
+restore it between) the one that saw the lower generation of it; the uid settles the rest. The order is
+the same whichever of them asks: otherwise each might leave the target to the other.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from killswitch.core import conditions
@@ -39,6 +42,8 @@ class Target:
     """uid of the Shutdown that recorded it."""
     body: Json | None
     """None: gone."""
+    generations: Mapping[str, int] = field(default_factory=dict)
+    """The target's generation when each Shutdown (by uid) recorded it, of all that did."""
 
     @property
     def name(self) -> str:
@@ -51,13 +56,12 @@ def share(shutdown: Json, others: Iterable[Json], target: Target) -> tuple[Share
     """This Shutdown's share in the target, and the Shutdown that decides it."""
     rivals = [each for each in others if covers(each, target)]
 
-    def order(each: Json) -> tuple[str, bool, str]:
+    seen = target.generations or {target.holder: 0}
+
+    def order(each: Json) -> tuple[str, float, str]:
         metadata = each["metadata"]
-        return (
-            metadata["creationTimestamp"],
-            metadata["uid"] != target.holder,
-            metadata["uid"],
-        )
+        uid = metadata["uid"]
+        return (metadata["creationTimestamp"], seen.get(uid, math.inf), uid)
 
     latest = max([shutdown, *rivals], key=order)
     if latest is not shutdown:

@@ -6,7 +6,8 @@ goes on. What changed meanwhile is shown and needs a person's `acceptDrift`; wha
 scaled meanwhile is left alone; what another Shutdown covers too is shared out by `claims.py`.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from killswitch.api.common import GOVERNED_LABEL
@@ -230,12 +231,15 @@ class Restorer:
         found = []
         for place in self._places(shutdown):
             present = await self._present(shutdown, place)
-            for record in (await self._cluster.list(RECORDS, place)).items:
+            records = (await self._cluster.list(RECORDS, place)).items
+            generations = _generations(records)
+            for record in records:
                 holder = record["spec"]["shutdownUid"]
                 own = holder == shutdown["metadata"]["uid"]
                 for entry in record["spec"].get("targets") or ():
                     body = present.get((entry["kind"], entry["name"]))
-                    target = Target(place, entry, holder, body)
+                    seen = generations[entry["uid"]]
+                    target = Target(place, entry, holder, body, seen)
                     if own or claims.covers(shutdown, target):
                         found.append(target)
         return found
@@ -269,6 +273,15 @@ def _assign(work: Work, shutdown: Json, others: Sequence[Json], target: Target) 
                 work.vanished.append(name)
             else:
                 work.workloads.append(Present(target.place, target.record, target.body))
+
+
+def _generations(records: Iterable[Json]) -> dict[str, dict[str, int]]:
+    """Target → Shutdown → generation of the target that it recorded, all by uid."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for record in records:
+        for entry in record["spec"].get("targets") or ():
+            found[entry["uid"]][record["spec"]["shutdownUid"]] = entry.get("generation", 0)
+    return found
 
 
 def _orphan(target: Target) -> str | None:
