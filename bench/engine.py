@@ -10,14 +10,15 @@ metric names as the others: the decoder cannot leave them out.
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 from bench.figures import Figure, figure, median
+from bench.reactor_rest import megabytes
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
@@ -104,7 +105,7 @@ def _observe(policies: int, series: int) -> dict[str, float]:
     return {
         "percent": 100 * median(all_of_it[2:]),
         "decoding": 100 * median(decoding[2:]),
-        "megabytes": _megabytes(),
+        "megabytes": megabytes(os.getpid()),
     }
 
 
@@ -161,12 +162,6 @@ def _policy(number: int) -> Json:
             "restore": {"canaryReplicas": 1, "soak": "30s"},
         },
     }
-
-
-def _megabytes() -> float:
-    status = Path("/proc/self/status").read_text()
-    line = next(each for each in status.splitlines() if each.startswith("VmRSS:"))
-    return int(line.split()[1]) / 1000
 
 
 if __name__ == "__main__":

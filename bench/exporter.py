@@ -21,14 +21,14 @@ def addresses(count: int) -> list[str]:
     return [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
 
-def lines(count: int) -> bytes:
-    """So many lines as a busy model server writes them."""
+def lines(count: int, more: str = "") -> bytes:
+    """So many lines as a busy model server writes them, with more labels if given."""
     written = []
     for number in range(count // _SHARE):
         name = f"server_metric_{number:04}"
         written.append(f"# HELP {name} What it says.\n# TYPE {name} gauge\n")
         written += [
-            f'{name}{{model_name="meta-llama/Llama-3.1-70B",engine="{engine}"}} {number * 1.37}\n'
+            f'{name}{{model_name="meta-llama/Llama-3.1-70B",engine="{engine}"{more}}} {number * 1.37}\n'
             for engine in range(_SHARE)
         ]
     return "".join(written).encode()

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench import exporter
 from bench.figures import Figure, figure, median
 from bench.setting import Setting
 from killswitch.signals.exposition import Parser
 
-_ROUNDS, _SHARE = 40, 5
+_ROUNDS = 40
 _FEW, _MANY = 500, 10_000
 
 
 def measure(_setting: Setting) -> Iterator[Figure]:
     """Figures named exposition_*. The control plane is not asked."""
     for lines in (_FEW, _MANY):
-        body = _body(lines)
+        body = exporter.lines(lines, ',le="+Inf"')
         names = {f"server_metric_{number:04}" for number in range(5)}
         one, five = Parser({"server_metric_0003"}), Parser(names)
 
@@ -54,17 +55,3 @@ def _milliseconds(*reads: Callable[[], int]) -> list[float]:
             assert read() > 0
             times.append((time.process_time() - started) * 1000)
     return [median(times[1:]) for times in found]
-
-
-def _body(lines: int) -> bytes:
-    """Metrics of `_SHARE` lines each: a policy needs five of a hundred or of thousands."""
-    written = []
-    for number in range(lines // _SHARE):
-        name = f"server_metric_{number:04}"
-        written.append(f"# HELP {name} What it says.\n# TYPE {name} gauge\n")
-        written += [
-            f'{name}{{model_name="meta-llama/Llama-3.1-70B",engine="{engine}",le="+Inf"}} '
-            f"{number * 1.37}\n"
-            for engine in range(_SHARE)
-        ]
-    return "".join(written).encode()

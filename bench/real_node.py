@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figures import Figure, figure, median
-from bench.scene import Anything, Quiet, policy
+from bench.scene import policy, reactor
 from bench.setting import Setting
-from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.kinds import DEPLOYMENTS, POLICIES
 from killswitch.core.readings import Answer
@@ -45,28 +44,20 @@ def measure(setting: Setting) -> Iterator[Figure]:
 async def _measure(setting: Setting, node: RealNode) -> tuple[list[float], float]:
     async with setting.cluster() as cluster:
         await setting.namespace(cluster, _PLACE)
-        reactor = Reactor(
-            cluster, SystemClock(), Quiet(), Anything(), setting.identity(), poll_interval=3600.0
-        )
-        task = asyncio.create_task(reactor.run())
-        await reactor.ready.wait()
-        try:
-            ours = [await _fire(cluster, reactor, node, f"ours-{n}") for n in range(ROUNDS)]
+        async with reactor(setting, cluster) as running:
+            ours = [await _fire(cluster, running, node, f"ours-{n}") for n in range(ROUNDS)]
             return ours, await _scale(cluster, node, "scaled")
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
-async def _fire(cluster: KubernetesApi, reactor: Reactor, node: RealNode, name: str) -> float:
+async def _fire(cluster: KubernetesApi, running: Reactor, node: RealNode, name: str) -> float:
     """Seconds from the tripping sample until the last server process is dead."""
     pids = await _serve(cluster, node, name)
     query = name.replace("-", "_")
     created = await cluster.create(POLICIES, policy(name, query), _PLACE)
-    while created["metadata"]["uid"] not in reactor.engine.watched:
+    while created["metadata"]["uid"] not in running.engine.watched:
         await asyncio.sleep(0.01)
     started = time.perf_counter()
-    reactor.engine.intake.deliver(query, Answer((1.0,), 0.0))
+    running.engine.intake.deliver(query, Answer((1.0,), 0.0))
     return await _all_dead(pids, started)
 
 

@@ -113,6 +113,20 @@ _THRESHOLD = (
 )
 
 
+Above = Annotated[
+    Decimal | None, Field(description="Tripped when any series is greater than this.")
+]
+Below = Annotated[Decimal | None, Field(description="Tripped when any series is less than this.")]
+RecoversAt = Annotated[
+    Decimal | None,
+    Field(description="Hysteresis: once tripped, it stays so until the value is back at this one."),
+]
+Unusual = Annotated[
+    DetectorSpec | None,
+    Field(description="Tripped when any series is unusual, instead of beyond a threshold."),
+]
+
+
 class PrometheusSignal(Model):
     """A PromQL measurement compared with a threshold, or watched by a detector.
 
@@ -128,20 +142,10 @@ class PrometheusSignal(Model):
         description="PromQL instant query that yields the value, e.g. "
         'sum(rate(vllm:generation_tokens_total{namespace="prod"}[1m])). No comparison in it.',
     )
-    above: Decimal | None = Field(
-        default=None, description="Tripped when any series is greater than this."
-    )
-    below: Decimal | None = Field(
-        default=None, description="Tripped when any series is less than this."
-    )
-    recovers_at: Decimal | None = Field(
-        default=None,
-        description="Hysteresis: once tripped, it stays so until the value is back at this one.",
-    )
-    detector: DetectorSpec | None = Field(
-        default=None,
-        description="Tripped when any series is unusual, instead of beyond a threshold.",
-    )
+    above: Above = None
+    below: Below = None
+    recovers_at: RecoversAt = None
+    detector: Unusual = None
 
 
 _PORT_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -239,25 +243,15 @@ class MetricSignal(Model):
         max_length=16,
         description="Labels that must all be equal; an empty value means that there is none.",
     )
-    above: Decimal | None = Field(
-        default=None, description="Tripped when any series is greater than this."
-    )
-    below: Decimal | None = Field(
-        default=None, description="Tripped when any series is less than this."
-    )
-    recovers_at: Decimal | None = Field(
-        default=None,
-        description="Hysteresis: once tripped, it stays so until the value is back at this one.",
-    )
+    above: Above = None
+    below: Below = None
+    recovers_at: RecoversAt = None
     scrape: Scrape | None = Field(
         default=None,
         description="For critical policies: the reactor also asks the pods itself, which is faster and "
         "goes on when Prometheus is down.",
     )
-    detector: DetectorSpec | None = Field(
-        default=None,
-        description="Tripped when any series is unusual, instead of beyond a threshold.",
-    )
+    detector: Unusual = None
 
 
 class EventSignal(Model):

@@ -138,6 +138,10 @@ class Reading:
     lasting: bool = False
     """Whether it holds until its path takes it back, whatever other paths say."""
 
+    def differs(self, before: "Reading") -> bool:
+        """Whether it says something else than the reading before; another value alone does not."""
+        return (self.verdict, self.reason) != (before.verdict, before.reason)
+
 
 def judge(
     signal: str,

@@ -186,7 +186,7 @@ class Alerting:
         watched, name = taker.watched, taker.signal.name
         before, reading = watched.readings[name], self._reading(taker)
         watched.readings[name] = reading
-        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+        return reading.differs(before)
 
     def _reading(self, taker: Taker) -> Reading:
         """Firing is believed of whoever says so, Clear only while the heartbeat arrives."""

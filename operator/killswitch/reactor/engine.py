@@ -111,13 +111,14 @@ class Engine:
         self._forget(uid)
         now = self._clock.now()
         elapsed = self._clock.monotonic()
+        same = _same(policy, before)
         watched = Watched(
             policy,
-            _readings(policy, before, now),
+            _readings(policy, before, now, same),
             windows=_windows(policy, before, elapsed),
             episodes=alerting.episodes(policy, before),
             detecting=_detecting(policy, before),
-            crossed=_crossed(policy, before),
+            crossed=before.crossed & same if before else set(),
         )
         if before is not None:
             watched.state, watched.since = before.state, before.since
@@ -265,14 +266,21 @@ class Engine:
             self.intake.forget(before)
 
 
-def _readings(policy: CompiledPolicy, before: Watched | None, now: float) -> dict[str, Reading]:
-    """Not read yet, for every signal; the first poll follows at once."""
-    known = before.readings if before else {}
+def _same(policy: CompiledPolicy, before: Watched | None) -> set[str]:
+    """The signals that an edit has left as they were."""
     asked = {signal.name: signal for signal in before.policy.signals} if before else {}
+    return {signal.name for signal in policy.signals if asked.get(signal.name) == signal}
+
+
+def _readings(
+    policy: CompiledPolicy, before: Watched | None, now: float, same: set[str]
+) -> dict[str, Reading]:
+    """Not read yet, for every signal that is new; the first poll follows at once."""
+    known = before.readings if before else {}
     return {
         # An alert of the old generation is not waited for any more, so its trip does not last.
         signal.name: replace(known[signal.name], lasting=False)
-        if asked.get(signal.name) == signal
+        if signal.name in same
         else readings.never_read(signal.name, now)
         for signal in policy.signals
     }
@@ -300,12 +308,3 @@ def _detecting(policy: CompiledPolicy, before: Watched | None) -> dict[str, Dete
         for signal in policy.signals
     }
     return {name: each for name, each in found.items() if each is not None}
-
-
-def _crossed(policy: CompiledPolicy, before: Watched | None) -> set[str]:
-    """The signals that were beyond their threshold, and are the same as before."""
-    if before is None:
-        return set()
-    asked = {signal.name: signal for signal in before.policy.signals}
-    same = {signal.name for signal in policy.signals if asked.get(signal.name) == signal}
-    return before.crossed & same

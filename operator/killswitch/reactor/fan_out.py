@@ -40,11 +40,8 @@ async def fan_out(
 
     async with asyncio.TaskGroup() as group:
 
-        def give_back() -> None:
-            nonlocal spare
-            spare += 1
-
         async def worker() -> None:
+            nonlocal spare
             for item in source:
                 replaced = False
 
@@ -62,7 +59,7 @@ async def fan_out(
                     if overdue is not None:
                         overdue.cancel()
                 if replaced:
-                    give_back()
+                    spare += 1
                     return
 
         for _ in range(min(width, len(todo))):

@@ -22,7 +22,7 @@ from killswitch.reactor.alerting import Alerting
 from killswitch.reactor.detecting import Detecting
 from killswitch.reactor.paths import REMOTE_WRITE, Paths
 from killswitch.reactor.routes import Routes, Taker
-from killswitch.reactor.scraped import SILENCE, Scraped
+from killswitch.reactor.scraped import Scraped, tolerance
 from killswitch.reactor.watched import Watched
 from killswitch.signals import events
 from killswitch.signals.series import Samples
@@ -98,7 +98,7 @@ class Intake:
                     signal.name,
                     str(signal.exporter),
                     Path.SCRAPE,
-                    tolerance=SILENCE + 2 * signal.scrape_interval,
+                    tolerance=tolerance(signal.scrape_interval),
                 )
         self._beginning.update(watched.detecting.values())
         if watched.windows:
@@ -236,7 +236,7 @@ class Intake:
                     name, Verdict.UNKNOWN, message, read_at, Blindness.SILENT, path=Path.EVENT
                 )
             watched.readings[name] = reading
-            changed |= (before.verdict, before.reason) != (reading.verdict, reading.reason)
+            changed |= reading.differs(before)
         due = min((window.due(now) for window in watched.windows.values()), default=now)
         watched.look_at = min(due, now + _LOOK)
         return changed

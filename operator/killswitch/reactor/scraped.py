@@ -42,6 +42,11 @@ _OLD = NoAnswer(Blindness.STALE, "its last answer is too old")
 Take = Callable[[Taker, Reading], None]
 
 
+def tolerance(interval: float) -> float:
+    """Seconds for which a Service may be silent: one that is asked rarely is heard rarely."""
+    return SILENCE + 2 * interval
+
+
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """One pod that is scraped, and what it said."""

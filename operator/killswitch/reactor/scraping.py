@@ -24,7 +24,7 @@ from killswitch.core.readings import Blindness, NoAnswer
 from killswitch.ports import Clock, Cluster, Json, Place, Scraper
 from killswitch.reactor.paths import Paths
 from killswitch.reactor.reflector import Reflector
-from killswitch.reactor.scraped import SILENCE, Endpoint, Scraped, Source
+from killswitch.reactor.scraped import SILENCE, Endpoint, Scraped, Source, tolerance
 from killswitch.signals import scrape
 from killswitch.signals.scrape import Reader, Slice
 
@@ -276,12 +276,11 @@ class Scraping:
     def _watch(self, now: float) -> None:
         """Each Service all of whose pods have answered lately has been heard of."""
         for exporter, source in self._scraped.sources.items():
-            # A pod that is asked rarely is heard rarely, and that is no silence.
-            tolerance = SILENCE + 2 * source.interval * self.stretch
+            patience = tolerance(source.interval * self.stretch)
             if source.problem is None and not any(
-                each.required and now - each.heard > tolerance for each in source.endpoints.values()
+                each.required and now - each.heard > patience for each in source.endpoints.values()
             ):
-                self._paths.heard(str(exporter), tolerance)
+                self._paths.heard(str(exporter), patience)
 
 
 @dataclass(slots=True)

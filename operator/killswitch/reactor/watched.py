@@ -70,7 +70,7 @@ class Watched:
             self.believed_until.pop(name, None)
         elif reading is not before:
             self.believed_until[name] = elapsed + max_age
-        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+        return reading.differs(before)
 
     def withdraw(
         self, name: str, path: Path, *, max_age: float, now: float, elapsed: float
@@ -85,7 +85,7 @@ class Watched:
         self._know(reading)
         if reading.verdict is not Verdict.UNKNOWN:
             self.believed_until[name] = elapsed + max_age - max(0.0, now - reading.read_at)
-        return (before.verdict, before.reason) != (reading.verdict, reading.reason)
+        return reading.differs(before)
 
     def expire(self, now: float, elapsed: float) -> bool:
         """Let go of what nobody has said again for `maxAge`; whether there was anything.
