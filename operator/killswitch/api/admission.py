@@ -9,7 +9,7 @@ The chart replaces the text `killswitch-system` by its own namespace.
 
 from typing import Any
 
-from killswitch.api.common import (
+from killswitch.core.names import (
     ENGAGED_LABEL,
     GOVERNED_LABEL,
     GROUP,

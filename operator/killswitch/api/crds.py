@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from killswitch.api import bypasses, policies, records, shutdowns
-from killswitch.api.common import GROUP, VERSION, Object
+from killswitch.api.common import Object
+from killswitch.core.names import GROUP, VERSION
 
 Schema = dict[str, Any]
 
