@@ -76,10 +76,11 @@ class Tree:
 
     def thaw(self) -> None:
         """Let everything in it run: on v1 a frozen process cannot even die."""
-        name, word = ("cgroup.freeze", "0") if unified() else ("freezer.state", "THAWED")
-        for file in self.top.glob(f"**/{name}"):
-            with contextlib.suppress(OSError):
-                file.write_text(word)
+        for hierarchy in _hierarchies():
+            for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+                for file in (hierarchy / self.name).glob(f"**/{name}"):
+                    with contextlib.suppress(OSError):
+                        file.write_text(word)
 
     def remove(self, within: float = 5.0) -> None:
         """Remove it everywhere once its processes are gone; OSError when some stay."""
