@@ -43,14 +43,14 @@ class Folder:
         self.uid = uid
 
     @classmethod
-    def top(cls, path: Path) -> "Folder | None":
+    def top(cls, path: Path, uid: str = "") -> "Folder | None":
         """The top of a hierarchy; None where there is none. The node's owner may have linked it."""
         try:
-            return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), str(path))
+            return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), str(path), uid)
         except OSError as error:
             if error.errno in _NO_FOLDER:
                 return None
-            raise _refused(str(path), "", error) from error
+            raise _refused(str(path), uid, error) from error
 
     def __enter__(self) -> Self:
         return self

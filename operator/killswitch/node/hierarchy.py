@@ -53,8 +53,8 @@ class Hierarchy:
         """The pod's folder: one, or two after a change of the kubelet's cgroup driver."""
         if not is_uid(uid):
             return
-        for place, parent in self._parents():
-            folder = parent.child(place.folder(uid), uid)
+        for place, parent in self._parents(uid):
+            folder = parent.child(place.folder(uid))
             if folder is not None:
                 with folder:
                     yield folder
@@ -74,8 +74,8 @@ class Hierarchy:
         found = [folder.read(file) for folder in self.folders(uid)]
         return [each for each in found if each is not None]
 
-    def _parents(self) -> Iterator[tuple[Place, Folder]]:
-        top = Folder.top(self.path)
+    def _parents(self, uid: str = "") -> Iterator[tuple[Place, Folder]]:
+        top = Folder.top(self.path, uid)
         if top is None:
             return
         with top:
