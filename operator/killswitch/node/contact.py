@@ -1,0 +1,56 @@
+"""One thread that knows whether the control plane answers, asking only where no other thread did."""
+
+import threading
+from collections.abc import Callable
+
+from killswitch.core.errors import KillSwitchError
+from killswitch.node.api import Contact, Session
+from killswitch.node.news import Heard, News, Silent
+
+RELAXED, CLOSE = 15.0, 5.0
+"""Seconds between two looks: without and with a StandingOrder that waits for silence."""
+_PATIENCE = 4.0
+"""Seconds for an answer."""
+_AGAIN = 1.0
+
+
+class Lookout:
+    """Tells the guard of contact and of silence; tells others when the link is back."""
+
+    def __init__(
+        self,
+        session: Session,
+        contact: Contact,
+        tell: Callable[[News], None],
+        returned: Callable[[], None],
+    ) -> None:
+        self.interval = RELAXED
+        self._session = session
+        self._contact = contact
+        self._tell = tell
+        self._returned = returned
+        self._pause = threading.Event()
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        away = False
+        while True:
+            if self._answers():
+                if away:
+                    self._returned()
+                away = False
+                self._tell(Heard(self._contact.clock()))
+            else:
+                away = True
+                self._tell(Silent(self._contact.clock()))
+            self._pause.wait(_AGAIN if away else self.interval)
+
+    def _answers(self) -> bool:
+        began = self._contact.clock()
+        if self._contact.at > began - self.interval / 2:
+            return True
+        try:
+            self._session.ping(_PATIENCE)
+        except KillSwitchError:
+            return self._contact.at >= began  # another thread may have heard it meanwhile
+        return True
