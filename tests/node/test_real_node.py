@@ -5,6 +5,7 @@ that is mounted beside it as well, where freezing and killing work (the pids con
 there a closed pod is a frozen one). On a machine with v2 alone, that one.
 """
 
+import json
 import os
 import urllib.request
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def count(port: int) -> int | None:
     """The server's own count of the requests it has served; None when it does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/completions", timeout=1) as answer:
-            return int(answer.read().split()[-1])
+            return int(json.load(answer)["answered"])
     except OSError:
         return None
 
