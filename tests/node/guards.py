@@ -184,9 +184,7 @@ class GuardedNode:
         """Of a crashing guard."""
         return int((self.directory / "crashes-left").read_text())
 
-    def _run(
-        self, arguments: list[str], environment: Mapping[str, str], *, wait: bool
-    ) -> Daemon:
+    def _run(self, arguments: list[str], environment: Mapping[str, str], *, wait: bool) -> Daemon:
         told = {
             "NODE_NAME": self.name,
             "POD_UID": self.guard_uid,
@@ -213,9 +211,7 @@ class GuardedNode:
 
     def log(self, event: str) -> list[Json]:
         """Log lines of all guards with this event."""
-        lines = [
-            line for guard in self.guards for line in guard.log.read_text().splitlines()
-        ]
+        lines = [line for guard in self.guards for line in guard.log.read_text().splitlines()]
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [each for each in found if each["event"] == event]
 
@@ -252,7 +248,9 @@ class GuardedNode:
     ) -> Json:
         """Engage one; it holds the namespace unless told otherwise."""
         until = times.text(time.time() + seconds)
-        return self._order("Freeze", "freezes", name, "", {"until": until, "onExpiry": then, **spec})
+        return self._order(
+            "Freeze", "freezes", name, "", {"until": until, "onExpiry": then, **spec}
+        )
 
     def standing(self, name: str = "p", then: str = "Freeze", after: str = "30s") -> Json:
         """Leave one, as the manager does."""
@@ -300,9 +298,7 @@ class GuardedNode:
             "metadata": {"name": name, "labels": {"killswitch.dev/engaged": "true"}},
             "spec": {**terms, **held, **spec},
         }
-        answer = self.api.create(
-            f"{GROUP}/namespaces/{namespace or self.namespace}/{plural}", body
-        )
+        answer = self.api.create(f"{GROUP}/namespaces/{namespace or self.namespace}/{plural}", body)
         assert answer.status == 201, answer.message
         return answer.body
 
