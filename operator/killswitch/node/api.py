@@ -22,6 +22,7 @@ from killswitch.core.errors import (
     ExpiredError,
     KillSwitchError,
     NotFoundError,
+    OverloadedError,
     RefusedError,
     ServerError,
     TimedOutError,
@@ -266,6 +267,8 @@ def _of(code: int, message: str) -> KillSwitchError:
             return ConflictError(text)
         case 410:
             return ExpiredError(text)
+        case 429:  # also while a kind that was just made is not ready yet
+            return OverloadedError(text, 1.0)
         case _ if code >= 500:
             return ServerError(text)
         case _:
