@@ -23,8 +23,9 @@ from killswitch.core.quorum import Tally
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.core.switch import State
 from killswitch.ports import Cluster, Json
+from killswitch.reactor.acting import Fired, left
 from killswitch.reactor.engine import Engine
-from killswitch.reactor.firing import Fired, Firing, left
+from killswitch.reactor.firing import Firing
 from killswitch.reactor.watched import Identity
 from killswitch.signals.series import Samples, Series
 from tests.core import builders
@@ -105,7 +106,7 @@ class Machine(RuleBasedStateMachine):
         identity = Identity("reactor", "r-0", "killswitch-system", BOUNDARIES)
         self.engine = Engine(cast("Cluster", object()), self.clock, EveryQuery(), identity)
         self.api = Api(self.fires)
-        self.engine._firing = cast("Firing", self.api)
+        self.engine._firing = self.engine.stop.acting = cast("Firing", self.api)
         self.engine.view.inventory.namespaces[PROD] = {builders.GOVERNED: "true"}
         for name in "abcde":
             self.deployment(name, app="vllm" if name in "ab" else "other")
@@ -270,7 +271,7 @@ class Machine(RuleBasedStateMachine):
         identity = Identity("reactor", "r-0", "killswitch-system", BOUNDARIES)
         fresh = Engine(cast("Cluster", object()), self.clock, EveryQuery(), identity)
         self.api.waiting.clear()
-        fresh._firing = cast("Firing", self.api)
+        fresh._firing = fresh.stop.acting = cast("Firing", self.api)
         fresh.view.inventory = view.inventory
         # As if the manager had not yet written when people released.
         fresh.view._seen_released.update(view._seen_released)
