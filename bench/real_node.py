@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bench.figures import Figure, figure, median, percentile
 from bench.scene import policy, reactor
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.errors import NotFoundError
 from killswitch.core.kinds import DEPLOYMENTS, FREEZES, PODS, POLICIES
 from killswitch.core.readings import Answer
 from killswitch.node.cgroups import Cgroups
@@ -251,7 +252,7 @@ def _serves(pid: int) -> bool:
 
 
 async def _seen(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(_LOOK)
 
@@ -266,7 +267,8 @@ async def _listed(cluster: KubernetesApi, name: str) -> None:
 
 
 async def _delete(cluster: KubernetesApi, name: str) -> None:
-    await cluster.delete(PODS, name, _PLACE, grace=1)
+    with suppress(NotFoundError):
+        await cluster.delete(PODS, name, _PLACE, grace=1)
 
 
 @asynccontextmanager
