@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -596,6 +597,34 @@ def test_without_the_capability_to_signal_nothing_stays_frozen(v1: Scene) -> Non
     guard = v1.hands()
     assert guard.frozen_pods() == set()
     assert guard.closed_pods() == {uid}
+
+
+_FOREIGN = "import os; os.setgid(1234); os.setuid(1234)\n" + SLEEP
+_WITH = """
+guard = made()
+guard.freeze(uid)
+guard.thaw(uid)
+print(guard.kill(uid, within=2))
+"""
+
+
+@pytest.mark.parametrize("capabilities", ["", "kill"])
+def test_the_capabilities_it_needs(scene: Scene, capabilities: str) -> None:
+    """User 0 with KILL for servers of other users; with cgroup.kill not even that."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is missing")
+    uid = scene.pod()
+    process = scene.run(scene.folder(uid, scene.containers[0]), _FOREIGN)
+    bounds = "-all" + (f",+{capabilities}" if capabilities else "")
+    setpriv = ["setpriv", f"--bounding-set={bounds}", f"--inh-caps={bounds}", "--no-new-privs"]
+    command = [*setpriv, *scene.script("", _WITH), uid]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if capabilities or scene.variant in {"v2", "v2-pids"}:
+        assert (told.stdout, told.stderr) == ("1\n", "")
+        assert process.wait(10) == -signal.SIGKILL
+    else:
+        assert f"pod {uid}: process {process.pid}: EPERM on SIGKILL; give the guard" in told.stderr
+        assert process.poll() is None
 
 
 def test_two_folders_of_one_pod_are_both_meant(scene: Scene) -> None:
