@@ -303,7 +303,38 @@ def test_the_steps_are_announced_in_order(scene: Scene) -> None:
     scene.run(scene.folder(uid, scene.containers[0]), SLEEP)
     told: list[str] = []
     scene.hands(lambda step, pod: told.append(step) if pod == uid else None).kill(uid)
-    assert tuple(told) == STEPS_OF[scene.variant]
+    assert tuple(dict.fromkeys(told)) == STEPS_OF[scene.variant]
+
+
+def test_of_several_all_are_struck_before_one_is_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one pod cannot do the others do not wait for; each has an outcome of its own."""
+    uids = [scene.pod() for _ in range(4)]
+    started = {
+        uid: [scene.run(scene.folder(uid, each), SLEEP) for each in scene.containers]
+        for uid in uids
+    }
+    hung = started[uids[0]][0]
+    told: list[str] = []
+    guard = scene.hands(lambda step, _uid: told.append(step))
+    guard._kill_file = "cgroup.kill.of-a-newer-kernel"
+
+    def kill(pid: int, _handle: int | None) -> None:
+        if pid != hung.pid:
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr("killswitch.node.processes._kill", kill)
+    outcomes = guard.kill_all([*uids, "no-uid"], within=0.2)
+    odd, left = outcomes.pop("no-uid"), outcomes.pop(uids[0])
+    assert outcomes == dict.fromkeys(uids[1:], 2)
+    assert isinstance(odd, CgroupError)
+    assert odd.uid == "no-uid"
+    assert isinstance(left, CgroupError)
+    assert left.left == (hung.pid,)
+    assert told[: told.index("prove")].count("signal") == len(uids)
+    assert guard.closed_pods() == set(uids[1:] if not scene.has_pids else uids)
+    assert guard.kill_all([]) == {}
 
 
 _DIE = """
