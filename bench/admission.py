@@ -13,9 +13,9 @@ from bench.figures import Figure, at_most, figure, median, percentile
 from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.api.common import ENGAGED_LABEL
 from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
+from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out
 

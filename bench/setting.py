@@ -10,8 +10,8 @@ from pathlib import Path
 
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.kinds import NAMESPACES
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.reactor.watched import Identity
 from tests.cluster.control_plane import ControlPlane, User

@@ -18,11 +18,11 @@ from bench.scene import deployment, reactor
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.api import orders
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.api.orders import Terms
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import CLUSTER_POLICIES, DEPLOYMENTS, PODS, REPLICASETS
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import TargetQuery
 from killswitch.core.readings import Answer
 from killswitch.ports import Json

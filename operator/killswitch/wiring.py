@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.api.common import GOVERNED_LABEL
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path
 from killswitch.ports import Clock

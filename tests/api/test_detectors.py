@@ -6,7 +6,7 @@ import pytest
 
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
-from killswitch.api.compiled import CompiledPolicy, CompiledSignal
+from killswitch.api.compiled import CompiledPolicy, CompiledSignal, Rung
 from killswitch.core.detectors import (
     Absence,
     Cusum,
@@ -159,3 +159,29 @@ def test_a_quorum_of_two_sources_enforces(other: dict[str, Any]) -> None:
     found = policy(signal(), other, mode="Enforce", quorum=2)
     assert found.signals[0].detector is not None
     assert found.signals[0].detector.kind is Kind.EWMA
+
+
+FREEZE = {"for": "1m", "onExpiry": "Thaw"}
+STOPS_LATER = {**FREEZE, "onExpiry": "Stop"}
+
+
+@pytest.mark.parametrize(
+    ("signals", "action", "quorum", "alone"),
+    [
+        ([signal()], {"type": "Freeze", "freeze": FREEZE}, 1, False),
+        ([signal()], {"type": "Freeze", "freeze": STOPS_LATER}, 1, True),
+        ([signal(), THRESHOLD], {"freeze": {**FREEZE, "quorum": 1}}, 2, False),
+        ([signal(), THRESHOLD], {"freeze": {**STOPS_LATER, "quorum": 1}}, 2, True),
+    ],
+)
+def test_a_lone_detector_may_freeze_what_thaws_by_itself(
+    signals: list[dict[str, Any]], action: dict[str, Any], quorum: int, alone: bool
+) -> None:
+    """Not what ends in a stop that no person orders."""
+    if alone:
+        with pytest.raises(InvalidPolicyError):
+            policy(*signals, mode="Enforce", action=action, quorum=quorum)
+    else:
+        found = policy(*signals, mode="Enforce", action=action, quorum=quorum)
+        assert found.freeze == Rung(1, 60.0, "Thaw")
+        assert found.stops is (action.get("type") != "Freeze")

@@ -130,18 +130,38 @@ class ControlPlane:
             self._apis[token] = Api(self.server, self.ca_file, token)
         return self._apis[token]
 
-    def service_account(self, namespace: str, name: str) -> User:
-        """A service account's token, valid for an hour; the account is created if absent."""
+    def service_account(self, namespace: str, name: str, node: str = "") -> User:
+        """A service account's token, valid for an hour; the account is created if absent.
+
+        With a node it is bound to a pod there, created if absent, as a kubelet would get it.
+        """
         username = f"system:serviceaccount:{namespace}:{name}"
-        if username not in self._users:
+        key = f"{username}@{node}" if node else username
+        if key not in self._users:
             api = self.api()
             path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
             api.create(path, {"metadata": {"name": name}})
-            answer = api.create(f"{path}/{name}/token", {"spec": {"expirationSeconds": 3600}})
+            request: dict[str, Any] = {"expirationSeconds": 3600}
+            if node:
+                request["boundObjectRef"] = self._pod_on(namespace, name, node)
+            answer = api.create(f"{path}/{name}/token", {"spec": request})
             assert answer.status == 201, answer.message
-            token = answer.body["status"]["token"]
-            self._users[username] = self._user(username, token, f"{namespace}.{name}")
-        return self._users[username]
+            file = f"{namespace}.{name}.{node}" if node else f"{namespace}.{name}"
+            self._users[key] = self._user(username, answer.body["status"]["token"], file)
+        return self._users[key]
+
+    def _pod_on(self, namespace: str, account: str, node: str) -> dict[str, str]:
+        """A reference to a pod of this account on this node."""
+        spec = {
+            "serviceAccountName": account,
+            "nodeName": node,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "c", "image": "i"}],
+        }
+        path, name = f"/api/v1/namespaces/{namespace}/pods", f"{account}-{node}"
+        self.api().create(path, {"metadata": {"name": name}, "spec": spec})
+        found = self.api().get(f"{path}/{name}").body["metadata"]
+        return {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": found["uid"]}
 
     def kubectl(
         self, *arguments: str, user: User | None = None, stdin: str = "", check: bool = True

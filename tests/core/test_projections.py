@@ -51,7 +51,7 @@ def test_pod() -> None:
         node="n1",
         owner="rs-1",
         labels={"app": "vllm", "pod-template-hash": "6c5f"},
-        keys=("uid/rs-1", "replicasets.apps/vllm-6c5f", "deployments.apps/vllm"),
+        keys=("pods/p", "uid/rs-1", "replicasets.apps/vllm-6c5f", "deployments.apps/vllm"),
         gpus=6,
         terminating=True,
         mirror=True,
@@ -61,7 +61,9 @@ def test_pod() -> None:
 
 def test_a_bare_pending_pod() -> None:
     """No node, owner, labels or GPUs yet."""
-    expected = Pod(namespace="prod", name="p", uid="u", node="", owner="", labels={})
+    expected = Pod(
+        namespace="prod", name="p", uid="u", node="", owner="", labels={}, keys=("pods/p",)
+    )
     assert expected == projections.pod(pod_body())
 
 
@@ -104,9 +106,9 @@ def test_finished_pods_run_nothing(phase: str, runs: bool) -> None:
 def test_lock_keys(
     owner: dict[str, Any], labels: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    """By uid and name of each owner; the Deployment only where the hash proves it."""
-    metadata = {"labels": labels, "ownerReferences": [owner]}
-    assert expected == projections.lock_keys(metadata)
+    """Its own, and by uid and name of each owner; the Deployment only where the hash proves it."""
+    metadata = {"name": "p", "labels": labels, "ownerReferences": [owner]}
+    assert projections.lock_keys(metadata) == ("pods/p", *expected)
 
 
 def test_only_the_controller_owns() -> None:

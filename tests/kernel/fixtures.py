@@ -30,6 +30,9 @@ rules:
 - apiGroups: [killswitch.dev]
   resources: [shutdowns, clustershutdowns]
   verbs: [release, restore]
+- apiGroups: [killswitch.dev]
+  resources: [freezes]
+  verbs: [thaw]
 """
 
 

@@ -107,6 +107,23 @@ def cluster_policy(name: str, **spec: Any) -> Json:
     return {**policy(name, **{**held, **spec}), "kind": "ClusterKillSwitchPolicy"}
 
 
+def freezes(namespace: str, name: str = "") -> str:
+    """Path of the Freezes of a namespace, or of one."""
+    return f"{GROUP}/namespaces/{namespace}/freezes" + (f"/{name}" if name else "")
+
+
+def freeze(name: str, by: str, *, until: str, then: str = "Thaw", **spec: Any) -> Json:
+    """A Freeze as `by` would create it; of the Deployment vllm unless told otherwise."""
+    held = {} if {"locks", "scope"} & spec.keys() else {"locks": {"deployments.apps/vllm": ""}}
+    terms = {"requestedBy": by, "reason": "it may leak", "until": until, "onExpiry": then}
+    return {
+        "apiVersion": "killswitch.dev/v1alpha1",
+        "kind": "Freeze",
+        "metadata": {"name": name, "labels": {"killswitch.dev/engaged": "true"}},
+        "spec": {**terms, **held, **spec},
+    }
+
+
 def approval(name: str, reason: str = "looked at it") -> Json:
     """The merge patch by which `name` approves."""
     return {"spec": {"approvals": {name: {"reason": reason}}}}

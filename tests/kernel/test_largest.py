@@ -36,7 +36,7 @@ def test_the_api_server_accepts_every_rule_with_its_bounds(kernel: ControlPlane)
         if {"Established", "NamesAccepted"}
         == {c["type"] for c in crd["status"]["conditions"] if c["status"] == "True"}
     ]
-    assert len(established) == len(ours) == 6
+    assert len(established) == len(ours) == 9
 
     def policies() -> list[Json]:
         return list(kernel.api().get(POLICIES).body["items"])

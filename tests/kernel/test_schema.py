@@ -39,6 +39,7 @@ def with_target(**target: Any) -> Json:
 
 
 EWMA = {"ewma": {"least": "5"}}
+RUNG = {"for": "1m", "onExpiry": "Thaw"}
 BAD = {
     "threshold abc": (
         with_signal(prometheus={"query": "up", "above": "abc"}),
@@ -146,7 +147,44 @@ BAD = {
     "a wrong duration": (with_signal(maxAge="soon"), "spec.signals[0].maxAge"),
     "cordon in a namespaced policy": (
         policy("p", action={"type": "Cordon"}),
-        "a KillSwitchPolicy stops workloads",
+        "a KillSwitchPolicy is about workloads",
+    ),
+    "a freeze without freeze": (
+        policy("p", action={"type": "Freeze"}),
+        "type Freeze needs freeze",
+    ),
+    "a freeze with two quorums": (
+        policy("p", action={"type": "Freeze", "freeze": {**RUNG, "quorum": 1}}),
+        "type Freeze needs freeze, and in it no quorum",
+    ),
+    "a rung of no quorum": (
+        policy("p", action={"freeze": RUNG}),
+        "freeze.quorum says how many signals freeze",
+    ),
+    "a rung no lower than the stop": (
+        policy("p", action={"freeze": {**RUNG, "quorum": 1}}),
+        "action.freeze.quorum must be less than quorum",
+    ),
+    "a freeze of two days": (
+        policy("p", action={"type": "Freeze", "freeze": {**RUNG, "for": "48h"}}),
+        "freeze.for is from 1s to 24h",
+    ),
+    "a freeze without an end": (
+        policy("p", action={"type": "Freeze", "freeze": {"for": "1m"}}),
+        "spec.action.freeze.onExpiry: Required value",
+    ),
+    "isolated in no time": (
+        policy("p", action={"onIsolation": "Kill", "isolatedAfter": "10s"}),
+        "isolatedAfter is at least 30s",
+    ),
+    "a detector that would freeze, and stop alone in the end": (
+        policy(
+            "p",
+            mode="Enforce",
+            signals=[signal(prometheus={"query": "up", "detector": EWMA})],
+            action={"type": "Freeze", "freeze": {"for": "1m", "onExpiry": "Stop"}},
+        ),
+        "accept false stops with allowDetectorAlone: true",
     ),
     "no owner": (policy("p", owner=None), "spec.owner"),
     "a name too long for its Shutdowns": (

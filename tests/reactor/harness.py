@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core.errors import NotFoundError
 from killswitch.core.kinds import (
     DEPLOYMENTS,
@@ -22,6 +21,7 @@ from killswitch.core.kinds import (
     SHUTDOWNS,
     Resource,
 )
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import Json, Scraper, SignalSource

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from killswitch.api import orders
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import times
+from killswitch.core.locks import engaged
 from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
@@ -24,7 +25,6 @@ from killswitch.core.switch import State
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.firing import Fired, Firing, left
-from killswitch.reactor.view import engaged
 from killswitch.reactor.watched import Identity
 from killswitch.signals.series import Samples, Series
 from tests.core import builders

@@ -9,7 +9,7 @@ The chart replaces the text `killswitch-system` by its own namespace.
 
 from typing import Any
 
-from killswitch.api.common import (
+from killswitch.core.names import (
     ENGAGED_LABEL,
     GOVERNED_LABEL,
     GROUP,
@@ -25,6 +25,7 @@ Validation = tuple[str, str]
 OPERATOR_NAMESPACE = "killswitch-system"
 REACTOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-reactor"
 MANAGER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-manager"
+NODE_GUARD = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-node"
 LONGEST_NAME = 100
 """Of a Shutdown; what the reactor writes is `<policy of 52>-<episode>-part-<n>-more-<n>`."""
 # A namespace that is being deleted takes its objects along through these two accounts.
@@ -145,6 +146,9 @@ def manifests() -> list[Json]:
         *authors(),
         *cluster_authors(),
         *bypasses(),
+        *freezes(),
+        *standing_orders(),
+        *node_guards(),
         *accounts(),
         *account_labels("namespaces", "Namespace"),
         *account_labels("nodes", "Node"),
@@ -520,7 +524,7 @@ def namespaces(param: str, name: str, concerns: str) -> list[Json]:
 
 
 # What was written in these is relied upon; policies may be given other schemas.
-_KEPT_KINDS = ("Shutdown", "ClusterShutdown", "ShutdownRecord", "Bypass")
+_KEPT_KINDS = ("Shutdown", "ClusterShutdown", "ShutdownRecord", "Bypass", "Freeze")
 # The API server names and establishes CRDs as itself; nobody else has business in their status.
 _API_SERVER = "system:apiserver"
 
@@ -616,7 +620,7 @@ def definitions() -> list[Json]:
     )
 
 
-# --- people who write policies, and the operator's own accounts ---------------------------------
+# --- people who write policies -------------------------------------------------------------------
 
 
 def _author_rules(resource: str, shutdowns: str, namespace: str) -> list[Validation]:
@@ -703,6 +707,141 @@ def bypasses() -> list[Json]:
             ),
         ],
     )
+
+
+# --- what node guards obey and report ------------------------------------------------------------
+
+
+def freezes() -> list[Json]:
+    """Who may freeze, for how long, and who lets go before the end.
+
+    A Freeze locks nothing, so it is no parameter of the lock. Whoever lets it end in a stop must
+    be allowed to stop.
+    """
+    of_this = ".namespace(request.namespace).name(oldObject.metadata.name)"
+    thaws = (
+        "object != null && oldObject != null && has(object.spec.thaw) && !has(oldObject.spec.thaw)"
+    )
+    return policy(
+        "freezes",
+        "Creation, end and deletion of Freezes.",
+        match={"resourceRules": [rule(GROUP, "freezes", "CREATE,UPDATE,DELETE")]},
+        variables=[_ME, ("thaws", thaws), ("engaged", _has_label("object", ENGAGED_LABEL))],
+        validations=[
+            (
+                f"{_CREATE} || !(request.namespace in {_list(PROTECTED_NAMESPACES)})",
+                "'namespace ' + request.namespace + ' is protected: nothing is frozen there'",
+            ),
+            (
+                f"{_CREATE} || {_has_label('namespaceObject', GOVERNED_LABEL)}",
+                "'namespace ' + request.namespace + ' is not governed: kubectl killswitch govern '"
+                " + request.namespace",
+            ),
+            (
+                f"{_CREATE} || (variables.engaged && !has(object.spec.thaw))",
+                f"a new Freeze is in force: label {ENGAGED_LABEL}=true, no thaw",
+            ),
+            (
+                f"{_CREATE} || object.spec.requestedBy == variables.me",
+                "'spec.requestedBy must be your own username: ' + variables.me",
+            ),
+            (
+                f"{_CREATE} || !has(object.spec.policy) || variables.me == '{REACTOR}'"
+                f" || {_may('fire', 'freezes')}",
+                "'only the reactor freezes in the name of a policy: leave out spec.policy, or get"
+                " the verb fire on freezes in ' + request.namespace",
+            ),
+            (
+                f"{_CREATE} || object.spec.onExpiry != 'Stop' || {_may('create', 'shutdowns')}",
+                "variables.me + ' may not stop anything here: onExpiry: Stop needs the verb create"
+                " on shutdowns in ' + request.namespace",
+            ),
+            (
+                f"{_CREATE} || (timestamp(object.spec.until) > timestamp(object.metadata.creationTimestamp)"
+                " && timestamp(object.spec.until)"
+                " - timestamp(object.metadata.creationTimestamp) <= duration('24h'))",
+                "a Freeze ends within 24 hours from now: spec.until says when",
+            ),
+            (
+                f"{_UPDATE} || !variables.thaws || object.spec.thaw.by == variables.me",
+                "'spec.thaw.by must be your own username: ' + variables.me",
+            ),
+            (
+                f"{_UPDATE} || !variables.thaws || (!variables.me.startsWith('system:serviceaccount:')"
+                " && !variables.me.startsWith('system:node:'))",
+                "who thaws is a person: service accounts and nodes cannot",
+            ),
+            (
+                f"{_UPDATE} || !variables.thaws || variables.me == oldObject.spec.requestedBy"
+                f" || {_may('thaw', 'freezes', of_this)}",
+                "variables.me + ' lacks the verb thaw on freezes in ' + request.namespace",
+            ),
+            (
+                f"{_UPDATE} || variables.engaged || variables.me == '{MANAGER}'"
+                f" || !{_has_label('oldObject', ENGAGED_LABEL)}",
+                f"the label {ENGAGED_LABEL} stays until the manager has seen the end",
+            ),
+            (
+                f"{_DELETE} || !{_has_label('oldObject', ENGAGED_LABEL)} || {_COLLECTING}"
+                f" || {_may('thaw', 'freezes', of_this)}",
+                "'deleting a Freeze in force thaws: it needs the verb thaw on freezes in '"
+                " + request.namespace",
+            ),
+        ],
+    )
+
+
+def standing_orders() -> list[Json]:
+    """What a guard does when nobody can reach it comes from a policy, through the manager."""
+    return policy(
+        "standingorders",
+        "StandingOrders are the manager's to write, and go with their policy.",
+        match={"resourceRules": [rule(GROUP, "standingorders", "CREATE,UPDATE,DELETE")]},
+        variables=[_ME],
+        validations=[
+            (
+                f"request.operation == 'DELETE' || variables.me == '{MANAGER}'",
+                "StandingOrders are written by the manager alone: set action.onIsolation of a policy",
+            ),
+            (
+                f"{_DELETE} || variables.me == '{MANAGER}' || {_COLLECTING}"
+                f" || {_may('bypass', 'killswitchpolicies')}",
+                "'deleting a StandingOrder needs the verb bypass on killswitchpolicies in '"
+                " + request.namespace",
+            ),
+        ],
+    )
+
+
+def node_guards() -> list[Json]:
+    """A guard writes the report of its own node and no other; nobody else writes any.
+
+    A report can make a static pod count as stopped, so a forged one would be a lie of ours. The
+    node is in the token: API servers put it there from 1.30 on.
+    """
+    claim = "authentication.kubernetes.io/node-name"
+    nodes = f"request.userInfo.extra['{claim}']"
+    known = f"has(request.userInfo.extra) && '{claim}' in request.userInfo.extra"
+    return policy(
+        "nodeguards",
+        "A NodeGuard is written by the guard of that node.",
+        match={
+            "resourceRules": [
+                rule(GROUP, "nodeguards,nodeguards/status", "CREATE,UPDATE", "Cluster")
+            ]
+        },
+        variables=[_ME],
+        validations=[
+            (
+                f"variables.me == '{NODE_GUARD}' && {known}"
+                f" && {nodes}.exists(n, n == object.metadata.name)",
+                "'a NodeGuard is written by the guard of that node alone, not by ' + variables.me",
+            )
+        ],
+    )
+
+
+# --- the operator's own accounts -----------------------------------------------------------------
 
 
 def accounts() -> list[Json]:

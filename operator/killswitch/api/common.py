@@ -6,22 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from killswitch.core import durations
+from killswitch.core.names import GROUP, VERSION
 
-GROUP = "killswitch.dev"
-VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
-
-ENGAGED_LABEL = f"{GROUP}/engaged"
-"""`true` on every Shutdown that locks; the admission lock selects its parameters by it."""
-GOVERNED_LABEL = f"{GROUP}/governed"
-"""`true` on the namespaces (and, while cordoned, nodes) where the admission lock applies."""
-POLICY_LABEL = f"{GROUP}/policy"
-"""Name of the policy that fired, on Shutdowns and their records."""
-SHUTDOWN_LABEL = f"{GROUP}/shutdown"
-"""Name of the Shutdown that a ShutdownRecord belongs to."""
-
-PROTECTED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "killswitch-system")
-"""Never governed, never stopped. The chart replaces the last by its own namespace."""
 
 
 class Model(BaseModel):

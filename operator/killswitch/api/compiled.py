@@ -18,6 +18,7 @@ from killswitch.api.policies import (
     KillSwitchPolicy,
     MetricSignal,
     Mode,
+    PolicyTerms,
     PrometheusSignal,
     Scrape,
     ScrapeTls,
@@ -121,6 +122,15 @@ class CompiledSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class Rung:
+    """The freezing rung of a policy's ladder."""
+
+    quorum: int
+    seconds: float
+    on_expiry: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledPolicy:
     """One generation of one policy. `namespace` is empty for a ClusterKillSwitchPolicy.
 
@@ -144,6 +154,12 @@ class CompiledPolicy:
     deadline: str
     soak: str
     """The last four are copied into each of its Shutdowns as they are."""
+    freeze: Rung | None = None
+    """The rung before the stop, if it has one."""
+    stops: bool = True
+    """Whether the quorum stops; else it freezes, and nothing but a person or the end stops."""
+    on_isolation: str = "Ignore"
+    isolated_after: str = "5m"
 
     @property
     def rules(self) -> tuple[VotingRule, ...]:
@@ -165,7 +181,7 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
     signals = tuple(_signal(each, metadata.namespace) for each in spec.signals)
     detectors.refuse_lone_detectors(
         (_vote(each) for each in signals),
-        needed=spec.quorum,
+        needed=_unattended(spec),
         enforced=spec.mode is Mode.ENFORCE,
         allow_detector_alone=spec.allow_detector_alone,
     )
@@ -186,8 +202,27 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         required_approvals=spec.release.required_approvals,
         canary_replicas=spec.restore.canary_replicas,
         deadline=spec.action.deadline,
+        freeze=_rung(spec),
+        stops=spec.action.type != "Freeze",
+        on_isolation=spec.action.on_isolation,
+        isolated_after=spec.action.isolated_after,
         soak=spec.restore.soak,
     )
+
+
+def _unattended(spec: PolicyTerms) -> int:
+    """The fewest signals that lead to a stop without a person; more than there are where none do."""
+    rung = spec.action.freeze
+    if rung is not None and rung.on_expiry == "Stop":
+        return rung.quorum or spec.quorum
+    return spec.quorum if spec.action.type != "Freeze" else len(spec.signals) + 1
+
+
+def _rung(spec: PolicyTerms) -> Rung | None:
+    rung = spec.action.freeze
+    if rung is None:
+        return None
+    return Rung(rung.quorum or spec.quorum, durations.seconds(rung.hold), rung.on_expiry)
 
 
 def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQuery]:

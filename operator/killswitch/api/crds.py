@@ -7,8 +7,9 @@ module resolves and strips what pydantic writes beyond that; it adds no rule of 
 from dataclasses import dataclass, field
 from typing import Any
 
-from killswitch.api import bypasses, policies, records, shutdowns
-from killswitch.api.common import GROUP, VERSION, Object
+from killswitch.api import bypasses, freezes, guards, policies, records, shutdowns
+from killswitch.api.common import Object
+from killswitch.core.names import GROUP, VERSION
 
 Schema = dict[str, Any]
 
@@ -76,6 +77,19 @@ _SHORT_NAME = (
     },
 )
 
+_FREEZE_NAME = (
+    {
+        "rule": "size(self.metadata.name) <= 80",
+        "message": "the name must have at most 80 characters: the Shutdown at its end is named after it",
+    },
+)
+_NODE_NAME = (
+    {
+        "rule": "self.metadata.name == self.spec.node",
+        "message": "a NodeGuard is named as its node",
+    },
+)
+
 KINDS = (
     Kind(policies.KillSwitchPolicy, "killswitchpolicies", "ksp", _POLICY_COLUMNS,
          root_rules=_SHORT_NAME),
@@ -89,6 +103,19 @@ KINDS = (
     Kind(bypasses.Bypass, "bypasses", "byp",
          (Column("Policy", ".spec.policy"), Column("Until", ".spec.until"),
           Column("By", ".spec.requestedBy"), Column("Reason", ".spec.reason"), _AGE)),
+    Kind(freezes.Freeze, "freezes", "frz",
+         (_condition("Frozen"), _condition("Ended"), Column("Pods", ".status.pods", "integer"),
+          Column("Until", ".spec.until"), Column("Then", ".spec.onExpiry"),
+          Column("By", ".spec.requestedBy", priority=1), Column("Reason", ".spec.reason"), _AGE),
+         root_rules=_FREEZE_NAME),
+    Kind(guards.StandingOrder, "standingorders", "so",
+         (Column("Policy", ".spec.policy.name"), Column("On Isolation", ".spec.onIsolation"),
+          Column("After", ".spec.after"), _AGE), has_status=False),
+    Kind(guards.NodeGuard, "nodeguards", "ng",
+         (Column("Renewed", ".status.renewedAt", "date"), Column("Cgroups", ".status.cgroups"),
+          Column("Version", ".status.version", priority=1),
+          Column("Problem", ".status.problems[0]"), _AGE),
+         namespaced=False, root_rules=_NODE_NAME),
 )  # fmt: skip
 
 
@@ -179,6 +206,8 @@ def _clean(node: Schema, definitions: Schema) -> Schema:
                 continue
             case "default" if value is None:
                 continue
+            case "default" if isinstance(value, dict):
+                cleaned[key] = {k: v for k, v in value.items() if v is not None}
             case "const":
                 cleaned["enum"] = [value]
             case "description":

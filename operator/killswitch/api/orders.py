@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from killswitch.api.common import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
+from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.plans import Stop
 
 Json = dict[str, Any]

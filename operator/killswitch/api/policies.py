@@ -356,15 +356,72 @@ class Signal(Model):
     )
 
 
+class FreezeRung(Model):
+    """Containment first: node guards freeze the targets, so that people or more signals decide."""
+
+    quorum: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="How many signals must be tripped to freeze, fewer than stop. Only with type"
+        " Stop: with type Freeze it is the policy's quorum.",
+    )
+    hold: Duration = Field(
+        alias="for",
+        description="How long: until then people decide, or the quorum is met. Shorter than the"
+        " liveness budget of the targets, or the kubelet restarts them: condition Freezable.",
+    )
+    on_expiry: Literal["Thaw", "Stop"] = Field(
+        description="What then: Thaw lets them go on, Stop stops them."
+    )
+
+
 class Action(Model):
     """What is done when the policy fires."""
 
-    type: Literal["Stop", "Cordon"] = Field(
-        default="Stop", description="Stop the targets; Cordon for nodes."
+    model_config = rules(
+        Rule(
+            "self.type != 'Freeze' || (has(self.freeze) && !has(self.freeze.quorum))",
+            "type Freeze needs freeze, and in it no quorum: the policy's own freezes",
+        ),
+        Rule(
+            "self.type != 'Stop' || !has(self.freeze) || has(self.freeze.quorum)",
+            "with type Stop, freeze.quorum says how many signals freeze",
+        ),
+        Rule(
+            "self.type != 'Cordon' || (!has(self.freeze) && self.onIsolation == 'Ignore')",
+            "type Cordon takes neither freeze nor onIsolation",
+        ),
+        Rule(
+            "!has(self.freeze) || (duration(self.freeze.__for__) >= duration('1s')"
+            " && duration(self.freeze.__for__) <= duration('24h'))",
+            "freeze.for is from 1s to 24h",
+        ),
+        Rule(
+            "duration(self.isolatedAfter) >= duration('30s')",
+            "isolatedAfter is at least 30s: an API server that restarts is no isolation",
+        ),
+    )
+
+    type: Literal["Stop", "Freeze", "Cordon"] = Field(
+        default="Stop",
+        description="Stop the targets; Freeze them for a while, and leave the rest to people or to"
+        " the deadline; Cordon for nodes.",
     )
     category: Literal["Immediate"] = Field(
         default="Immediate",
         description="Immediate: pods are deleted with one second of grace (stop category 0).",
+    )
+    freeze: FreezeRung | None = Field(
+        default=None, description="The rung before the stop; needs node guards."
+    )
+    on_isolation: Literal["Ignore", "Freeze", "Kill"] = Field(
+        default="Ignore",
+        description="What the node guards do with the targets on a node that is cut off from the"
+        " control plane, where no stop could be proven. Undone when the link is back.",
+    )
+    isolated_after: Duration = Field(
+        default="5m", description="How long a node has been cut off before onIsolation applies."
     )
     deadline: Duration = Field(
         default="1m",
@@ -419,8 +476,17 @@ _WISH_RULE = Rule(
 )
 
 
+_RUNG_RULE = Rule(
+    "!has(self.action.freeze) || !has(self.action.freeze.quorum)"
+    " || self.action.freeze.quorum < self.quorum",
+    "action.freeze.quorum must be less than quorum: with as many signals the targets are stopped",
+)
 _LONE_RULE = Rule(
-    "self.mode != 'Enforce' || self.allowDetectorAlone || self.quorum > 1 ||"
+    "self.mode != 'Enforce' || self.allowDetectorAlone ||"
+    # A freeze that thaws by itself is what a detector's suspicion is good for.
+    " !(has(self.action.freeze) && self.action.freeze.onExpiry == 'Stop'"
+    " ? (has(self.action.freeze.quorum) ? self.action.freeze.quorum : self.quorum) == 1"
+    " : self.quorum == 1 && self.action.type != 'Freeze') ||"
     " !self.signals.exists(s, (has(s.prometheus) && has(s.prometheus.detector))"
     " || (has(s.metric) && has(s.metric.detector)))",
     "a detector would stop the targets alone: require a quorum with a signal that watches something"
@@ -477,13 +543,17 @@ class KillSwitchPolicySpec(PolicyTerms):
     model_config = rules(
         _QUORUM_RULE,
         _WISH_RULE,
+        _RUNG_RULE,
         _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
             " || !has(s.metric.scrape.namespace))",
             "a KillSwitchPolicy scrapes Services of its own namespace: leave scrape.namespace out",
         ),
-        Rule("self.action.type == 'Stop'", "a KillSwitchPolicy stops workloads: action.type Stop"),
+        Rule(
+            "self.action.type != 'Cordon'",
+            "a KillSwitchPolicy is about workloads: action.type Stop or Freeze",
+        ),
     )
 
     targets: list[Target] = Field(
@@ -500,6 +570,7 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
     model_config = rules(
         _QUORUM_RULE,
         _WISH_RULE,
+        _RUNG_RULE,
         _LONE_RULE,
         Rule(
             "self.signals.all(s, !has(s.metric) || !has(s.metric.scrape)"
@@ -508,7 +579,7 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
         ),
         Rule(
             "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
-            "Node targets go with action.type Cordon, all others with Stop",
+            "Node targets go with action.type Cordon, all others with Stop or Freeze",
         ),
     )
 

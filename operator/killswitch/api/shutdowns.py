@@ -25,7 +25,7 @@ from killswitch.core.plans import MOST_LOCKS
 # values, and the longest status, stay below etcd's 1.5 MiB.
 LockKey = Annotated[str, Field(min_length=1, max_length=290)]
 # Nobody owns a part of what is immutable: without this, field ownership doubles a large Shutdown.
-_WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+WHOLE: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 
 
 class PolicyReference(Model):
@@ -72,7 +72,7 @@ class Scope(Model):
         default=None,
         min_length=1,
         max_length=16,
-        json_schema_extra=_WHOLE,
+        json_schema_extra=WHOLE,
         description="Pods with all of these labels.",
     )
 
@@ -87,7 +87,7 @@ _IMMUTABLE = (
 )
 
 
-def _unchanged(field: str, *, optional: bool) -> Rule:
+def unchanged(field: str, *, optional: bool) -> Rule:
     """The field is the same before and after; optional ones may not appear or vanish either."""
     same = f"self.{field} == oldSelf.{field}"
     if optional:
@@ -96,9 +96,9 @@ def _unchanged(field: str, *, optional: bool) -> Rule:
 
 
 _LIFECYCLE_RULES = (
-    *(_unchanged(field, optional=False) for field in _IMMUTABLE),
-    _unchanged("policy", optional=True),
-    _unchanged("evidenceDigest", optional=True),
+    *(unchanged(field, optional=False) for field in _IMMUTABLE),
+    unchanged("policy", optional=True),
+    unchanged("evidenceDigest", optional=True),
     Rule(
         "!has(oldSelf.approvals) || (has(self.approvals)"
         " && oldSelf.approvals.all(k, k in self.approvals"
@@ -157,15 +157,15 @@ class ShutdownSpec(ShutdownTerms):
     model_config = rules(
         *_LIFECYCLE_RULES,
         Rule("has(self.locks) || has(self.scope)", "a Shutdown needs locks, a scope, or both"),
-        _unchanged("locks", optional=True),
-        _unchanged("scope", optional=True),
+        unchanged("locks", optional=True),
+        unchanged("scope", optional=True),
     )
 
     locks: dict[LockKey, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None,
         min_length=1,
         max_length=MOST_LOCKS,
-        json_schema_extra=_WHOLE,
+        json_schema_extra=WHOLE,
         description="What is held: `deployments.apps/name` or `uid/…` of an owner. A map, "
         "since looking up a key costs the same however many there are. The value is free text.",
     )
@@ -181,15 +181,15 @@ class ClusterShutdownSpec(ShutdownTerms):
             "has(self.namespaces) != has(self.nodes)",
             "a ClusterShutdown holds either namespaces or nodes",
         ),
-        _unchanged("namespaces", optional=True),
-        _unchanged("nodes", optional=True),
+        unchanged("namespaces", optional=True),
+        unchanged("nodes", optional=True),
     )
 
     namespaces: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
         default=None,
         min_length=1,
         max_length=256,
-        json_schema_extra=_WHOLE,
+        json_schema_extra=WHOLE,
         description="Governed namespaces held as a whole, by name; the value is free text. "
         "One that is not governed is accepted, since the API server cannot look, and is held "
         "only from the moment it is.",
@@ -198,7 +198,7 @@ class ClusterShutdownSpec(ShutdownTerms):
         default=None,
         min_length=1,
         max_length=4000,
-        json_schema_extra=_WHOLE,
+        json_schema_extra=WHOLE,
         description="Nodes held cordoned, by name; the value is free text. While held they "
         "keep their `killswitch.dev/` taints and are not deleted.",
     )

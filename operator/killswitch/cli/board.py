@@ -12,7 +12,7 @@ from typing import Any
 from killswitch.cli.screen import Span, Tone
 from killswitch.core import conditions, times
 from killswitch.core.conditions import PolicyCondition, Reason, ShutdownCondition
-from killswitch.reactor.view import engaged
+from killswitch.core.locks import engaged
 
 Json = Mapping[str, Any]
 

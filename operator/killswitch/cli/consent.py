@@ -17,8 +17,8 @@ from killswitch.core import conditions, durations
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import Resource
+from killswitch.core.locks import engaged
 from killswitch.ports import Json
-from killswitch.reactor.view import engaged
 
 _LOOK = 0.5
 """Seconds between two looks of --wait."""

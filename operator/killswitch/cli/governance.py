@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-from killswitch.api.common import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.cli import board, kernel
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
@@ -11,6 +10,7 @@ from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.cli.stop import name as object_name
 from killswitch.core import durations, times
 from killswitch.core.kinds import BYPASSES, NAMESPACES, POLICIES
+from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 
 
 async def govern(session: Session, screen: Screen, namespace: str) -> ExitCode:

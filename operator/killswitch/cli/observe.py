@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from killswitch.api.common import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.errors import NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import (
@@ -19,6 +18,7 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.plans import Boundaries
 from killswitch.ports import Cluster
 from killswitch.reactor.view import PROJECTIONS, InventorySink

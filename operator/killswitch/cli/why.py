@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from killswitch.api.common import ENGAGED_LABEL, SHUTDOWN_LABEL
 from killswitch.cli import board, find, observe
 from killswitch.cli import status as overview
 from killswitch.cli.connect import Session
@@ -32,8 +31,9 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.locks import engaged
+from killswitch.core.names import ENGAGED_LABEL, SHUTDOWN_LABEL
 from killswitch.ports import Json
-from killswitch.reactor.view import engaged
 
 _STAGES = ("decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped")
 _OPERATOR_NAMESPACE = "killswitch-system"

@@ -16,6 +16,7 @@ class PolicyCondition(StrEnum):
     DEMANDED = "Demanded"  # quorum met now
     INHIBITED = "Inhibited"  # demanded, but an interlock says no
     FIRED = "Fired"  # a Shutdown of this policy is engaged
+    FREEZABLE = "Freezable"  # node guards can freeze its targets for as long as it asks
     TIMELY = "Timely"  # its worst-case reaction is within reactWithin
 
 
@@ -27,6 +28,13 @@ class ShutdownCondition(StrEnum):
     VERIFIED = "Verified"  # an independent look found no pod left
     RELEASED = "Released"  # enough people approved
     RESTORED = "Restored"  # what was there runs again
+
+
+class FreezeCondition(StrEnum):
+    """Conditions of a Freeze."""
+
+    FROZEN = "Frozen"  # node guards report every pod that it covers as frozen
+    ENDED = "Ended"  # it holds nothing any more
 
 
 class Reason(StrEnum):
@@ -73,6 +81,16 @@ class Reason(StrEnum):
     EXPORTER_SLOW = "ExporterTooSlow"
     SCRAPE_SLOW = "ScrapeTooSlow"
     EVALUATION_SLOW = "EvaluationTooSlow"
+    ALL_FROZEN = "AllFrozen"
+    FREEZING = "Freezing"
+    UNGUARDED = "Unguarded"
+    THAWED = "Thawed"
+    EXPIRED = "Expired"
+    STOPPED = "ShutdownMade"
+    NO_TARGET = "NoTarget"
+    GUARDED = "Guarded"
+    LIVENESS_BUDGET = "LivenessBudget"
+    FREEZE_UNKNOWN = "NotKnown"
     POLL_SLOW = "PollTooSlow"
     PATH_SLOW = "PathTooSlow"
     DETECTOR_SLOW = "DetectorTooSlow"

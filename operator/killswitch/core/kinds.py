@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from killswitch.core.names import GROUP, VERSION
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -40,17 +42,19 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 STATEFULSETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
 REPLICASETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 
-_GROUP, _VERSION = "killswitch.dev", "v1alpha1"
-POLICIES = Resource(_GROUP, _VERSION, "killswitchpolicies", "KillSwitchPolicy")
+POLICIES = Resource(GROUP, VERSION, "killswitchpolicies", "KillSwitchPolicy")
 CLUSTER_POLICIES = Resource(
-    _GROUP, _VERSION, "clusterkillswitchpolicies", "ClusterKillSwitchPolicy", namespaced=False
+    GROUP, VERSION, "clusterkillswitchpolicies", "ClusterKillSwitchPolicy", namespaced=False
 )
-SHUTDOWNS = Resource(_GROUP, _VERSION, "shutdowns", "Shutdown")
+SHUTDOWNS = Resource(GROUP, VERSION, "shutdowns", "Shutdown")
 CLUSTER_SHUTDOWNS = Resource(
-    _GROUP, _VERSION, "clustershutdowns", "ClusterShutdown", namespaced=False
+    GROUP, VERSION, "clustershutdowns", "ClusterShutdown", namespaced=False
 )
-RECORDS = Resource(_GROUP, _VERSION, "shutdownrecords", "ShutdownRecord")
-BYPASSES = Resource(_GROUP, _VERSION, "bypasses", "Bypass")
+RECORDS = Resource(GROUP, VERSION, "shutdownrecords", "ShutdownRecord")
+BYPASSES = Resource(GROUP, VERSION, "bypasses", "Bypass")
+FREEZES = Resource(GROUP, VERSION, "freezes", "Freeze")
+STANDING_ORDERS = Resource(GROUP, VERSION, "standingorders", "StandingOrder")
+NODE_GUARDS = Resource(GROUP, VERSION, "nodeguards", "NodeGuard", namespaced=False)
 
 WORKLOADS = {each.kind: each for each in (DEPLOYMENTS, STATEFULSETS)}
 """Kinds that a policy can name; all of them are stopped through `/scale`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from killswitch.core.inventory import Inventory, Item, Node, Pod, Workload
 from killswitch.core.kinds import REPLICASETS, WORKLOADS
+from killswitch.core.locks import carries, holds
 
 _KINDS = {resource.key: kind for kind, resource in WORKLOADS.items()}
 """Kinds of workloads by what their lock keys begin with."""
@@ -48,7 +49,7 @@ class TargetQuery:
         """Whether an object of the right kind is meant. No name and no labels means all."""
         if self.name is not None:
             return name == self.name
-        return self.labels is None or _carries(labels, self.labels)
+        return self.labels is None or carries(labels, self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) 
     The workloads come to rest too: otherwise their controllers would start the pods again at the
     release, and a release starts nothing.
     """
-    pods = [pod for pod in inventory.pods_in(namespace) if _carries(pod.labels, labels)]
+    pods = [pod for pod in inventory.pods_in(namespace) if carries(pod.labels, labels)]
     owners = {pod.owner for pod in pods}
     targets = [
         workload
@@ -261,11 +262,12 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
 
 def holds_pod(stop: Stop, pod: Pod) -> bool:
     """Whether the stop covers this pod: the Python form of the lock's rule for pods."""
-    if pod.namespace != stop.namespace:
-        return False
-    if stop.whole_namespace or any(key in stop.locks for key in pod.keys):
-        return True
-    return stop.pod_labels is not None and _carries(pod.labels, stop.pod_labels)
+    return pod.namespace == stop.namespace and holds(
+        pod,
+        locks=stop.locks,
+        whole_namespace=stop.whole_namespace,
+        labels=stop.pod_labels,
+    )
 
 
 def lock_key(workload: Workload) -> str:
@@ -369,7 +371,3 @@ def _describe(query: TargetQuery) -> str:
         return f"{query.kind} {query.name}{place}"
     labels = ",".join(f"{key}={value}" for key, value in sorted((query.labels or {}).items()))
     return f"{query.kind} with {labels}{place}"
-
-
-def _carries(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in wanted.items())

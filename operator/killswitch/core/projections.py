@@ -5,6 +5,7 @@ from typing import Any
 
 from killswitch.core import evidence
 from killswitch.core.inventory import Child, Node, Pod, Workload
+from killswitch.core.kinds import PODS
 
 Json = Mapping[str, Any]
 _GPU_SUFFIXES = ("/gpu", ".com/gpu")
@@ -78,13 +79,13 @@ def controller(metadata: Json) -> str:
 
 
 def lock_keys(metadata: Json) -> tuple[str, ...]:
-    """The lock keys that cover an object through its owners, by uid and by name.
+    """The lock keys that cover a pod: its own name, and its owners by uid and by name.
 
     The Deployment above a ReplicaSet is known from the ReplicaSet's name, which ends with the
     pod's template hash: a lock that a person wrote with nothing but the Deployment's name then
     covers its pods too. The admission policy computes the same (api/admission).
     """
-    keys = []
+    keys = [f"{PODS.key}/{metadata['name']}"]
     suffix = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")
     for owner in metadata.get("ownerReferences") or ():
         group, _, _version = owner["apiVersion"].rpartition("/")

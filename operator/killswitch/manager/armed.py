@@ -7,7 +7,6 @@ them; anything else, an unreachable API server included, is not a proof.
 
 from dataclasses import dataclass
 
-from killswitch.api.common import ENGAGED_LABEL, GOVERNED_LABEL
 from killswitch.core.errors import (
     ConflictError,
     KillSwitchError,
@@ -16,6 +15,7 @@ from killswitch.core.errors import (
     UnavailableError,
 )
 from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
+from killswitch.core.names import ENGAGED_LABEL, GOVERNED_LABEL
 from killswitch.manager import kernel
 from killswitch.ports import Cluster, Json
 from killswitch.settings import Settings

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from killswitch.api import admission
-from killswitch.api.common import PROTECTED_NAMESPACES
 from killswitch.core.kinds import Resource
+from killswitch.core.names import PROTECTED_NAMESPACES
 from killswitch.ports import Cluster, Json
 
 _API = ("admissionregistration.k8s.io", "v1")

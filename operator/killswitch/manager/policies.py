@@ -9,7 +9,6 @@ late is better than never.
 from collections.abc import Iterable
 
 from killswitch.api.acceptance import accept
-from killswitch.api.common import ENGAGED_LABEL
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
 from killswitch.core import conditions, durations, projections, times
@@ -17,6 +16,7 @@ from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
 from killswitch.core.interlocks import Cause
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
 from killswitch.manager import reactions
 from killswitch.manager.armed import Proof

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core import durations, projections, times
 from killswitch.core.conditions import Reason
 from killswitch.core.errors import NotFoundError, RefusedError
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS, WORKLOADS
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.manager import claims
 from killswitch.manager.claims import Share, Target
 from killswitch.ports import Clock, Cluster, Json

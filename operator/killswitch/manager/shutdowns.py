@@ -2,10 +2,10 @@
 
 import math
 
-from killswitch.api.common import ENGAGED_LABEL
 from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import NotFoundError
+from killswitch.core.names import ENGAGED_LABEL
 from killswitch.manager import events
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.restore import Restorer, Step

@@ -8,11 +8,11 @@ The reactor acts and says `Stopped`; this looks with its own list and its own cl
 
 from dataclasses import dataclass
 
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core import plans, projections
 from killswitch.core.errors import NotFoundError
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import NAMESPACES, NODES, PODS
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.ports import Cluster, Json
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from killswitch.api.orders import Order
 from killswitch.core.errors import ConflictError
+from killswitch.core.locks import engaged
 from killswitch.ports import Cluster, Json
-from killswitch.reactor.view import engaged
 
 _NAMES = 10
 """How many names with a number are tried for one order."""

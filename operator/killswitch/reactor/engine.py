@@ -22,6 +22,7 @@ from killswitch.api.policies import Mode
 from killswitch.core import decisions, interlocks, plans, quorum, readings
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
+from killswitch.core.locks import engaged
 from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Reading
@@ -34,7 +35,7 @@ from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Fired, Firing, left
 from killswitch.reactor.intake import Intake
 from killswitch.reactor.turns import Turns
-from killswitch.reactor.view import View, engaged
+from killswitch.reactor.view import View
 from killswitch.reactor.watched import Identity, Watched
 
 _RETRY = 1.0

@@ -18,12 +18,13 @@ from killswitch.core import conditions, plans, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
+from killswitch.core.locks import engaged
 from killswitch.core.plans import Stop
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import Outcome, StopSequence
-from killswitch.reactor.view import View, engaged
+from killswitch.reactor.view import View
 
 FIELD_MANAGER = "killswitch-reactor"
 _LOG = structlog.get_logger(__name__)

@@ -18,6 +18,7 @@ from killswitch.api.orders import Order
 from killswitch.core import evidence, plans
 from killswitch.core.errors import ConflictError, KillSwitchError
 from killswitch.core.kinds import RECORDS
+from killswitch.core.locks import engaged
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
 from killswitch.ports import Clock, Cluster, Json
@@ -26,7 +27,7 @@ from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
-from killswitch.reactor.view import View, engaged
+from killswitch.reactor.view import View
 from killswitch.reactor.watched import Identity
 
 _ORDER = 5.0

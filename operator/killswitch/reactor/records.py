@@ -9,16 +9,16 @@ import contextlib
 from collections.abc import Sequence
 
 from killswitch.api import orders
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.core import conditions
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
+from killswitch.core.locks import engaged
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.ports import Clock, Json
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.shared import SharedLists
-from killswitch.reactor.view import engaged
 
 Item = Workload | Node
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from killswitch.api.common import GOVERNED_LABEL
 from killswitch.api.orders import Order
 from killswitch.core import projections
 from killswitch.core.errors import (
@@ -29,6 +28,8 @@ from killswitch.core.errors import (
 )
 from killswitch.core.inventory import Node, Pod, Workload
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS, WORKLOADS
+from killswitch.core.locks import engaged
+from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging, proof, records
@@ -38,7 +39,6 @@ from killswitch.reactor.persistence import persistently
 from killswitch.reactor.proof import Trial
 from killswitch.reactor.records import at_rest
 from killswitch.reactor.shared import SharedLists
-from killswitch.reactor.view import engaged
 
 _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""

@@ -2,30 +2,17 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from killswitch.api.common import ENGAGED_LABEL
 from killswitch.core import conditions, projections, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.inventory import Inventory, Item
+from killswitch.core.locks import released
 from killswitch.ports import Json
 
 Listener = Callable[[Json], None]
 _TRANSITION = ("type", "status", "lastTransitionTime")
-
-
-def released(shutdown: Mapping[str, Any]) -> bool:
-    """Whether enough people have approved."""
-    spec = shutdown["spec"]
-    return len(spec.get("approvals") or {}) >= int(spec["requiredApprovals"])
-
-
-def engaged(shutdown: Mapping[str, Any]) -> bool:
-    """Whether a Shutdown locks: labelled so, and not released. As the lock computes it."""
-    labelled = (shutdown["metadata"].get("labels") or {}).get(ENGAGED_LABEL) == "true"
-    return labelled and not released(shutdown)
 
 
 @dataclass(slots=True)
