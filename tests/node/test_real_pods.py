@@ -49,7 +49,7 @@ def scene(real_node: RealNode, guard: Cgroups, api: Api, namespace: str) -> Iter
     """A namespace whose pods are gone from the node after the test."""
     yield namespace
     real_node.cgroup.thaw()
-    for uid in guard.closed_pods():
+    for uid in guard.closed_pods() | guard.frozen_pods():
         guard.reopen(uid, "0")
     path = f"/api/v1/namespaces/{namespace}/pods"
     for pod in api.get(path).body["items"]:
