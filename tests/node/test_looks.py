@@ -165,7 +165,10 @@ def test_static_pods_die_by_the_uid_of_their_manifest(stage: Stage) -> None:
 
 def test_a_cgroup_that_two_pods_claim_is_touched_for_neither(stage: Stage) -> None:
     """It is told; the others are served."""
-    claim = {"annotations": {"kubernetes.io/config.mirror": STATIC}, "ownerReferences": OF_NODE}
+    claim: Json = {
+        "annotations": {"kubernetes.io/config.mirror": STATIC},
+        "ownerReferences": OF_NODE,
+    }
     a, b, c = stage.run("a", STATIC, **claim), pod("b", **claim), stage.run("c")
     stage.desk.lists(a, b, c, shutdown())
     assert stage.desk.until(lambda: stage.desk.states(c) == ["Dead"])
