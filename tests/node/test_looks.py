@@ -107,6 +107,24 @@ def test_a_release_during_a_freeze_leaves_the_freeze(stage: Stage) -> None:
     assert stage.desk.entry(a)["state"] == "Thawed"
 
 
+def test_a_stop_that_another_takes_over_never_opens_in_between(stage: Stage) -> None:
+    """A Freeze that has become a Shutdown ends, and the guard hears of that first."""
+    a = stage.run("a")
+    hold = freeze("s", 300, "Stop")
+    stage.desk.lists(a, hold).look(301)
+    assert stage.desk.until(lambda: stage.desk.states(a) == ["Dead"])
+    ended = {**hold, "status": {"conditions": [{"type": "Ended", "status": "True"}]}}
+    stage.desk.add(ended).look(0.5)
+    assert stage.limit(a) == "0"
+    stage.desk.add(shutdown("s-expired")).look(5)
+    assert stage.limit(a) == "0"
+    assert stage.desk.entry(a)["orderName"] == "s-expired"
+    stage.desk.lists(a)
+    assert stage.limit(a) == "0"
+    stage.desk.look(1.1)
+    assert stage.limit(a) == "max"
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_freeze_ends_in_the_state_that_it_names(stage: Stage, known: bool) -> None:
     """Without anything from the API server, also after a start from memory alone."""
@@ -314,7 +332,9 @@ def test_a_limit_survives_the_guard_that_closed_the_pod(stage: Stage) -> None:
     (stage.scene.pids / stage.scene.folder(a["metadata"]["uid"]) / "pids.max").write_text("77")
     stage.desk.lists(a, shutdown())
     assert stage.desk.until(lambda: stage.desk.states(a) == ["Dead"])
-    stage.desk.successor().lists(a)
+    desk = stage.desk.successor().lists(a)
+    assert stage.limit(a) == "0"  # for a moment: what follows may be on its way
+    desk.look(1.1)
     assert stage.limit(a) == "77"
 
 
@@ -338,7 +358,7 @@ def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: s
     desk.guard.observe(Heard(desk.boot))
     desk.look(5)
     assert desk.states(a) == [state]
-    desk.lists(a, order)
+    desk.lists(a, order).look(1.1)
     assert desk.states(a) == ["Thawed"]
     assert desk.entry(a)["orderKind"] == "StandingOrder"
     isolation = desk.report.isolation

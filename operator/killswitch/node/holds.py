@@ -46,6 +46,8 @@ class Hold:
     """Its cgroup was seen, and has vanished: nothing of it runs."""
     again: float = 0.0
     """When it is to be tried again, by the guard's own clock."""
+    unwanted_since: float | None = None
+    """Since when no order wants it, by the same."""
 
     def done(self, wall: float) -> None:
         """It is as wanted; the first time counts."""
