@@ -14,11 +14,10 @@ from tests.node.scene import Scene, unavailable
 @pytest.fixture
 def cgroups() -> Iterator[Scene]:
     """Cgroups of our own, of the version that this machine has."""
-    for variant in ("v1", "v2-pids"):
-        if not (reason := unavailable(variant)):
-            break
-    else:
-        pytest.skip(reason)
+    reasons = {variant: unavailable(variant) for variant in ("v1", "v2-pids")}
+    variant = next((each for each, reason in reasons.items() if reason is None), None)
+    if variant is None:
+        pytest.skip(str(reasons))
     with tempfile.TemporaryDirectory() as folder, Scene(variant, Path(folder)) as scene:
         yield scene
 

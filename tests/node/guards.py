@@ -132,6 +132,9 @@ class GuardedNode:
         labels = {"killswitch.dev/governed": "true"}
         place = {"metadata": {"name": self.namespace, "labels": labels}}
         assert self.api.create("/api/v1/namespaces", place).status == 201
+        # As its controller does; a control plane without one is quicker.
+        account = {"metadata": {"name": "default"}}
+        self.api.create(f"/api/v1/namespaces/{self.namespace}/serviceaccounts", account)
         self._grant()
         self.token = self.directory / "token"
         self.guard_uid = self._make_token()

@@ -86,10 +86,7 @@ class Contact:
     """When the API server last answered anything, by a clock that nobody sets."""
 
     clock: Callable[[], float]
-    at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.at = self.clock()
+    at: float = float("-inf")
 
     def heard(self) -> None:
         """It has answered just now."""

@@ -1,6 +1,7 @@
 """One thread that knows whether the control plane answers, asking only where no other thread did."""
 
-import threading
+import random
+import time
 from collections.abc import Callable
 
 from killswitch.core.errors import KillSwitchError
@@ -12,6 +13,10 @@ RELAXED, CLOSE = 15.0, 5.0
 _PATIENCE = 4.0
 """Seconds for an answer."""
 _AGAIN = 1.0
+_LONG = 10.0
+"""Seconds of silence after which connections that say nothing are not believed to live."""
+_SPREAD = 0.5
+"""Seconds over which the guards of many nodes come back."""
 
 
 class Lookout:
@@ -29,21 +34,22 @@ class Lookout:
         self._contact = contact
         self._tell = tell
         self._returned = returned
-        self._pause = threading.Event()
 
     def run(self) -> None:
         """Look until the process ends."""
-        away = False
+        away_since: float | None = None
         while True:
+            began = self._contact.clock()
             if self._answers():
-                if away:
+                if away_since is not None and began - away_since > _LONG:
+                    time.sleep(random.uniform(0, _SPREAD))  # noqa: S311  # no secret
                     self._returned()
-                away = False
+                away_since = None
                 self._tell(Heard(self._contact.clock()))
             else:
-                away = True
+                away_since = began if away_since is None else away_since
                 self._tell(Silent(self._contact.clock()))
-            self._pause.wait(_AGAIN if away else self.interval)
+            time.sleep(self.interval if away_since is None else _AGAIN)
 
     def _answers(self) -> bool:
         began = self._contact.clock()

@@ -73,7 +73,9 @@ class Guard:
             told = self._await(news)
             for each in told:
                 self.observe(each)
-            self.look()
+            # Pods' statuses change all the time, what is decided by hardly ever.
+            if self.knowledge.changed or self._clock.boot() >= self._due():
+                self.look()
             if any(isinstance(each, Leave) for each in told):
                 self.leave(successor=successor())
                 return
@@ -132,9 +134,9 @@ class Guard:
         if alone:
             if self._isolation is None or "ended" in self._isolation:
                 self._isolation = {"since": times.text(now - self._terms.silence)}
-            for field, want in (("frozen", Want.FREEZE), ("killed", Want.KILL)):
-                count = sum(each.want is want for each in alone)
-                self._isolation[field] = max(self._isolation.get(field, 0), count)
+            kill = any(each.want is Want.KILL for each in alone)
+            self._isolation["action"] = "Kill" if kill else "Freeze"
+            self._isolation["pods"] = max(self._isolation.get("pods", 0), len(alone))
         elif self._isolation is not None and "ended" not in self._isolation:
             self._isolation["ended"] = times.text(now)
             self.hands.changed = True
@@ -156,8 +158,8 @@ class Guard:
         )
 
     def _summary(self) -> Report:
-        now, wall = self._clock.boot(), self._clock.wall()
-        current = [hold.report(now, wall) for hold in self.hands.holds.values()]
+        now = self._clock.boot()
+        current = [hold.report(now) for hold in self.hands.holds.values()]
         pods = [*(each for each in current if each), *reversed(self.hands.history)]
         return Report(
             self.hands.cgroups.version,
@@ -167,14 +169,17 @@ class Guard:
             (*self._notes, *self.knowledge.problems()),
         )
 
+    def _due(self) -> float:
+        """Boot time of the next look, whatever is told."""
+        end = self._terms.next_end()
+        look = self.hands.next_look()
+        return look if end is None else min(look, end)
+
     def _await(self, news: Queue) -> list[News]:
         """All that has come; nothing when it is time for a look without any."""
-        due = self.hands.next_look()
-        if (end := self._terms.next_end()) is not None:
-            due = min(due, end)
         told = []
         try:
-            told.append(news.get(timeout=max(0.0, due - self._clock.boot())))
+            told.append(news.get(timeout=max(0.0, self._due() - self._clock.boot())))
             while True:
                 told.append(news.get_nowait())
         except queue.Empty:

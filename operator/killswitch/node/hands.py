@@ -20,13 +20,16 @@ from killswitch.node.knowledge import Knowledge, Wanted
 
 Json = Mapping[str, Any]
 
-_KILL_WITHIN = 0.03
-"""Seconds that one pod's processes may take to die before the next pod's turn: all are frozen by
-then, and a large server's memory may take seconds to be given back."""
+_KILL_WITHIN = 0.05
+"""Seconds to wait for all that was killed; a large server's memory may take seconds to be given
+back: what lives longer is looked at again."""
 _FREEZE_WITHIN = 0.02
 """Seconds to wait for all that was told to freeze; what takes longer is looked at again."""
 _RECHECK = 1.0
 """Seconds between two looks at whether what is held is still as wanted."""
+_REOPEN_AFTER = 1.0
+"""Seconds that a dead pod stays closed after its order: the next one, which takes over from it, may
+come by another watch."""
 _SWEEP = 30.0
 """Seconds between two searches for what is frozen or closed and held by nobody."""
 _HISTORY = 50
@@ -64,7 +67,7 @@ class Hands:
         self.changed |= bool(due)
         for hold in due:
             if hold.done_at is not None:
-                _LOG.info("done", extra={"report": hold.report(self._now, self._clock.wall())})
+                _LOG.info("done", extra={"report": hold.report(self._now)})
 
     def next_look(self) -> float:
         """Boot time at which there is something to do although nothing was told."""
@@ -105,6 +108,7 @@ class Hands:
         kind, name = wanted.order["kind"], wanted.order["metadata"]["name"]
         if before is not None and before.want is wanted.want:
             before.order_kind, before.order_name = kind, name
+            before.unwanted_since = None
             return before
         hold = Hold(wanted.who, wanted.want, kind, name, self._clock.wall(), self._now)
         if before is not None:
@@ -138,6 +142,7 @@ class Hands:
                 hold.found |= there
 
     def _kill(self, due: Iterable[Hold]) -> None:
+        struck: dict[str, Hold] = {}
         for hold in due:
             uid = hold.who.cgroup
             if not hold.found and not hold.message:
@@ -145,11 +150,16 @@ class Hands:
                 continue
             try:
                 hold.former = hold.former or self._limit(uid)
-                hold.processes += self.cgroups.kill(uid, within=_KILL_WITHIN)
-            except CgroupError as error:
-                self._failed(hold, error)
+            except CgroupError as error:  # not a reason to let it live
+                _LOG.warning("cannot read its limit", extra={"uid": uid, "error": str(error)})
+            struck[uid] = hold
+        for uid, outcome in self.cgroups.kill_all(struck, _KILL_WITHIN).items():
+            hold = struck[uid]
+            if isinstance(outcome, CgroupError):
+                self._failed(hold, outcome)
             else:
                 hold.found = True
+                hold.processes += outcome
                 hold.done(self._clock.wall())
 
     def _limit(self, uid: str) -> str:
@@ -201,15 +211,18 @@ class Hands:
 
     def _let_go(self, wanted: Mapping[str, Wanted]) -> None:
         """Thaw and reopen what nothing wants any more, held by this guard or left by another."""
-        for uid in [each for each in self.holds if each not in wanted]:
-            if self._knowledge.may_let_go(self.holds[uid].who):
+        for uid, hold in list(self.holds.items()):
+            if uid in wanted or not self._knowledge.may_let_go(hold.who):
+                continue
+            since = hold.unwanted_since = hold.unwanted_since or self._now
+            if hold.want is Want.FREEZE or self._now - since >= _REOPEN_AFTER:
                 self._release(uid)
         if self._knowledge.sure and self._now >= self._sweep_at:
             self._sweep_at = self._now + _SWEEP
             self._knowledge.residents.bury(self._present())
-            strays = self._stray(self.cgroups.frozen_pods, wanted.keys())
-            for uid in strays | self._stray(self.cgroups.closed_pods, wanted.keys()):
-                self._release(uid)
+            for find in (self.cgroups.frozen_pods, self.cgroups.closed_pods):
+                for uid in self._stray(find, wanted.keys() | self.holds.keys()):
+                    self._release(uid)
 
     def _release(self, uid: str, why: str = "") -> None:
         hold = self.holds.get(uid)

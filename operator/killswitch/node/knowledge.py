@@ -60,6 +60,7 @@ class Knowledge:
             case Unlisted():
                 self._not_listed(news)
             case Heard(at):
+                self.changed |= self.terms.silence > 0
                 self.terms.heard(at)
             case Silent(at):
                 self._silent(at)
@@ -130,18 +131,18 @@ class Knowledge:
         self.terms.keep({each["metadata"]["uid"] for each in self._of(FREEZES)})
 
     def _put(self, resource: Resource, body: Json) -> None:
-        """Take up an object; an order that cannot be read leaves in force what it said before."""
-        if resource is PODS:
-            self.changed |= self.residents.put(body)
-            return
-        self.changed = True
+        """Take up an object; one that cannot be read leaves in force what it said before."""
         metadata = body["metadata"]
         try:
+            if resource is PODS:
+                self.changed |= self.residents.put(body)
+                return
+            self.changed = True
             self._understand(resource, body)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             where = f"{resource.kind} {metadata.get('namespace', '')}/{metadata['name']}"
             self._unreadable[metadata["uid"]] = resource, f"{where} cannot be read: {error!r}"
-            _LOG.exception("an order cannot be read", extra={"order": where})
+            _LOG.exception("an object cannot be read", extra={"object": where})
             return
         self._unreadable.pop(metadata["uid"], None)
         self.orders.put(body)

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,9 @@ def boot_id() -> str:
 
 def encode(memory: Memory) -> bytes:
     """A digest of the second line, then that line."""
-    text = json.dumps(asdict(memory), separators=(",", ":"))
+    found = {each.name: getattr(memory, each.name) for each in fields(memory)}
+    found["held"] = [asdict(each) for each in memory.held]
+    text = json.dumps(found, separators=(",", ":"))
     return f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n".encode()
 
 

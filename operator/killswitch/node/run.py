@@ -33,6 +33,8 @@ Step = Callable[[str, str], None]
 
 _JITTER = 0.1
 _STACK = 256 * 1024
+_SWITCH = 0.0005
+"""Seconds for which a thread that writes or reports may keep the one that acts waiting."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -70,6 +72,7 @@ def work(told: Settings, presence: Presence, alive: int, *, step: Step = no_step
     signal.signal(signal.SIGINT, leave)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came since the fork is heard now
     threading.stack_size(_STACK)
+    sys.setswitchinterval(_SWITCH)
     clock, keeper = Clock(), Keeper(told.state)
     server, contact = Server(told.server, told.ca_file, told.token_file), Contact(clock.boot)
     watchers = [Watcher(Session(server, contact), feed, news.put) for feed in feeds(told.node)]

@@ -39,8 +39,10 @@ _SPEC = (
 
 _FIRST, _LONGEST = 0.05, 2.0
 """Seconds until a failed request is tried again."""
-_REFUSED, _ABSENT = 10.0, 30.0
-"""The same after a refusal, and where the kind is not known: people must act first."""
+_REFUSED = 10.0
+"""The same after a refusal: people must act first."""
+_ABSENT = 1.0, 30.0
+"""The same where the kind is not known: it may be about to be installed, or not to be there at all."""
 _WATCH_SECONDS = (240, 290)
 """How long a watch lasts: below the usual five minutes of load balancers, not all in step."""
 _LOG = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class Watcher:
 
     def run(self) -> None:
         """Tell of this resource until the process ends."""
-        pause, version = _FIRST, ""
+        pause, absent, version = _FIRST, _ABSENT[0], ""
         while True:
             try:
                 version = version or self._list()
@@ -96,7 +98,8 @@ class Watcher:
                 # The server ends a watch every few minutes: go on from there.
                 wait = _FIRST
             except NotFoundError as error:
-                version, wait = "", _ABSENT
+                version, wait = "", absent
+                absent = min(absent * 2, _ABSENT[1])
                 self._failed(error, absent=True)
             except RefusedError as error:
                 version, wait = "", _REFUSED
