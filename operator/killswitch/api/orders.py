@@ -23,8 +23,6 @@ CHUNK = 500
 """Targets per record: 500 take about 150 kB, far below etcd's 1.5 MB."""
 LONGEST_FREEZE = 24 * 3600.0 - 60.0
 """Seconds: a minute below what the API server allows, for clocks that differ."""
-_NAME = 78
-"""Longest name of a Freeze whose `-expired`, and a supplement's suffix, make a Shutdown's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,20 +152,16 @@ def at_end_of(freeze: Json, requested_by: str, policy: CompiledPolicy | None) ->
     terms = replace(terms, required_approvals=spec["requiredApprovals"])
     held = {name: spec[name] for name in ("locks", "scope", "policy") if name in spec}
     order = _order(
-        SHUTDOWNS, _expired_name(metadata), metadata["namespace"], held=held, terms=terms, stops=()
+        SHUTDOWNS,
+        f"{metadata['name']}-expired",
+        metadata["namespace"],
+        held=held,
+        terms=terms,
+        stops=(),
     )
     if "policy" in spec:
         order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
     return order
-
-
-def _expired_name(freeze: Json) -> str:
-    """`<freeze>-expired`, shortened and told apart by uid where no Shutdown may be named so."""
-    name = str(freeze["name"])
-    if len(name) > _NAME:
-        cut = name[: _NAME - 9].rstrip("-.")
-        name = f"{cut}-{freeze['uid'][:8]}"
-    return f"{name}-expired"
 
 
 def _terms(policy: CompiledPolicy, requested_by: str, reason: str) -> Terms:

@@ -27,6 +27,8 @@ from killswitch.reactor.watched import Identity
 
 _FIRST, _LONGEST = 0.05, 2.0
 """Seconds between two attempts, doubled each time."""
+_SIGNED = ("requestedBy", "reason")
+"""By which a Shutdown is known as the one that a Freeze ended in, beside its policy."""
 _LOG = structlog.get_logger(__name__)
 
 
@@ -108,15 +110,15 @@ class Ending:
         """The Shutdown that it ends in: made now, or before; released or not, never a second one."""
         me = self._identity.username
         policy = (freeze["spec"].get("policy") or {}).get("uid")
-        began = freeze["metadata"]["creationTimestamp"]
+        order = orders.at_end_of(freeze, me, self._policy(policy) if policy else None)
 
         def same(found: Json) -> bool:
-            # Both are the API server's own words; nobody else makes one of this name as this user.
+            # Immutable, and by an account that nobody else has. The reason names the end, which no
+            # later Freeze of this name can have: that one's would lie behind its creation.
             theirs = (found["spec"].get("policy") or {}).get("uid")
-            made = found["metadata"]["creationTimestamp"]
-            return bool(found["spec"]["requestedBy"] == me and theirs == policy and made >= began)
+            ours = all(found["spec"][name] == order.body["spec"][name] for name in _SIGNED)
+            return ours and theirs == policy
 
-        order = orders.at_end_of(freeze, me, self._policy(policy) if policy else None)
         shutdown = await engaging.once(self._cluster, order, same=same)
         name = shutdown["metadata"]["name"]
         _LOG.info("stopped at the end of a Freeze", freeze=freeze["metadata"]["name"], name=name)

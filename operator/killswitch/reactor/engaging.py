@@ -70,7 +70,8 @@ def _names(name: str) -> Iterator[str]:
     yield name
     for number in range(1, _NAMES):
         yield f"{name}-more-{number}"
-    yield f"{name}-more-{secrets.token_hex(4)}"
+    # No longer: a Freeze's name has up to 80 characters, `-expired` 8, a Shutdown's up to 100.
+    yield f"{name}-more-{secrets.token_hex(3)}"
 
 
 def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:

@@ -197,9 +197,10 @@ class Engine:
             self._judge(watched)
         except Exception as error:
             found = Inhibition(Cause.DEFECT, f"nothing was decided: {error!r}")
-            if watched.inhibition != found:  # once, not at each sample
+            last = watched.switches[-1]  # of two, what the first has decided stands
+            if last.inhibition != found:  # once, not at each sample
                 _LOG.exception("a policy could not be judged", policy=str(watched.policy))
-                watched.switches[0].inhibition = found
+                last.inhibition = found
                 self.dirty.add(watched.policy.uid)
 
     def _judge(self, watched: Watched) -> None:

@@ -60,15 +60,15 @@ class Freezes:
     def _ended_at(self, freeze: Json) -> float | None:
         if self.holds(freeze):
             return None
-        until = times.seconds(freeze["spec"]["until"])
         observed = freeze.get("status", {}).get("conditions", ())
         if conditions.holds(observed, FreezeCondition.ENDED):
             found = conditions.find(observed, FreezeCondition.ENDED) or {}
             return times.seconds(found["lastTransitionTime"])
         now = self._clock.now()
+        over = now - max(0.0, self._clock.monotonic() - self._end(freeze))
         if freeze["spec"].get("thaw"):
-            return min(until, self._thawed.setdefault(freeze["metadata"]["uid"], now))
-        return min(until, now - max(0.0, self._clock.monotonic() - self._end(freeze)))
+            return self._thawed.setdefault(freeze["metadata"]["uid"], over)
+        return over
 
     def _over(self, freeze: Json) -> bool:
         return self._clock.monotonic() >= self._end(freeze)
@@ -77,7 +77,9 @@ class Freezes:
         known = self._ends.get(freeze["metadata"]["uid"])
         if known is not None:
             return known
-        return self._clock.monotonic() + containment.remaining(freeze, self._clock.now())
+        now = self._clock.now()
+        past = min(0.0, times.seconds(freeze["spec"]["until"]) - now)
+        return self._clock.monotonic() + (containment.remaining(freeze, now) or past)
 
     def _changed(self, body: Json) -> None:
         uid = body["metadata"]["uid"]
