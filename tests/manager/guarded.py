@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import conditions, times
 from killswitch.core.kinds import FREEZES, PODS
 from killswitch.ports import Json
@@ -25,6 +27,10 @@ class Ward:
     """The manager's."""
     first: str
     second: str
+
+    def cluster(self) -> KubernetesApi:
+        """The product's client with the manager's account."""
+        return KubernetesApi(credentials.load(kubeconfig=str(self.account.kubeconfig)))
 
     async def pod(self, name: str, node: str, *, static: bool = False, **spec: Any) -> Json:
         """A pod with the labels that this ward's Freezes cover, on that node."""

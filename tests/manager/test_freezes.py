@@ -2,9 +2,7 @@
 
 import pytest
 
-from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
-from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import conditions, times
 from killswitch.core.kinds import FREEZES
 from killswitch.manager.freezes import Freezes
@@ -144,8 +142,7 @@ async def test_a_stop_that_nobody_makes_is_told_after_half_a_minute(ward: Ward) 
     """Guards kill what is there, yet nothing locks: people must know. Thawing it is not the cure."""
     await ward.freeze(until=ward.ahead(1), then="Stop")
     key = Key(FREEZES, ward.scene.namespace, "f")
-    credential = credentials.load(kubeconfig=str(ward.account.kubeconfig))
-    async with KubernetesApi(credential) as cluster:
+    async with ward.cluster() as cluster:
         late = FakeClock(SystemClock().now() + 32)
         flow = Freezes(cluster, late, Guards(cluster, late, _nobody), Settings())
         assert await flow.look(key) == 2.0
