@@ -1,5 +1,6 @@
 """Standing orders follow their policy: made, kept current, and gone with what asked for them."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,8 +26,10 @@ from killswitch.manager.standing import StandingOrders, _wanted
 from killswitch.manager.targets import Targets
 from killswitch.ports import Json, Page
 from killswitch.settings import Settings
+from tests.fakes.clock import FakeClock
 from tests.fakes.sample_feeds import FakeSampleFeeds
-from tests.kernel.objects import cluster_policy, policy
+from tests.kernel.objects import GROUP, cluster_policy, policy
+from tests.kernel.test_bypasses import suspend
 from tests.manager.guarded import Ward
 from tests.manager.harness import Scene
 from tests.reactor.harness import eventually
@@ -109,6 +112,29 @@ async def test_a_policy_that_is_not_ready_has_none(ward: Ward) -> None:
         await none(scene)
 
 
+@pytest.mark.cluster
+async def test_a_bypassed_policy_has_none(ward: Ward) -> None:
+    """Who suspends it to work on the network means the guards, too; once that is over the order is back."""
+    scene = ward.scene
+    await scene.bench.deployment("vllm", 1)
+    async with scene.manager(account=ward.account):
+        await scene.bench.policy("p", targets=[scene.vllm], action=KILL)
+        await order(scene, "p")
+        answer = suspend(scene.kernel, scene.namespace, ward.ahead(3600))
+        assert answer.status == 201, answer.message
+        await scene.change_policy("p", riskDomain="looked-at-again")
+        await none(scene)
+        path = f"{GROUP}/namespaces/{scene.namespace}/bypasses/b"
+        assert scene.kernel.api().delete(path).status == 200
+
+        async def back() -> bool:
+            await scene.change_policy("p", riskDomain=f"turn-{next(turns)}")
+            return "p" in await orders(scene)
+
+        turns = itertools.count()
+        await eventually(back)
+
+
 class Flaky:
     """A cluster that does not list Deployments while it is told so."""
 
@@ -135,15 +161,18 @@ async def test_what_cannot_be_looked_up_changes_nothing(ward: Ward) -> None:
     key = Key(POLICIES, scene.namespace, "p")
     async with ward.cluster() as own:
         flaky = Flaky(own)
-        flow = policies(flaky)
+        clock = FakeClock(SystemClock().now())
+        flow = policies(flaky, clock)
         await scene.bench.policy("p", targets=[scene.vllm], action=KILL)
         await flow.look(key)
         first = await order(scene, "p")
         flaky.blind = True
+        await clock.advance(6)
         again = await flow.look(key)
         unknown = await scene.policy_condition("p", "Freezable", "Unknown")
         kept = await order(scene, "p")
         flaky.blind = False
+        await clock.advance(6)
         await flow.look(key)
     condition = await scene.policy_condition("p", "Freezable", "Unknown")
     assert unknown == "the API server did not say what the targets are"
@@ -154,9 +183,9 @@ async def test_what_cannot_be_looked_up_changes_nothing(ward: Ward) -> None:
     assert condition.startswith("no report of a node guard has been read yet")
 
 
-def policies(cluster: Any) -> Policies:
+def policies(cluster: Any, clock: FakeClock) -> Policies:
     """The flow for policies, over this cluster, with guards that nobody has listed."""
-    clock, settings = SystemClock(), Settings()
+    settings = Settings()
 
     def nobody(_key: Key, _after: float = 0.0) -> None:
         """Wake nobody."""

@@ -20,7 +20,7 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.interlocks import Cause
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.kinds import BYPASSES, CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
 from killswitch.manager import freezable, reactions, standing
@@ -32,7 +32,7 @@ from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
 from killswitch.manager.standing import StandingOrders
 from killswitch.manager.status import Judgement, StatusWriter
-from killswitch.manager.targets import Targets, targets
+from killswitch.manager.targets import Places, Targets
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.settings import Settings
 
@@ -70,6 +70,7 @@ class Policies:
         """`proof` is replaced by whoever tries the lock."""
         self._guards = guards
         self._standing = StandingOrders(cluster)
+        self._places = Places(cluster, clock)
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -123,7 +124,7 @@ class Policies:
         if isinstance(policy, InvalidPolicyError) or not freezable.asks(policy):
             return None
         try:
-            return await targets(self._cluster, policy, self._settings.protected)
+            return await self._places.targets(policy, self._settings.protected)
         except KillSwitchError:  # the next round asks again
             return None
 
@@ -136,10 +137,23 @@ class Policies:
         found: Targets | None,
     ) -> None:
         """Let its standing orders be what it wants now, unless nobody knows what that is."""
-        if isinstance(policy, InvalidPolicyError) or not ready[1] or not standing.wants(policy):
+        if (
+            isinstance(policy, InvalidPolicyError)
+            or not ready[1]
+            or not standing.wants(policy)
+            or await self._bypassed(policy)
+        ):
             await self._standing.withdraw(key, body["metadata"]["uid"])
         elif found is not None:
             await self._standing.keep(key, policy, found)
+
+    async def _bypassed(self, policy: CompiledPolicy) -> bool:
+        """Whether people suspend it now: then nothing of it is carried out, on no node either."""
+        now, home = self._clock.now(), policy.namespace or self._settings.namespace
+        return any(
+            each["spec"]["policy"] == policy.name and times.seconds(each["spec"]["until"]) > now
+            for each in (await self._cluster.list(BYPASSES, home)).items
+        )
 
     def _reaction(
         self, key: Key, policy: CompiledPolicy | InvalidPolicyError, body: Json

@@ -9,7 +9,10 @@ from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import PODS, WORKLOADS
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries, Stop
-from killswitch.ports import Cluster, Json
+from killswitch.ports import Clock, Cluster, Json
+
+_FRESH = 5.0
+"""Seconds for which a listed namespace answers for other policies, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +26,57 @@ class Targets:
     """Those that have a node."""
 
 
-async def targets(cluster: Cluster, policy: CompiledPolicy, protected: frozenset[str]) -> Targets:
-    """Listed anew; any error of the core means that they are not known.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a namespace held when it was listed."""
 
-    ReplicaSets are left out: a Deployment's name covers their pods, also of those that come later,
-    so that an order need not change with every rollout.
+    listed: float
+    workloads: list[Json]
+    pods: list[Json]
+
+
+class Places:
+    """Namespaces by what they hold, each listed once for all policies of one round."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        """Nothing has been listed."""
+        self._cluster = cluster
+        self._clock = clock
+        self._places: dict[str, _Place] = {}
+
+    async def targets(self, policy: CompiledPolicy, protected: frozenset[str]) -> Targets:
+        """What the policy is about; any error of the core means that it is not known."""
+        names = dict.fromkeys(query.namespace for query in policy.queries if query.namespace)
+        return _targets(policy, {name: await self._place(name) for name in names}, protected)
+
+    async def _place(self, namespace: str) -> _Place:
+        now = self._clock.monotonic()
+        self._places = {
+            name: each for name, each in self._places.items() if now - each.listed < _FRESH
+        }
+        if namespace not in self._places:
+            workloads: list[Json] = []
+            for resource in WORKLOADS.values():
+                workloads += (await self._cluster.list(resource, namespace)).items
+            pods = (await self._cluster.list(PODS, namespace)).items
+            self._places[namespace] = _Place(now, workloads, pods)
+        return self._places[namespace]
+
+
+def _targets(
+    policy: CompiledPolicy, places: Mapping[str, _Place], protected: frozenset[str]
+) -> Targets:
+    """ReplicaSets are left out: a Deployment's name covers their pods, also of those that come later.
+
+    So an order need not change with every rollout.
     """
-    inventory, bodies, listed = Inventory(), {}, []
-    for namespace in dict.fromkeys(query.namespace for query in policy.queries if query.namespace):
+    inventory, bodies = Inventory(), {}
+    for namespace, place in places.items():
         # Who asks has made sure of it: a policy is Ready where its namespaces are governed.
         inventory.namespaces[namespace] = {GOVERNED_LABEL: "true"}
-        for resource in WORKLOADS.values():
-            for body in (await cluster.list(resource, namespace)).items:
-                bodies[body["metadata"]["uid"]] = body
-                inventory.put(projections.workload(body))
-        listed += (await cluster.list(PODS, namespace)).items
+        for body in place.workloads:
+            bodies[body["metadata"]["uid"]] = body
+            inventory.put(projections.workload(body))
     plan = plans.for_policy(policy.queries, inventory, Boundaries(protected, GOVERNED_LABEL))
     templates = {
         f"{each.kind} {each.namespace}/{each.name}": bodies[each.uid]["spec"]["template"]
@@ -48,7 +87,7 @@ async def targets(cluster: Cluster, policy: CompiledPolicy, protected: frozenset
         (each.namespace, plans.lock_key(each)) for stop in plan.stops for each in stop.targets
     }
     pods = []
-    for body in listed:
+    for body in (each for place in places.values() for each in place.pods):
         pod = projections.pod(body)
         if pod is None or not any(plans.holds_pod(stop, pod) for stop in plan.stops):
             continue
