@@ -4,7 +4,7 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core import conditions, times
-from killswitch.core.kinds import FREEZES
+from killswitch.core.kinds import FREEZES, NODE_GUARDS
 from killswitch.manager.freezes import Freezes
 from killswitch.manager.guards import Guards
 from killswitch.manager.numbers import Numbers
@@ -109,6 +109,54 @@ async def test_at_its_end_it_thaws_by_itself(ward: Ward) -> None:
     frozen = conditions.find(found["status"]["conditions"], "Frozen")
     assert frozen is not None
     assert (frozen["status"], frozen["reason"]) == ("False", "Expired")
+
+
+async def test_a_clock_that_runs_ahead_lets_nothing_go(ward: Ward) -> None:
+    """The guards count by their own: the end is written once they have let go."""
+    body = await ward.pod("a", ward.first)
+    await ward.freeze()
+    key = Key(FREEZES, ward.scene.namespace, "f")
+
+    async def hear(guards: Guards, state: str) -> None:
+        ward.say(ward.first, entry(body, state, "f"))
+        guards.put(await ward.scene.bench.cluster.get(NODE_GUARDS, ward.first))
+
+    async with ward.cluster() as cluster:
+        ahead = FakeClock(SystemClock().now() + 7200)
+        guards = Guards(cluster, ahead, _nobody)
+        flow = Freezes(cluster, ahead, guards, Settings())
+        await hear(guards, "Frozen")
+        await flow.look(key)  # before all reports were listed, another guard may hold
+        assert conditions.find((await ward.read())["status"]["conditions"], "Ended") is None
+        guards._reflector.synced.set()
+        assert await flow.look(key) == 2.0
+        message = await ward.condition("Frozen", "False", "Expired")
+        found = await ward.read()
+        assert conditions.find(found["status"]["conditions"], "Ended") is None
+        assert found["metadata"]["labels"]["killswitch.dev/engaged"] == "true"
+        await hear(guards, "Thawed")
+        await flow.look(key)
+        await ward.condition("Ended", "True", "Expired")
+    assert message.startswith("its time is over by the manager's clock, node guards have not said")
+
+
+async def test_a_guard_that_is_gone_does_not_keep_it_from_ending(ward: Ward) -> None:
+    """Its last word would stand for ever; it is told, and the Freeze ends."""
+    body = await ward.pod("a", ward.first)
+    await ward.freeze(until=ward.ahead(2))
+    key = Key(FREEZES, ward.scene.namespace, "f")
+    ward.say(ward.first, entry(body, "Frozen", "f"))
+    async with ward.cluster() as cluster:
+        late = FakeClock(SystemClock().now() + 3)
+        guards = Guards(cluster, late, _nobody)
+        guards._reflector.synced.set()
+        guards.put(await cluster.get(NODE_GUARDS, ward.first))
+        await late.advance(121)
+        flow = Freezes(cluster, late, guards, Settings())
+        await flow.look(key)
+        await ward.condition("Ended", "True", "Expired")
+        assert f"a on {ward.first}" in await ward.message("have not said that they let go")
+    await ward.let_go()
 
 
 async def test_an_end_in_a_stop_is_the_reactors_to_say(ward: Ward) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core import times
-from killswitch.core.kinds import SHUTDOWNS
+from killswitch.core.errors import RefusedError
+from killswitch.core.kinds import NODE_GUARDS, SHUTDOWNS, Resource
+from killswitch.manager.verification import left
 from killswitch.ports import Json
 from tests.kernel.objects import shutdown
 from tests.manager.guarded import LABELS, Ward, entry
@@ -73,3 +75,37 @@ async def test_without_a_guard_a_static_pod_keeps_a_stop_from_being_verified(war
         await stop(ward, deadline="1s")
         message = await ward.scene.condition("stop", "Verified", "False", "DeadlineExceeded")
     assert message == f"left: pod {ward.scene.namespace}/static on {ward.first}"
+
+
+class Mute:
+    """A cluster that says nothing of node guards, and remembers who asked for them."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        """No answer about guards."""
+        if resource == NODE_GUARDS:
+            self.asked.append(name)
+            raise RefusedError("forbidden")
+        found: Json = await self.inner.get(resource, name, namespace)
+        return found
+
+
+async def test_a_report_that_cannot_be_read_is_no_word(ward: Ward) -> None:
+    """The stop is still judged; and nobody is asked where no static pod is left."""
+    static = await ward.pod("static", ward.first, static=True)
+    created = await stop(ward)
+    ward.say(ward.first, entry(static, "Dead", "stop", "Shutdown"))
+    mute, now = Mute(ward.scene.bench.cluster), SystemClock().now()
+    found = await left(mute, created, now)
+    assert [pod.name for pod in found.pods] == ["static"]
+    assert (found.dead, found.silent, mute.asked) == (0, 0, [ward.first])
+    usual = shutdown("usual", "admin", scope={"podLabels": {"model": "other"}})
+    usual["metadata"]["namespace"] = ward.scene.namespace
+    assert (await left(mute, usual, now)).count == 0
+    assert mute.asked == [ward.first]

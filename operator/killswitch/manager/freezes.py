@@ -1,8 +1,9 @@
 """What is seen of a Freeze: which of its pods node guards report as frozen, and that it has ended.
 
 The guards freeze and thaw without any of this, each by its own clock. Here it is written down for people,
-and an ended Freeze loses its label, so that guards and caches forget it. The end is this clock's `until`: one
-that runs ahead ends a Freeze too early, one that is late leaves it listed after its guards let go.
+and an ended Freeze loses its label, so that guards and caches forget it. They obey that, so an end that came
+by itself is written when its time is over by this clock *and* no guard still holds a pod by it: were this
+clock ahead, it would let go what is meant to be held.
 
 The end in a stop is the reactor's to say, since only the Shutdown that it makes goes on holding the pods.
 """
@@ -17,6 +18,7 @@ from killswitch.core.errors import NotFoundError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import FREEZES, PODS
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.reports import Report
 from killswitch.manager import events
 from killswitch.manager.guards import Guards
 from killswitch.manager.rounds import Key
@@ -80,10 +82,12 @@ class Freezes:
         except NotFoundError:
             return None
         now = self._clock.now()
-        end = _end(freeze, now)
+        until = times.seconds(freeze["spec"]["until"])
+        end = _end(freeze)
+        if end is None and now >= until and freeze["spec"]["onExpiry"] == "Thaw":
+            end = await self._expired(freeze)
         if end is not None:
             return await self._look_back(key, freeze, end)
-        until = times.seconds(freeze["spec"]["until"])
         seen = await self._see(freeze, until)
         frozen = self._frozen(freeze, seen, over=now - until)
         await self._write(freeze, [frozen], seen, frozen[3])
@@ -91,11 +95,27 @@ class Freezes:
             return _SLOW
         return max(_LEAST, min(self._rest if frozen[1] else _SLOW, until - now))
 
+    async def _expired(self, freeze: Json) -> Judgement | None:
+        """The end of one whose time is over; None while a guard still holds, or nobody knows."""
+        held = [
+            pod
+            for pod in await self._covered(freeze)
+            if _holds(freeze, pod, self._guards.heard(pod.node))
+        ]
+        if held or not self._guards.known:
+            return None
+        words = f"thawed by itself at its end, {freeze['spec']['until']}"
+        return (FreezeCondition.ENDED, True, Reason.EXPIRED, words)
+
     async def _look_back(self, key: Key, freeze: Json, end: Judgement) -> float | None:
         """Write the end down, and what guards have not let go yet."""
         if _settled(freeze):
             return None
-        still = tuple(pod for pod in await self._covered(freeze) if self._holds(freeze, pod))
+        still = tuple(
+            pod
+            for pod in await self._covered(freeze)
+            if _holds(freeze, pod, self._guards.last(pod.node))
+        )
         words = "it has ended"
         if still:
             words += f", yet node guards have not said that they let go: {Left(still)}"
@@ -115,13 +135,6 @@ class Freezes:
             for each in residents
             if each.pod.node and each.created <= until and locks.covers(freeze, each.pod)
         )
-
-    def _holds(self, freeze: Json, pod: Pod) -> bool:
-        """Whether the last that the pod's guard said is that this Freeze holds it."""
-        report, metadata = self._guards.last(pod.node), freeze["metadata"]
-        word = None if report is None else report.words.get(pod.uid)
-        order = (FREEZES.kind, metadata["namespace"], metadata["name"])
-        return word is not None and (word.state, word.order) == ("Frozen", order)
 
     async def _see(self, freeze: Json, until: float) -> Seen:
         covered = await self._covered(freeze, until)
@@ -174,8 +187,21 @@ class Freezes:
             )
 
 
+def _holds(freeze: Json, pod: Pod, report: Report | None) -> bool:
+    """Whether the guard's report says that this Freeze holds the pod."""
+    metadata = freeze["metadata"]
+    word = None if report is None else report.words.get(pod.uid)
+    order = (FREEZES.kind, metadata["namespace"], metadata["name"])
+    return word is not None and (word.state, word.order) == ("Frozen", order)
+
+
 def _awaiting(freeze: Json, seen: Seen, *, late: bool) -> tuple[str, str]:
-    """Reason and message of a Freeze whose end in a stop nobody has made yet."""
+    """Reason and message of a Freeze whose time is over and whose end is not there yet."""
+    if freeze["spec"]["onExpiry"] == "Thaw":
+        words = (
+            "its time is over by the manager's clock, node guards have not said that they let go"
+        )
+        return Reason.EXPIRED, f"{words}; {seen}"
     name, until = f"Shutdown {freeze['metadata']['name']}-expired", freeze["spec"]["until"]
     if not late:
         return Reason.EXPIRED, f"its time is over, {name} is not made yet; {seen}"
@@ -184,16 +210,14 @@ def _awaiting(freeze: Json, seen: Seen, *, late: bool) -> tuple[str, str]:
     return Reason.OVERDUE, f"{words}; {cure}"
 
 
-def _end(freeze: Json, now: float) -> Judgement | None:
-    """Why it has ended, in the words that stand already where somebody has said so."""
+def _end(freeze: Json) -> Judgement | None:
+    """Why it was ended, in the words that stand already where somebody has said so."""
     type_, spec = FreezeCondition.ENDED, freeze["spec"]
     before = conditions.find(freeze.get("status", {}).get("conditions", ()), type_)
     if before is not None and before["status"] == "True":
         return (type_, True, before["reason"], before["message"])
     if thaw := spec.get("thaw"):
         return (type_, True, Reason.THAWED, f"thawed by {thaw['by']}: {thaw['reason']}")
-    if spec["onExpiry"] == "Thaw" and now >= times.seconds(spec["until"]):
-        return (type_, True, Reason.EXPIRED, f"thawed by itself at its end, {spec['until']}")
     return None
 
 

@@ -6,6 +6,7 @@ A mirror that the API server no longer feeds grows old, and its guards count as 
 believed for longer than `core/reports.SILENT`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from killswitch.core import reports
@@ -30,6 +31,8 @@ class Guards:
         self._reports: dict[str, Report] = {}
         """By uid of the NodeGuard."""
         self._nodes: dict[str, Report] = {}
+        self._heard: dict[str, float] = {}
+        """When each node's guard last said something new, in this process' elapsed time."""
         self._reflector = Reflector(cluster, clock, NODE_GUARDS, self)
 
     async def run(self) -> None:
@@ -50,6 +53,11 @@ class Guards:
         """The last report of this node's guard, however old."""
         return self._nodes.get(node)
 
+    def heard(self, node: str) -> Report | None:
+        """The report of a guard that goes on reporting, whatever either clock says; else None."""
+        age = self._clock.monotonic() - self._heard.get(node, -math.inf)
+        return self._nodes.get(node) if age <= reports.SILENT else None
+
     def absent(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Those of the nodes that have no live guard, sorted."""
         return tuple(sorted({node for node in nodes if self.live(node) is None}))
@@ -59,6 +67,8 @@ class Guards:
         uid, new = body["metadata"]["uid"], reports.report(body)
         old = self._reports.get(uid, Report(new.node))
         self._reports[uid] = self._nodes[new.node] = new
+        if new.renewed != old.renewed:  # not merely listed again
+            self._heard[new.node] = self._clock.monotonic()
         for key in set(_news(old.words, new.words)):
             self._wake(key, _PAUSE)
 
@@ -67,12 +77,13 @@ class Guards:
         old = self._reports.pop(uid, None)
         if old is not None and self._nodes.get(old.node) is old:
             del self._nodes[old.node]
+            self._heard.pop(old.node, None)
 
     def count(self, *, live: bool) -> float:
         """How many nodes have a guard that is live, or one that is silent; NaN: not known."""
         now = self._clock.now()
         found = sum(each.live(now) is live for each in self._nodes.values())
-        return float(found) if self.known else float("nan")
+        return float(found) if self.known else math.nan
 
     def frozen(self) -> float:
         """How many pods live guards report as frozen; NaN: not known."""
@@ -84,7 +95,7 @@ class Guards:
             for word in each.words.values()
             if word.state == "Frozen"
         )
-        return float(sum(1 for _ in words)) if self.known else float("nan")
+        return float(sum(1 for _ in words)) if self.known else math.nan
 
 
 def _news(old: Mapping[str, Word], new: Mapping[str, Word]) -> Iterator[Key]:

@@ -1,8 +1,8 @@
 """What people are told about a policy, by Events: each once, when it begins.
 
-The manager judges `Ready`, `Armed`, `Fired`, `Timely` and `Freezable`; `Inhibited`, `SignalsAvailable` and the readings
-are the reactor's words, read from the status. An occurrence is known by the time of its transition,
-so a manager that starts anew tells nothing twice while the Event lives.
+The manager judges `Ready`, `Armed`, `Fired`, `Timely` and `Freezable`; `Inhibited`, `SignalsAvailable`
+and the readings are the reactor's words, read from the status. An occurrence is known by the time of its
+transition, so a manager that starts anew tells nothing twice while the Event lives.
 """
 
 from collections.abc import Iterator, Sequence
