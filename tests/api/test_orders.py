@@ -3,8 +3,10 @@
 import pytest
 
 from killswitch.api import orders
-from killswitch.api.orders import Terms
+from killswitch.api.freezes import FreezeSpec
+from killswitch.api.orders import FreezeTerms, Terms
 from killswitch.core import plans
+from killswitch.core.kinds import FREEZES
 from killswitch.core.plans import MOST_LOCKS, Stop, TargetQuery
 from tests.core.builders import BOUNDARIES, deployment, inventory, node, pod, replica_set, workload
 
@@ -58,6 +60,27 @@ def test_more_targets_than_a_shutdown_has_room_for_are_several() -> None:
     assert max(len(each) for each in keys) <= MOST_LOCKS
     assert {f"deployments.apps/d{number:04}" for number in range(1500)} <= set().union(*keys)
     assert plan.count == 1500
+
+
+def test_a_freeze_is_ordered_for_each_stop_but_those_of_nodes() -> None:
+    """With the keys of a Shutdown, in force, and an end in whole seconds that is not too early."""
+    held = inventory(*deployment("a"), *deployment("b", "dev"), node("n"), governed=("prod", "dev"))
+    queries = [TargetQuery("Deployment", "prod"), TargetQuery("Namespace", "dev")]
+    stops = plans.for_policy(queries, held, BOUNDARIES).stops
+    cordon = plans.for_policy([TargetQuery("Node", name="n")], held, BOUNDARIES).stops
+    terms = FreezeTerms("alice", "it leaks", until=1_800_000_000.001, on_expiry="Stop")
+    batch = orders.freeze_for_stops("f", (*stops, *cordon, stops[0]), terms)
+    places = [(each.resource, each.namespace, each.name) for each in batch]
+    assert places == [
+        (FREEZES, "prod", "f"),
+        (FREEZES, "dev", "f"),
+        (FREEZES, "prod", "f-part-2"),
+    ]
+    assert batch[0].body["metadata"]["labels"] == {"killswitch.dev/engaged": "true"}
+    spec = FreezeSpec.model_validate(batch[0].body["spec"])
+    assert (spec.until, spec.on_expiry) == ("2027-01-15T08:00:01Z", "Stop")
+    assert spec.locks == dict(stops[0].locks)
+    assert batch[1].body["spec"]["scope"] == {"wholeNamespace": True}
 
 
 def test_what_is_held_already_is_not_ordered_again() -> None:

@@ -1,9 +1,10 @@
-"""The objects that a stop writes: the Shutdown itself, its evidence and its records.
+"""The objects that a stop or a freeze writes: the order itself, its evidence and its records.
 
 Used by the reactor when a policy fires and by the command line when a person stops. Names are
-deterministic, so that two reactors that decide at once write one Shutdown.
+deterministic, so that two reactors that decide at once write one Shutdown, or one Freeze.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from killswitch.api.compiled import CompiledPolicy
+from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.plans import Stop
 
@@ -23,7 +25,7 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A Shutdown about to be created, with the stops it was planned for."""
+    """A Shutdown or Freeze about to be created, with the stops it was planned for."""
 
     resource: Resource
     body: Json
@@ -31,7 +33,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """Name of the Shutdown."""
+        """Name of the object."""
         return str(self.body["metadata"]["name"])
 
     @property
@@ -50,6 +52,20 @@ class Terms:
     deadline: str = "1m"
     canary_replicas: int = 1
     soak: str = "30s"
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeTerms:
+    """Who freezes, why, until when, and what then."""
+
+    requested_by: str
+    reason: str
+    until: float
+    """Seconds since the epoch; written in whole seconds, rounded up."""
+    on_expiry: str
+    """Thaw or Stop."""
+    required_approvals: int = 2
+    """Of the Shutdown that Stop makes."""
 
 
 def episode_name(policy: str, number: int) -> str:
@@ -127,17 +143,42 @@ def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
                 CLUSTER_SHUTDOWNS, name, "", held={"namespaces": places}, terms=terms, stops=whole
             )
         )
+    apart = [
+        each for each in stops if not each.nodes and not (each.whole_namespace and len(whole) > 1)
+    ]
+    return orders + [
+        _order(SHUTDOWNS, own, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
+        for own, stop in _parts(name, apart)
+    ]
+
+
+def freeze_for_stops(name: str, stops: Sequence[Stop], terms: FreezeTerms) -> list[Order]:
+    """A Freeze for each stop, named as Shutdowns are; nodes are not frozen, so none for them.
+
+    Several whole namespaces are a Freeze in each.
+    """
+    spec = {
+        "requestedBy": terms.requested_by,
+        "reason": terms.reason[:1024],
+        "until": f"{times.text(math.ceil(terms.until))[:19]}Z",
+        "onExpiry": terms.on_expiry,
+        "requiredApprovals": terms.required_approvals,
+    }
+    return [
+        Order(FREEZES, _body(FREEZES, own, stop.namespace, {**spec, **_held(stop)}), (stop,))
+        for own, stop in _parts(name, [each for each in stops if not each.nodes])
+    ]
+
+
+def _parts(name: str, stops: Sequence[Stop]) -> list[tuple[str, Stop]]:
+    """Each stop with its name: the second and further ones of a namespace are numbered parts."""
     parts: Counter[str] = Counter()
+    named = []
     for stop in stops:
-        if stop.nodes or (stop.whole_namespace and len(whole) > 1):
-            continue
         parts[stop.namespace] += 1
         number = parts[stop.namespace]
-        own = name if number == 1 else f"{name}-part-{number}"
-        orders.append(
-            _order(SHUTDOWNS, own, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
-        )
-    return orders
+        named.append((name if number == 1 else f"{name}-part-{number}", stop))
+    return named
 
 
 def _held(stop: Stop) -> Json:
@@ -160,9 +201,6 @@ def _order(
     terms: Terms,
     stops: tuple[Stop, ...],
 ) -> Order:
-    metadata: Json = {"name": name, "labels": {ENGAGED_LABEL: "true"}}
-    if namespace:
-        metadata["namespace"] = namespace
     spec = {
         "requestedBy": terms.requested_by,
         "reason": terms.reason[:1024],
@@ -171,13 +209,19 @@ def _order(
         "restorePolicy": {"canaryReplicas": terms.canary_replicas, "soak": terms.soak},
         **held,
     }
-    body = {
+    return Order(resource, _body(resource, name, namespace, spec), stops)
+
+
+def _body(resource: Resource, name: str, namespace: str, spec: Json) -> Json:
+    metadata: Json = {"name": name, "labels": {ENGAGED_LABEL: "true"}}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": metadata,
         "spec": spec,
     }
-    return Order(resource, body, stops)
 
 
 def evidence_record(shutdown: Mapping[str, Any], evidence: Json, namespace: str) -> Json:
