@@ -61,6 +61,12 @@ def test_a_cluster_shutdown_reaches_pods_of_any_namespace() -> None:
     assert deed.of({"kind": "ClusterShutdown", "metadata": {"name": "s"}})
 
 
+def test_what_is_not_done_yet_is_not_halted() -> None:
+    """The state is then what the guard is about to do."""
+    (deed,) = guards.deeds([_guard(_NOW, {**_pod(), "doneAt": None})])
+    assert (deed.took, deed.halted) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [("Frozen", True), ("Dead", True), ("Thawed", False), ("Failed", False)],

@@ -21,18 +21,18 @@ class Deed:
     pod: str
     uid: str
     state: str
-    """Frozen, Dead, Thawed or Failed."""
+    """Frozen, Dead, Thawed or Failed; what the guard does, while it has not done it."""
     order_kind: str
     order_name: str
-    took: float
-    """Seconds from the order heard to the state proven, by the guard's own clock."""
+    took: float | None
+    """Seconds from the order heard to the state proven, by the guard's own clock; None: not yet."""
     processes: int
     message: str
 
     @property
     def halted(self) -> bool:
         """Whether the pod computes nothing."""
-        return self.state in {"Frozen", "Dead"}
+        return self.state in {"Frozen", "Dead"} and self.took is not None
 
     def of(self, order: Json) -> bool:
         """Whether it was done for this Shutdown, ClusterShutdown or Freeze."""
@@ -67,7 +67,12 @@ def deeds(guards: Iterable[Json]) -> Iterator[Deed]:
                 state=each["state"],
                 order_kind=each["orderKind"],
                 order_name=each["orderName"],
-                took=max(0.0, times.seconds(each["doneAt"]) - times.seconds(each["seenAt"])),
+                took=_took(each),
                 processes=each.get("processes", 0),
                 message=each.get("message", ""),
             )
+
+
+def _took(pod: Json) -> float | None:
+    done = pod.get("doneAt")
+    return max(0.0, times.seconds(done) - times.seconds(pod["seenAt"])) if done else None
