@@ -13,11 +13,11 @@ from typing import Any
 from killswitch.cli import board
 from killswitch.cli.connect import Session
 from killswitch.cli.screen import Screen, Span, Tone
-from killswitch.core import guards
+from killswitch.core import reports, times
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
-from killswitch.core.guards import Deed
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import NODE_GUARDS
+from killswitch.core.reports import Report, Word
 from killswitch.ports import Json
 
 _FEW = 64
@@ -26,23 +26,32 @@ _FEW = 64
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """The NodeGuards of some nodes, by node."""
+    """The reports of some nodes, by node."""
 
-    bodies: Mapping[str, Json] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
     unknown: str = ""
     """Why they are not known; empty where they are."""
 
     def live(self, node: str, now: float) -> bool:
         """Whether a guard of that node has reported lately."""
-        return node in self.bodies and guards.live(self.bodies[node], now)
+        return node in self.reports and self.reports[node].live(now)
 
-    def deeds(self) -> dict[str, Deed]:
-        """What they did, by the pod's uid."""
-        return {each.uid: each for each in guards.deeds(self.bodies.values())}
+    def word(self, pod: Pod) -> Word | None:
+        """What the guard of its node says of this pod, however old that is."""
+        found = self.reports.get(pod.node)
+        return None if found is None else found.words.get(pod.uid)
 
-    def of(self, order: Json) -> list[Deed]:
-        """What they did for this order."""
-        return [each for each in guards.deeds(self.bodies.values()) if each.of(order)]
+    def of(self, order: Json) -> dict[str, list[Word]]:
+        """What they did for this Shutdown, ClusterShutdown or Freeze, by node."""
+        kind, metadata = order["kind"], order["metadata"]
+        name, place = metadata["name"], metadata.get("namespace", "")
+
+        def mine(word: Word) -> bool:
+            found, namespace, named = word.order
+            return (found, named) == (kind, name) and place in ("", namespace)
+
+        words = {n: [w for w in r.words.values() if mine(w)] for n, r in self.reports.items()}
+        return {node: found for node, found in sorted(words.items()) if found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +67,22 @@ async def of_nodes(session: Session, nodes: Iterable[str]) -> Guards:
     names = {node for node in nodes if node}
     if len(names) > _FEW:
         every = await of_all(session)
-        return Guards({n: b for n, b in every.bodies.items() if n in names}, every.unknown)
+        return Guards({n: r for n, r in every.reports.items() if n in names}, every.unknown)
     try:
         found = await asyncio.gather(*(_guard(session, name) for name in sorted(names)))
     except KillSwitchError as error:
         return _unknown(error)
-    return Guards({body["metadata"]["name"]: body for body in found if body is not None})
+    return _read(body for body in found if body is not None)
 
 
 async def of_all(session: Session) -> Guards:
     """All guards of the cluster. Never raises."""
     try:
-        items = (await session.cluster.list(NODE_GUARDS)).items
+        return _read((await session.cluster.list(NODE_GUARDS)).items)
     except NotFoundError:  # an older release, without this kind
         return Guards()
     except KillSwitchError as error:
         return _unknown(error)
-    return Guards({body["metadata"]["name"]: body for body in items})
 
 
 async def _guard(session: Session, name: str) -> Json | None:
@@ -82,6 +90,10 @@ async def _guard(session: Session, name: str) -> Json | None:
         return await session.cluster.get(NODE_GUARDS, name)
     except NotFoundError:
         return None
+
+
+def _read(bodies: Iterable[Json]) -> Guards:
+    return Guards({body["metadata"]["name"]: reports.report(body) for body in bodies})
 
 
 def _unknown(error: KillSwitchError) -> Guards:
@@ -106,11 +118,10 @@ def say_reach(screen: Screen, pods: Collection[Pod], found: Guards, now: float) 
         return
     split = reach(pods, found, now)
     if split.guarded:
-        screen.line(
-            f"Node guards: {_stop(split.guarded)} in milliseconds: {_places(split.guarded)}"
-        )
+        words = f"{_stop(split.guarded)} in milliseconds: {places(split.guarded, found, now)}"
+        screen.line(f"Node guards: {words}")
     if split.unguarded:
-        words = f": {_stop(split.unguarded)} in seconds: {unguarded(split.unguarded, found, now)}"
+        words = f": {_stop(split.unguarded)} in seconds: {places(split.unguarded, found, now)}"
         screen.line(Span("No live node guard", Tone.WARN), words)
 
 
@@ -119,31 +130,25 @@ def reach_value(pods: Iterable[Pod], found: Guards, now: float) -> dict[str, Any
     if found.unknown:
         return {"known": False, "why": found.unknown, "milliseconds": None, "seconds": None}
     split = reach(pods, found, now)
-    fast, slow = (
-        dict(Counter(pod.node for pod in each)) for each in (split.guarded, split.unguarded)
-    )
+    fast, slow = (dict(Counter(p.node for p in each)) for each in (split.guarded, split.unguarded))
     return {"known": True, "why": "", "milliseconds": fast, "seconds": slow}
 
 
-def unguarded(pods: Collection[Pod], found: Guards, now: float) -> str:
-    """`gpu-1 (2), gpu-2 (1, silent for 5m)`: nodes without a live guard, with their pods."""
-    counts = Counter(pod.node for pod in pods)
-    return ", ".join(
-        f"{node} ({count}{_silence(node, found, now)})" for node, count in sorted(counts.items())
-    )
+def places(pods: Iterable[Pod], found: Guards, now: float) -> str:
+    """`gpu-1 (2), gpu-2 (1, its guard silent for 5m)`: nodes with how many pods of these."""
+    counts = sorted(Counter(pod.node for pod in pods).items())
+    return ", ".join(f"{node} ({count}{_silence(node, found, now)})" for node, count in counts)
 
 
 def _silence(node: str, found: Guards, now: float) -> str:
-    if node not in found.bodies:
+    known = found.reports.get(node)
+    if known is None or known.live(now):
         return ""
-    renewed = (found.bodies[node].get("status") or {}).get("renewedAt")
-    return f", silent for {board.age(renewed, now)}" if renewed else ", has never reported"
-
-
-def _places(pods: Iterable[Pod]) -> str:
-    return ", ".join(
-        f"{node} ({count})" for node, count in sorted(Counter(p.node for p in pods).items())
-    )
+    if known.renewed is None:
+        return ", its guard has never reported"
+    if known.renewed > now:
+        return ", the clock of its guard is ahead"
+    return f", its guard silent for {board.age(times.text(known.renewed), now)}"
 
 
 def _stop(pods: Collection[Pod]) -> str:
