@@ -29,6 +29,11 @@ STOPPING = [
         "resources": ["shutdowns", "shutdownrecords", "killswitchpolicies", "bypasses"],
         "verbs": ["get", "list", "create", "patch", "delete"],
     },
+    {
+        "apiGroups": ["killswitch.dev"],
+        "resources": ["freezes"],
+        "verbs": ["get", "list", "create", "patch"],
+    },
     {"apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["release", "restore"]},
     {"apiGroups": ["killswitch.dev"], "resources": ["killswitchpolicies"], "verbs": ["bypass"]},
     {
@@ -119,9 +124,22 @@ class Stage:
         """`spec.replicas` of a Deployment."""
         return int(self.get(f"/apis/apps/v1 deployments/{name}")["spec"]["replicas"])
 
-    def deployment(self, name: str = "vllm", replicas: int = 2, gpus: int = 0) -> None:
-        """A Deployment whose pods have appeared, all of them on cli-0."""
-        body = _deployment(name, replicas, gpus)
+    def deployment(
+        self,
+        name: str = "vllm",
+        replicas: int = 2,
+        gpus: int = 0,
+        *,
+        node: str = "cli-0",
+        labels: Json | None = None,
+        probe: Json | None = None,
+    ) -> None:
+        """A Deployment whose pods have appeared, all of them on one node."""
+        body = _deployment(name, replicas, gpus, node)
+        template = body["spec"]["template"]
+        template["metadata"]["labels"] |= labels or {}
+        if probe is not None:
+            template["spec"]["containers"][0]["livenessProbe"] = probe
         self.create("/apis/apps/v1", "deployments", body)
         eventually(lambda: sum(pod.startswith(f"{name}-") for pod in self.pods()) == replicas)
         self.placed(len(self.pods()))
@@ -211,10 +229,10 @@ def told(text: str, namespace: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "WHEN", text)
 
 
-def _deployment(name: str, replicas: int, gpus: int) -> Json:
+def _deployment(name: str, replicas: int, gpus: int, node: str) -> Json:
     limits = {"limits": {"nvidia.com/gpu": gpus}}
     pod = {
-        "nodeSelector": {"kubernetes.io/hostname": "cli-0"},
+        "nodeSelector": {"kubernetes.io/hostname": node},
         "terminationGracePeriodSeconds": 30,
         "containers": [{"name": "server", "image": "example.invalid/vllm", "resources": limits}],
     }

@@ -27,7 +27,7 @@ async def for_scope(session: Session, screen: Screen, chosen: Scope) -> ExitCode
     show(screen, chosen, plan, observed, session.namespace)
     answer = await _reach(session, screen, plan, observed)
     screen.answer(
-        {**answer, "unseen": observed.unseen, "governsFirst": observed.ungoverned}, _names(plan)
+        {**answer, "unseen": observed.unseen, "governsFirst": observed.ungoverned}, names(plan)
     )
     return ExitCode.OK
 
@@ -58,7 +58,7 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     answer["inhibited"] = (
         None if found is None else {"cause": str(found.cause), "message": found.message}
     )
-    screen.answer({**answer, "unseen": seen.unseen}, _names(plan))
+    screen.answer({**answer, "unseen": seen.unseen}, names(plan))
     return ExitCode.OK
 
 
@@ -76,11 +76,20 @@ def govern_in_thought(observed: Observed) -> None:
         observed.inventory.namespaces[name] = {**labels, BOUNDARIES.governed_label: "true"}
 
 
-def show(screen: Screen, chosen: Scope, plan: Plan, observed: Observed, namespace: str) -> None:
+def show(
+    screen: Screen,
+    chosen: Scope,
+    plan: Plan,
+    observed: Observed,
+    namespace: str,
+    *,
+    act: str = "Stop",
+    held: str = "Held",
+) -> None:
     """The plan of a scope in words."""
     place = "" if chosen.nodes else f" in {namespace}"
-    screen.line(Span(f"Stop {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
-    render.show(screen, plan, observed.inventory)
+    screen.line(Span(f"{act} {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
+    render.show(screen, plan, observed.inventory, held=held)
     for name in observed.ungoverned:
         if name not in BOUNDARIES.protected:
             screen.line(
@@ -140,6 +149,7 @@ def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
     )
 
 
-def _names(plan: Plan) -> list[str]:
+def names(plan: Plan) -> list[str]:
+    """What `-o name` prints of it."""
     workloads = [f"{each.kind.lower()}/{each.name}" for stop in plan.stops for each in stop.targets]
     return [*workloads, *(f"node/{node.name}" for stop in plan.stops for node in stop.nodes)]
