@@ -7,12 +7,13 @@ and decides with the guard's own rules (core/containment).
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from killswitch.core import containment, times
 from killswitch.core.containment import Orders, Resident, Term, Want
+from tests.cli.conftest import eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel import guards
 from tests.kernel.objects import GROUP
@@ -46,7 +47,9 @@ class StandIn:
             "metadata": {"name": self._node},
             "spec": {"node": self._node},
         }
-        assert self._api.create(_GUARDS, body).status in {201, 409}
+        # The API server knows a new role moments after it is stored.
+        eventually(lambda: self._api.create(_GUARDS, body).status in {201, 409})
+        eventually(lambda: "items" in self._api.get(f"{GROUP}/freezes").body)
         self.tell()
         self._thread.start()
         return self
@@ -129,11 +132,5 @@ class StandIn:
 @contextmanager
 def guarded(plane: ControlPlane, namespace: str, *nodes: str) -> Iterator[list[StandIn]]:
     """Guards of these nodes for as long as the block lasts."""
-    running: list[StandIn] = []
-    try:
-        for node in nodes:
-            running.append(StandIn(plane, node, namespace).__enter__())
-        yield running
-    finally:
-        for each in running:
-            each.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield [stack.enter_context(StandIn(plane, node, namespace)) for node in nodes]

@@ -30,7 +30,7 @@ from killswitch.core.kinds import FREEZES
 from killswitch.core.reports import Word
 from killswitch.ports import Json
 
-_LONGEST = 10.0
+_LONGEST = 5.0
 """Seconds within which guards freeze and report: they report once a second at most."""
 _LOOK = 0.25
 _SHOWN = 20
@@ -50,8 +50,8 @@ async def show(session: Session, screen: Screen, request: Request) -> ExitCode:
     """What `freeze` would do, or why it would not. Changes nothing."""
     seen = await _look(session, screen, request)
     value = render.value(seen.plan, seen.observed.inventory)
-    reached = guards.reach_value(seen.pods, seen.guards, seen.asker.now(session))
-    answer = {**value, "nodeGuards": reached, "warnings": _warnings(session, seen)}
+    reached = guards.reach_value(seen.pods, seen.guards, seen.now)
+    answer = {**value, "nodeGuards": reached, "warnings": _warnings(seen)}
     screen.answer(answer, planning.names(seen.plan))
     return ExitCode.OK
 
@@ -88,14 +88,14 @@ async def _look(session: Session, screen: Screen, request: Request) -> Prospect:
     planning.show(screen, scope, plan, observed, namespace, act="Freeze", held="Covered")
     seen = await freezing.prospect(session, who, plan, observed, request.seconds)
     freezing.refuse(request, seen, namespace)
-    for word, words in freezing.warnings(seen, who.now(session)):
+    for word, words in freezing.warnings(seen):
         screen.line(Span(word, Tone.WARN), f": {words}")
     planning.say_parts(screen, planning.parts(plan, observed))
     return seen
 
 
-def _warnings(session: Session, seen: Prospect) -> list[str]:
-    told = freezing.warnings(seen, seen.asker.now(session))
+def _warnings(seen: Prospect) -> list[str]:
+    told = freezing.warnings(seen)
     parted = planning.parts(seen.plan, seen.observed)
     return [*(f"{word}: {words}" for word, words in told), *(f"Parted: {each}" for each in parted)]
 
@@ -169,7 +169,7 @@ def _observed(body: Json, seen: Prospect, outcome: Seen) -> str:
     return f"{words}; the slowest {durations.text(took)} from the order heard on {node}"
 
 
-def _slowest(seen: Prospect, outcome: Seen) -> tuple[str, float] | None:
+def _slowest(body: Json, seen: Prospect, outcome: Seen) -> tuple[str, float] | None:
     """Of those that were frozen for this Freeze: what was frozen before took no time."""
     order = (FREEZES.kind, body["metadata"]["namespace"], body["metadata"]["name"])
     words = ((pod.node, outcome.frozen.get(pod.uid)) for pod in seen.pods)
@@ -191,11 +191,7 @@ def _conclude(
     outcome: Seen,
 ) -> ExitCode:
     """The last words and the exit code: OK only for what was observed."""
-    left = {
-        pod.uid: _why(session, pod, seen, outcome)
-        for pod in seen.pods
-        if pod.uid not in outcome.frozen
-    }
+    left = {pod.uid: _why(pod, seen, outcome) for pod in seen.pods if pod.uid not in outcome.frozen}
     done = bool(outcome.frozen) and not left
     spec, place = body["spec"], (body["metadata"]["name"], body["metadata"]["namespace"])
     then = "they go on" if spec["onExpiry"] == "Thaw" else "they are stopped and held"
@@ -213,19 +209,19 @@ def _conclude(
     )
     screen.line(f"For good: {freezing.instead(request.scope, session.namespace)}")
     answer = _answer(body, seen, outcome, left, done=done)
-    answer["warnings"] = _warnings(session, seen)
+    answer["warnings"] = _warnings(seen)
     screen.answer(answer, f"freeze.{FREEZES.group}/{place[0]}")
     return ExitCode.OK if done else ExitCode.NOT_VERIFIED
 
 
-def _why(session: Session, pod: Pod, seen: Prospect, outcome: Seen) -> str:
+def _why(pod: Pod, seen: Prospect, outcome: Seen) -> str:
     if pod.uid in outcome.failed:
         return f"its guard failed: {outcome.failed[pod.uid]}"
     if not pod.node:
         return "it has no node yet; it is frozen as it starts, where a guard is"
     if seen.guards.unknown:
         return "nobody has said that it is frozen"
-    if seen.guards.live(pod.node, seen.asker.now(session)):
+    if seen.guards.live(pod.node, seen.now):
         return "its guard has not said that it is frozen"
     return "no live node guard"
 

@@ -67,6 +67,8 @@ class Prospect:
     guards: Guards
     reach: Reach
     endurance: Endurance
+    now: float
+    """When it was looked, by the API server's clock."""
 
     @property
     def pods(self) -> tuple[Pod, ...]:
@@ -91,9 +93,10 @@ async def prospect(
     """The guards of the plan's nodes, and what its pods endure."""
     pods = [pod for stop in plan.stops for pod in stop.pods]
     found = await guards.of_nodes(session, (pod.node for pod in pods))
-    reach = guards.reach(pods, found, who.now(session))
+    now = who.now(session)
+    reach = guards.reach(pods, found, now)
     endurance = budgets.endurance(_templates(plan, observed), seconds)
-    return Prospect(who, plan, observed, found, reach, endurance)
+    return Prospect(who, plan, observed, found, reach, endurance, now)
 
 
 def _templates(plan: Plan, observed: Observed) -> Mapping[str, Json]:
@@ -153,7 +156,7 @@ def _idle(request: Request, seen: Prospect, namespace: str) -> Problem | None:
 def _unguarded(request: Request, seen: Prospect, namespace: str) -> Problem | None:
     if request.unguarded or seen.guards.unknown or seen.reach.guarded or not seen.reach.unguarded:
         return None
-    counts = guards.places(seen.reach.unguarded, seen.guards, 0.0)
+    counts = guards.places(seen.reach.unguarded, seen.guards, seen.now)
     why = f"no live node guard where its pods run, so nobody would carry it out: {counts}"
     cure = (
         f"stop it: {instead(request.scope, namespace)}; to have guards: the chart's nodeGuard; "
@@ -194,12 +197,12 @@ def not_ordered(request: Request, namespace: str, error: RefusedError) -> Proble
     return Problem(f"freeze {request.scope}", why, cure, ExitCode.REFUSED)
 
 
-def warnings(seen: Prospect, now: float) -> Iterable[tuple[str, str]]:
+def warnings(seen: Prospect) -> Iterable[tuple[str, str]]:
     """What it does not do, or does besides: a word and a sentence each."""
     if seen.guards.unknown:
         yield "Node guards", f"not known: {seen.guards.unknown}"
     elif seen.reach.unguarded:
-        where = guards.places(seen.reach.unguarded, seen.guards, now)
+        where = guards.places(seen.reach.unguarded, seen.guards, seen.now)
         yield "Not frozen", f"what runs where no live node guard is: {where}"
     if seen.endurance.restarts:
         yield "Restarts", seen.endurance.restarts

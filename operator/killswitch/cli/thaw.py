@@ -19,11 +19,11 @@ from killswitch.core.conditions import FreezeCondition, Reason
 from killswitch.core.containment import freeze_in_force
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, PODS, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 
-_LONGEST = 10.0
+_LONGEST = 5.0
 """Seconds within which guards let go and report."""
 _LOOK = 0.25
 
@@ -46,8 +46,11 @@ async def thaw(session: Session, screen: Screen, text: str, reason: str) -> Exit
             raise await _refused(session, name, me, error) from error
         screen.line(Span("Thaw ordered", Tone.GOOD), f" for {what} by {me}.")
     pods = await _pods(session, body)
-    body, left = await _observe(session, body, pods)
-    return await _conclude(session, screen, body, pods, left)
+    holders = await _holders(session, pods or [])
+    # What another order keeps from computing is not this one's to let go.
+    free = [p for p in pods or () if not any(locks.covers(each, p) for each in holders)]
+    body, left = await _observe(session, body, None if pods is None else free)
+    return _conclude(session, screen, body, holders, left)
 
 
 async def _find(session: Session, name: str) -> Json:
@@ -102,24 +105,26 @@ async def _refused(session: Session, name: str, me: str, error: RefusedError) ->
     return explained(what, error, namespace)
 
 
-async def _pods(session: Session, body: Json) -> list[Pod]:
-    """Running pods that it covers, as far as the user may see."""
-    with contextlib.suppress(KillSwitchError):
+async def _pods(session: Session, body: Json) -> list[Pod] | None:
+    """Running pods that it covers; None where the user may not see them."""
+    try:
         seen = await observe.namespaces(session.cluster, [session.namespace])
-        here = seen.inventory.pods_in(session.namespace)
-        return [pod for pod in here if pod.node and locks.covers(body, pod)]
-    return []
+    except KillSwitchError:
+        return None
+    if any(each.startswith(f"{PODS.plural}: ") for each in seen.unseen):
+        return None
+    here = seen.inventory.pods_in(session.namespace)
+    return [pod for pod in here if pod.node and locks.covers(body, pod)]
 
 
 async def _observe(
-    session: Session, body: Json, pods: Iterable[Pod]
+    session: Session, body: Json, pods: list[Pod] | None
 ) -> tuple[Json, list[Pod] | None]:
     """The Freeze at last, and the pods that it still freezes; None where nobody has said."""
-    covered = list(pods)
     until = session.clock.monotonic() + _LONGEST
     while True:
-        found = await guards.of_nodes(session, (pod.node for pod in covered))
-        left = None if found.unknown or not covered else _still(covered, body, found)
+        found = await guards.of_nodes(session, (pod.node for pod in pods or ()))
+        left = None if pods is None or found.unknown else _still(pods, body, found)
         metadata = body["metadata"]
         body = await session.cluster.get(FREEZES, metadata["name"], metadata["namespace"])
         if left == [] or freezes.ended(body) or session.clock.monotonic() >= until:
@@ -136,8 +141,8 @@ def _still(pods: Iterable[Pod], body: Json, found: Guards) -> list[Pod]:
     ]  # fmt: skip
 
 
-async def _conclude(
-    session: Session, screen: Screen, body: Json, pods: list[Pod], left: list[Pod] | None
+def _conclude(
+    session: Session, screen: Screen, body: Json, holders: list[Json], left: list[Pod] | None
 ) -> ExitCode:
     what = shown(FREEZES, body["metadata"]["name"], session.namespace)
     done = left == [] or (not left and freezes.ended(body))
@@ -145,13 +150,13 @@ async def _conclude(
         screen.line(Span("Thawed", Tone.GOOD), f": nothing is frozen by {what} any more.")
     else:
         unseen = "whether its pods go on could not be seen: what its guards say is not known"
-        words = unseen if left is None else f"{len(left)} pods are still frozen by it"
+        words = unseen if left is None else f"{_count(len(left))} still frozen by it"
         screen.line(Span("Not seen thawed", Tone.BAD), f": {words}")
         for pod in left or ():
             screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node}")
         screen.line(f"Next: see whether its guards live: {PROGRAM} status -n {session.namespace}")
-    holders = await _holders(session, pods)
-    for kind, name in holders:
+    held = [(each["kind"], each["metadata"]["name"]) for each in holders]
+    for kind, name in held:
         verb = "thaw" if kind == FREEZES.kind else "approve"
         flag = " --cluster" if kind == CLUSTER_SHUTDOWNS.kind else f" -n {session.namespace}"
         again = f"{PROGRAM} {verb} {name}{flag} --reason …"
@@ -163,13 +168,13 @@ async def _conclude(
         "thaw": body["spec"].get("thaw"),
         "thawed": done,
         "left": None if left is None else [f"{pod.namespace}/{pod.name}" for pod in left],
-        "heldBy": [f"{kind}/{name}" for kind, name in holders],
+        "heldBy": [f"{kind}/{name}" for kind, name in held],
     }
     screen.answer(answer, f"freeze.{FREEZES.group}/{body['metadata']['name']}")
     return ExitCode.OK if done else ExitCode.NOT_VERIFIED
 
 
-async def _holders(session: Session, pods: list[Pod]) -> list[tuple[str, str]]:
+async def _holders(session: Session, pods: list[Pod]) -> list[Json]:
     """What else keeps these pods from computing."""
     labels = f"{ENGAGED_LABEL}=true"
     found = await _in_force(session)
@@ -177,5 +182,8 @@ async def _holders(session: Session, pods: list[Pod]) -> list[tuple[str, str]]:
         with contextlib.suppress(KillSwitchError):
             items = (await session.cluster.list(kind, session.namespace, labels=labels)).items
             found += [each for each in items if locks.engaged(each)]
-    covering = (each for each in found if any(locks.covers(each, pod) for pod in pods))
-    return [(each["kind"], each["metadata"]["name"]) for each in covering]
+    return [each for each in found if any(locks.covers(each, pod) for pod in pods)]
+
+
+def _count(pods: int) -> str:
+    return "1 pod is" if pods == 1 else f"{pods} pods are"
