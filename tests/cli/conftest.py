@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,27 @@ STOPPING = [
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
 ]
 """Rules of someone who may stop, release and restore in a namespace."""
+
+
+_READERS = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: test-guards-reader}
+rules:
+- apiGroups: [killswitch.dev]
+  resources: [nodeguards]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: test-guards-reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: test-guards-reader}
+subjects:
+- {kind: User, name: dave}
+"""
 
 
 def without(*verbs: str, of: str) -> list[Json]:
@@ -212,6 +233,25 @@ def stage(open_stage: Stage) -> Stage:
     open_stage.govern()
     open_stage.grant("people", STOPPING, "alice", "bob", "carol")
     return open_stage
+
+
+@pytest.fixture
+def frosty(stage: Stage) -> Stage:
+    """A stage where dave, who may read the guards, freezes too and bob thaws."""
+    stage.control_plane.kubectl("apply", "-f", "-", stdin=_READERS)
+    stage.grant("freezers", STOPPING, "dave")
+    thaws = {"apiGroups": ["killswitch.dev"], "resources": ["freezes"], "verbs": ["thaw"]}
+    stage.grant("thawers", [thaws], "bob")
+    return stage
+
+
+@pytest.fixture
+def guard(frosty: Stage) -> Iterator[Any]:
+    """A guard of node cli-0 (tests/cli/guards.py)."""
+    from tests.cli.guards import guarded
+
+    with guarded(frosty.control_plane, frosty.namespace, "cli-0") as (found,):
+        yield found
 
 
 def eventually(look: Callable[[], object], seconds: float = 30.0) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from killswitch.core import containment, times
 from killswitch.core.containment import Orders, Resident, Term, Want
-from tests.cli.conftest import eventually
+from tests.cli.conftest import Stage, eventually
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel import guards
 from tests.kernel.objects import GROUP
@@ -23,6 +23,15 @@ _GUARDS = f"{GROUP}/nodeguards"
 _STATES = {Want.FREEZE: "Frozen", Want.KILL: "Dead", Want.RUN: "Thawed"}
 TOOK = 0.0031
 """Seconds that it claims for everything it does."""
+
+
+FREEZE = ("--for", "5m", "--then", "thaw", "--reason", "it may leak")
+"""The flags of a Freeze whose terms do not matter."""
+
+
+def order(stage: Stage, *flags: str, by: str = "dave", code: int = 0) -> Any:
+    """Freeze as this person; the JSON answer."""
+    return stage.json("freeze", *flags, *FREEZE, by=by, code=code)
 
 
 class StandIn:

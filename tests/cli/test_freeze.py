@@ -5,37 +5,17 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from killswitch.core import times
-from tests.cli.conftest import PROGRAM, STOPPING, Stage, eventually, told
-from tests.cli.guards import StandIn, guarded
+from tests.cli.conftest import PROGRAM, Stage, eventually, told
+from tests.cli.guards import FREEZE, StandIn, guarded, order
 from tests.cluster.control_plane import ControlPlane
 from tests.kernel.objects import GROUP, freeze, freezes
 from tests.kernel.test_bypasses import ahead
 
-_READERS = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: test-guards-reader}
-rules:
-- apiGroups: [killswitch.dev]
-  resources: [nodeguards]
-  verbs: [get, list]
-- apiGroups: [""]
-  resources: [nodes]
-  verbs: [list]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: test-guards-reader}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: test-guards-reader}
-subjects:
-- {kind: User, name: dave}
-"""
 _FROZEN = """\
 Freeze deployment/vllm in NS: 1 workload with 2 pods and 0 GPUs
 NAMESPACE  WHAT             REPLICAS  PODS  GPUS  RUNS ON
@@ -47,29 +27,6 @@ End it: kubectl killswitch thaw dave-TIME -n NS --reason …
 Prolong it: kubectl killswitch freeze -w deployment/vllm -n NS --for … --then thaw --reason …
 For good: kubectl killswitch stop -w deployment/vllm -n NS --reason …
 """
-_FREEZE = ("--for", "5m", "--then", "thaw", "--reason", "it may leak")
-
-
-@pytest.fixture
-def frosty(stage: Stage) -> Stage:
-    """A stage where dave, who may read the guards, freezes too and bob thaws."""
-    stage.control_plane.kubectl("apply", "-f", "-", stdin=_READERS)
-    stage.grant("freezers", STOPPING, "dave")
-    thaws = {"apiGroups": ["killswitch.dev"], "resources": ["freezes"], "verbs": ["thaw"]}
-    stage.grant("thawers", [thaws], "bob")
-    return stage
-
-
-@pytest.fixture
-def guard(frosty: Stage) -> Iterator[StandIn]:
-    """A guard of node cli-0."""
-    with guarded(frosty.control_plane, frosty.namespace, "cli-0") as (found,):
-        yield found
-
-
-def order(stage: Stage, *flags: str, by: str = "dave", code: int = 0) -> Any:
-    """Freeze as this person; the JSON answer."""
-    return stage.json("freeze", *flags, *_FREEZE, by=by, code=code)
 
 
 def stored(stage: Stage) -> list[Any]:
@@ -81,7 +38,7 @@ def stored(stage: Stage) -> list[Any]:
 def test_one_command_freezes_and_says_how_it_ends(frosty: Stage, guard: StandIn) -> None:
     """How long it took by the guards' own clock, until when, and the next commands."""
     frosty.deployment()
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, by="dave")
     gap = max(len("NAMESPACE"), len(frosty.namespace)) - len(frosty.namespace) + 2
     expected = _FROZEN.replace("NS__", "NS" + " " * gap)
     assert (expected, "", 0) == (told(done.stdout, frosty.namespace), done.stderr, done.returncode)
@@ -115,7 +72,7 @@ def test_json_says_what_the_guards_said(frosty: Stage, guard: StandIn) -> None:
 def test_without_a_guard_it_is_refused_and_stop_is_named(frosty: Stage) -> None:
     """Nothing is ordered: a freeze that freezes nothing looks like containment."""
     frosty.deployment()
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, by="dave")
     assert (done.returncode, stored(frosty)) == (1, [])
     assert "no live node guard where its pods run" in done.stderr
     assert "cli-0 (2)" in done.stderr
@@ -126,7 +83,7 @@ def test_a_silent_guard_is_none(frosty: Stage, guard: StandIn) -> None:
     """Its node is named with how long it has said nothing."""
     frosty.deployment()
     guard.tell(renewed=time.time() - 300)
-    done = frosty.run("freeze", "--all", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "--all", *FREEZE, by="dave")
     assert done.returncode == 1
     assert "cli-0 (2, its guard silent for 5m)" in done.stderr
 
@@ -134,7 +91,7 @@ def test_a_silent_guard_is_none(frosty: Stage, guard: StandIn) -> None:
 def test_without_a_guard_it_may_be_ordered_all_the_same(frosty: Stage) -> None:
     """Exit 4: what runs on is named."""
     frosty.deployment(replicas=1)
-    done = frosty.run("freeze", "--all", *_FREEZE, "--unguarded", by="dave")
+    done = frosty.run("freeze", "--all", *FREEZE, "--unguarded", by="dave")
     assert done.returncode == 4
     assert "Not frozen: 1 pod of 1" in done.stdout
     assert "on cli-0: no live node guard" in done.stdout
@@ -146,7 +103,7 @@ def test_what_is_on_a_node_without_guard_is_warned_of_and_named(
     """The rest is frozen; exit 4."""
     frosty.deployment("vllm")
     frosty.deployment("embed", replicas=1, node="cli-1")
-    done = frosty.run("freeze", "--all", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "--all", *FREEZE, by="dave")
     assert done.returncode == 4
     assert "Not frozen: what runs where no live node guard is: cli-1 (1)" in done.stdout
     assert "2 of 3 pods are frozen" in done.stdout
@@ -167,13 +124,13 @@ def test_longer_than_the_liveness_probe_allows_is_refused(frosty: Stage, guard: 
     """The kubelet would restart the container, and its memory would be lost."""
     probe = {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 10}
     frosty.deployment(probe=probe)
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, by="dave")
     assert (done.returncode, stored(frosty)) == (1, [])
     assert "container server of deployment/vllm" in done.stderr
     assert "--past-liveness" in done.stderr
     short = ("--for", "10s", "--then", "thaw", "--reason", "r")
     assert frosty.run("freeze", "deployment/vllm", *short, by="dave").returncode == 0
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, "--past-liveness", by="dave")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, "--past-liveness", by="dave")
     assert (done.returncode, "Restarts: " in done.stdout) == (0, True)
 
 
@@ -183,7 +140,7 @@ def test_a_part_of_a_group_of_ranks_is_warned_of(frosty: Stage, guard: StandIn) 
     frosty.deployment("vllm", replicas=1, labels=group)
     frosty.deployment("rest", replicas=1, labels=group)
     words = "Parted: 1 of 2 ranks of LeaderWorkerSet llama only"
-    assert words in frosty.run("freeze", "deployment/vllm", *_FREEZE, by="dave").stdout
+    assert words in frosty.run("freeze", "deployment/vllm", *FREEZE, by="dave").stdout
     assert words in frosty.run("plan", "-w", "deployment/vllm", by="dave").stdout
     assert words not in frosty.run("plan", "--all", by="dave").stdout
 
@@ -198,7 +155,7 @@ def test_dry_run_orders_nothing(frosty: Stage, guard: StandIn) -> None:
 def test_who_may_not_read_guards_believes_the_operator(frosty: Stage, guard: StandIn) -> None:
     """The reports are hidden from alice: what the manager made of them stands on the Freeze."""
     frosty.deployment(replicas=1)
-    process = _begin(frosty, "freeze", "--all", *_FREEZE, by="alice")
+    process = _begin(frosty, "freeze", "--all", *FREEZE, by="alice")
     eventually(lambda: stored(frosty))
     condition = {
         "type": "Frozen", "status": "True", "reason": "AllFrozen", "message": "1 of 1",
@@ -219,7 +176,7 @@ def test_who_may_not_freeze_is_refused_with_the_cure(frosty: Stage, guard: Stand
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
     frosty.grant("lookers", look, "mallory")
-    done = frosty.run("freeze", "--all", *_FREEZE, by="mallory")
+    done = frosty.run("freeze", "--all", *FREEZE, by="mallory")
     assert (done.returncode, stored(frosty)) == (3, [])
     assert "kubectl auth can-i create freezes.killswitch.dev" in done.stderr
     assert "kubectl killswitch stop --all" in done.stderr
@@ -228,7 +185,7 @@ def test_who_may_not_freeze_is_refused_with_the_cure(frosty: Stage, guard: Stand
 def test_what_cannot_be_seen_is_not_frozen_blindly(frosty: Stage) -> None:
     """By its name alone `stop` can lock it; a freeze needs to know what it freezes."""
     frosty.deployment(replicas=1)
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, by="mallory")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, by="mallory")
     assert (done.returncode, "kubectl killswitch stop -w deployment/vllm" in done.stderr) == (
         3,
         True,
@@ -238,9 +195,9 @@ def test_what_cannot_be_seen_is_not_frozen_blindly(frosty: Stage) -> None:
 def test_nothing_that_runs_is_nothing_to_freeze(frosty: Stage) -> None:
     """With the command that keeps it from starting; and nothing of that name."""
     frosty.deployment(replicas=0)
-    done = frosty.run("freeze", "deployment/vllm", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "deployment/vllm", *FREEZE, by="dave")
     assert (done.returncode, "no pod of it runs" in done.stderr) == (1, True)
-    done = frosty.run("freeze", "deployment/gone", *_FREEZE, by="dave")
+    done = frosty.run("freeze", "deployment/gone", *FREEZE, by="dave")
     assert (done.returncode, "Deployment gone" in done.stderr) == (1, True)
 
 
@@ -249,7 +206,7 @@ def test_it_governs_the_namespace_first(open_stage: Stage) -> None:
     open_stage.deployment(replicas=1)
     admin = open_stage.control_plane.admin
     with guarded(open_stage.control_plane, open_stage.namespace, "cli-0"):
-        done = open_stage.run("freeze", "--all", *_FREEZE, by=admin)
+        done = open_stage.run("freeze", "--all", *FREEZE, by=admin)
     assert done.returncode == 0, done.stderr
     assert "Governed first: namespace" in done.stdout
 
@@ -257,7 +214,7 @@ def test_it_governs_the_namespace_first(open_stage: Stage) -> None:
 def test_an_interrupt_says_what_is_in_force(frosty: Stage) -> None:
     """Ctrl-C ends the looking, not the Freeze."""
     frosty.deployment(replicas=1)
-    process = _begin(frosty, "freeze", "--all", *_FREEZE, by="alice")
+    process = _begin(frosty, "freeze", "--all", *FREEZE, by="alice")
     eventually(lambda: stored(frosty))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -1,10 +1,10 @@
 """What a stored Freeze says about itself, in the words of `status`, `why` and `thaw`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from killswitch.cli.board import Judged, Standing, observed
-from killswitch.core import conditions, containment, durations, locks
+from killswitch.core import conditions, containment, durations, locks, reports
 from killswitch.core.conditions import FreezeCondition
 
 Json = Mapping[str, Any]
@@ -42,15 +42,24 @@ def left(body: Json, now: float) -> float:
 
 def end(body: Json, now: float) -> str:
     """When and in what it ends: `4 min 2 s, then thaw`."""
-    return f"{durations.text(left(body, now))}, then {body['spec']['onExpiry'].lower()}"
+    length = left(body, now)
+    lasting = durations.text(length) if length > 0 else "over"
+    return f"{lasting}, then {body['spec']['onExpiry'].lower()}"
 
 
-def counts(body: Json) -> str:
-    """`3/4`: frozen of covered, as the manager saw it; `?` where it has not looked."""
+def counts(body: Json, guards: Iterable[Json] | None) -> str:
+    """`3/4`: frozen of covered, as the manager saw it; where it has not looked, `3/?` by guards.
+
+    `?` where the guards are not known either.
+    """
     seen = body.get("status") or {}
-    if not seen.get("observedGeneration"):
+    if seen.get("observedGeneration"):
+        return f"{seen.get('frozen', 0)}/{seen.get('pods', 0)}"
+    if guards is None:
         return "?"
-    return f"{seen.get('frozen', 0)}/{seen.get('pods', 0)}"
+    order = (body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+    words = (word for each in guards for word in reports.report(each).words.values())
+    return f"{sum(word.order == order and word.frozen for word in words)}/?"
 
 
 def value(body: Json, now: float) -> dict[str, Any]:

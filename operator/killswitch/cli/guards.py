@@ -45,10 +45,13 @@ class Guards:
         """What they did for this Shutdown, ClusterShutdown or Freeze, by node."""
         kind, metadata = order["kind"], order["metadata"]
         name, place = metadata["name"], metadata.get("namespace", "")
+        made = times.seconds(metadata["creationTimestamp"])
 
         def mine(word: Word) -> bool:
             found, namespace, named = word.order
-            return (found, named) == (kind, name) and place in ("", namespace)
+            # One that was deleted may have had the same name.
+            later = word.done is None or word.done >= made
+            return (found, named) == (kind, name) and place in ("", namespace) and later
 
         words = {n: [w for w in r.words.values() if mine(w)] for n, r in self.reports.items()}
         return {node: found for node, found in sorted(words.items()) if found}
