@@ -159,7 +159,7 @@ def _unguarded(request: Request, seen: Prospect, namespace: str) -> Problem | No
     counts = guards.places(seen.reach.unguarded, seen.guards, seen.now)
     why = f"no live node guard where its pods run, so nobody would carry it out: {counts}"
     cure = (
-        f"stop it: {instead(request.scope, namespace)}; to have guards: the chart's nodeGuard; "
+        f"stop it: {instead(request.scope, namespace)}; to have guards: helm upgrade … --set nodeGuard.enabled=true; "
         "to order it all the same: add --unguarded"
     )
     return Problem(f"freeze {request.scope}", why, cure)
