@@ -168,6 +168,16 @@ def test_who_may_not_read_guards_believes_the_operator(frosty: Stage, guard: Sta
     assert "Frozen: 1 pod, until" in out
 
 
+def test_pods_that_cannot_be_listed_are_frozen_by_the_namespace(open_stage: Stage) -> None:
+    """Who may only freeze is told what the operator says; never that nothing is left."""
+    open_stage.govern()
+    rule = {"apiGroups": ["killswitch.dev"], "resources": ["freezes"], "verbs": ["create", "get"]}
+    open_stage.grant("freezers", [rule], "carol")
+    done = open_stage.run("freeze", "--all", *FREEZE, by="carol")
+    assert (done.returncode, "no pod was seen frozen" in done.stdout) == (4, True)
+    assert len(stored(open_stage)) == 1
+
+
 def test_who_may_not_freeze_is_refused_with_the_cure(frosty: Stage, guard: StandIn) -> None:
     """Exit 3: what to check, and what else can be done."""
     frosty.deployment(replicas=1)

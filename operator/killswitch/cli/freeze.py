@@ -44,6 +44,12 @@ class Seen:
     """By uid; None where only the operator says so."""
     failed: dict[str, str] = field(default_factory=dict)
     """What went wrong last, by uid."""
+    counted: tuple[int, int] | None = None
+    """Frozen and covered, as the operator says that all are: for who may not list the pods."""
+
+    def count(self, seen: Prospect) -> tuple[int, int]:
+        """How many are frozen, of how many."""
+        return self.counted or (len(self.frozen), len(seen.pods))
 
 
 async def show(session: Session, screen: Screen, request: Request) -> ExitCode:
@@ -124,13 +130,12 @@ async def _observe(session: Session, body: Json, seen: Prospect) -> Seen:
     outcome = Seen()
     until = session.clock.monotonic() + _LONGEST
     while True:
-        if seen.guards.unknown:
-            await _ask_operator(session, body, seen.pods, outcome)
-            left = [pod for pod in seen.pods if pod.uid not in outcome.frozen]
+        if seen.guards.unknown or freezing.blind(seen):
+            over = await _ask_operator(session, body, seen, outcome)
         else:
             left = [pod for pod in seen.reach.guarded if pod.uid not in outcome.frozen]
-            left = await _ask_guards(session, left, outcome)
-        if not left or session.clock.monotonic() >= until:
+            over = not await _ask_guards(session, left, outcome)
+        if over or session.clock.monotonic() >= until:
             return outcome
         await session.clock.sleep(_LOOK)
 
@@ -148,21 +153,25 @@ async def _ask_guards(session: Session, pods: Iterable[Pod], outcome: Seen) -> l
     return [pod for pod in asked if pod.uid not in outcome.frozen]
 
 
-async def _ask_operator(session: Session, body: Json, pods: Iterable[Pod], outcome: Seen) -> None:
-    """Who may not read the guards' reports reads what the manager made of them."""
+async def _ask_operator(session: Session, body: Json, seen: Prospect, outcome: Seen) -> bool:
+    """Whether the manager has read that all are frozen, where the user may not read it."""
     metadata = body["metadata"]
     try:
         current = await session.cluster.get(FREEZES, metadata["name"], metadata["namespace"])
     except KillSwitchError:  # the Freeze is in force all the same
-        return
-    found = (current.get("status") or {}).get("conditions") or ()
-    if conditions.holds(found, FreezeCondition.FROZEN):
-        outcome.frozen.update(dict.fromkeys((pod.uid for pod in pods), None))
+        return False
+    said = current.get("status") or {}
+    if not conditions.holds(said.get("conditions") or (), FreezeCondition.FROZEN):
+        return False
+    outcome.frozen.update(dict.fromkeys((pod.uid for pod in seen.pods), None))
+    outcome.counted = said.get("frozen", 0), said.get("pods", 0)
+    return True
 
 
 def _observed(body: Json, seen: Prospect, outcome: Seen) -> str:
     slowest = _slowest(body, seen, outcome)
-    words = f"{len(outcome.frozen)} of {len(seen.pods)} pods are frozen"
+    frozen, pods = outcome.count(seen)
+    words = f"{frozen} of {pods} pods are frozen"
     if slowest is None:
         return words
     node, took = slowest
@@ -192,14 +201,16 @@ def _conclude(
 ) -> ExitCode:
     """The last words and the exit code: OK only for what was observed."""
     left = {pod.uid: _why(pod, seen, outcome) for pod in seen.pods if pod.uid not in outcome.frozen}
-    done = bool(outcome.frozen) and not left
+    frozen, _ = outcome.count(seen)
+    done = frozen > 0 and not left
     spec, place = body["spec"], (body["metadata"]["name"], body["metadata"]["namespace"])
     then = "they go on" if spec["onExpiry"] == "Thaw" else "they are stopped and held"
     end = f"until {spec['until']} (for {durations.text(request.seconds)}), then {then}"
     if done:
-        screen.line(Span("Frozen", Tone.GOOD), f": {_count(len(outcome.frozen))}, {end}")
+        screen.line(Span("Frozen", Tone.GOOD), f": {_count(frozen)}, {end}")
     else:
-        words = f": {_count(len(left))} of {len(seen.pods)}; what is frozen is so {end}"
+        named = f"{_count(len(left))} of {len(seen.pods)}" if left else "no pod was seen frozen"
+        words = f": {named}; what is frozen is so {end}"
         screen.line(Span("Not frozen", Tone.BAD), words)
     _name(screen, seen.pods, left)
     screen.line(f"End it: {PROGRAM} thaw {argument(FREEZES, *place)} --reason …")
@@ -246,8 +257,8 @@ def _answer(
         "frozen": done,
         "until": body["spec"]["until"],
         "onExpiry": body["spec"]["onExpiry"],
-        "pods": len(seen.pods),
-        "frozenPods": len(outcome.frozen),
+        "pods": outcome.count(seen)[1],
+        "frozenPods": outcome.count(seen)[0],
         "slowest": None if slowest is None else {"node": slowest[0], "seconds": round(slowest[1], 6)},
         "left": [
             {"namespace": pod.namespace, "pod": pod.name, "node": pod.node, "why": left[pod.uid]}

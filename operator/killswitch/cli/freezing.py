@@ -81,10 +81,11 @@ async def asker(session: Session) -> Asker:
     body = {"apiVersion": _REVIEWS.api_version, "kind": _REVIEWS.kind}
     before = session.clock.now()
     answer = await session.cluster.create(_REVIEWS, body)
-    made = answer["metadata"].get("creationTimestamp")
-    ahead = times.seconds(made) - before if made else 0.0
-    # It counts whole seconds, so that a smaller difference says nothing.
-    return Asker(answer["status"]["userInfo"]["username"], ahead if abs(ahead) > 2 else 0.0)
+    stamp = answer["metadata"].get("creationTimestamp")
+    made = times.seconds(stamp) if stamp else before
+    # Whole seconds, rounded down: a moment within the request says that both clocks agree.
+    agree = before - 1 <= made <= session.clock.now()
+    return Asker(answer["status"]["userInfo"]["username"], 0.0 if agree else made - before)
 
 
 async def prospect(
@@ -143,7 +144,7 @@ def _nothing(request: Request, seen: Prospect, namespace: str) -> Problem | None
 
 
 def _idle(request: Request, seen: Prospect, namespace: str) -> Problem | None:
-    if request.unguarded or _blind(seen) or any(pod.node for pod in seen.pods):
+    if request.unguarded or blind(seen) or any(pod.node for pod in seen.pods):
         return None
     why = "no pod of it runs: there is nothing to freeze"
     cure = (
@@ -179,7 +180,8 @@ def _restarts(request: Request, seen: Prospect, namespace: str) -> Problem | Non
     )
 
 
-def _blind(seen: Prospect) -> bool:
+def blind(seen: Prospect) -> bool:
+    """Whether the pods could not be listed."""
     return any(each.startswith(f"{PODS.plural}: ") for each in seen.observed.unseen)
 
 
