@@ -57,7 +57,7 @@ class Scope:
         parts += [f"--node {name}" for name in self.nodes]
         if self.labels:
             parts.append(f"-l {','.join(f'{key}={value}' for key, value in self.labels.items())}")
-        return " ".join(parts)
+        return " ".join(parts) or "-w KIND/NAME"  # keys that no flag can say
 
 
 def read(
