@@ -11,7 +11,7 @@ from killswitch.api.admission.accounts import account_labels, accounts
 from killswitch.api.admission.authors import authors, bypasses, cluster_authors
 from killswitch.api.admission.definitions import definitions
 from killswitch.api.admission.governed import governed_label, governing, namespaces
-from killswitch.api.admission.guards import freezes, node_guards, standing_orders
+from killswitch.api.admission.guards import freezes, mirrors, node_guards, standing_orders
 from killswitch.api.admission.lives import cluster_shutdowns, records, shutdowns
 from killswitch.api.admission.lock import cluster_lock, lock, node_lock
 from killswitch.api.admission.shape import Json
@@ -41,6 +41,7 @@ def manifests() -> list[Json]:
         *freezes(),
         *standing_orders(),
         *node_guards(),
+        *mirrors(),
         *accounts(),
         *account_labels("namespaces", "Namespace"),
         *account_labels("nodes", "Node"),
