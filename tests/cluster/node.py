@@ -150,10 +150,17 @@ class RealNode:
         return self.cgroup.processes()
 
     def pod_spec(
-        self, *, port: int = 0, children: int = 0, grace: int = 30, polite: bool = False
+        self,
+        *,
+        port: int = 0,
+        children: int = 0,
+        grace: int = 30,
+        polite: bool = False,
+        more: Sequence[str] = (),
     ) -> dict[str, Any]:
         """A pod's spec with the stand-in server, to be scheduled here; port 0 is any free one."""
         arguments = [f"-listen=127.0.0.1:{port}", f"-children={children}", f"-polite={polite}"]
+        arguments += more
         container = {
             "name": "server",
             "image": SERVER_IMAGE,

@@ -118,7 +118,7 @@ def unavailable(variant: str) -> str | None:
         return "this machine has cgroup v2 only"
     if variant in {"v2", "v2-signals"} and cgroups.unified():
         return "on this machine cgroup v2 has the pids controller"
-    if variant != "v1" and not (_unified() / "cgroup.controllers").exists():
+    if variant != "v1" and not (unified() / "cgroup.controllers").exists():
         return "this machine has no cgroup v2 hierarchy"
     try:
         tree = cgroups.Tree()
@@ -129,7 +129,8 @@ def unavailable(variant: str) -> str | None:
     return None
 
 
-def _unified() -> Path:
+def unified() -> Path:
+    """Where the v2 hierarchy is mounted."""
     return TOP if cgroups.unified() else TOP / "unified"
 
 
@@ -138,10 +139,14 @@ def _silent(_step: str, _uid: str) -> None:
 
 
 def hands(
-    top: Path, variant: str, pids: Path, step: Callable[[str, str], None] = _silent
+    top: Path,
+    variant: str,
+    pids: Path,
+    step: Callable[[str, str], None] = _silent,
+    root: str = "/",
 ) -> Cgroups:
     """The guard's hands for such a node."""
-    made = Cgroups(top, step=step)
+    made = Cgroups(top, root, step=step)
     if variant.endswith("-signals"):
         made._kill_file = "cgroup.kill.of-a-newer-kernel"
     if "-pids" in variant:
@@ -180,7 +185,7 @@ class Scene:
     @property
     def top(self) -> Path:
         """What the guard takes for /sys/fs/cgroup."""
-        return self.directory if self.variant == "v1" else _unified() / self.tree.name
+        return self.directory if self.variant == "v1" else unified() / self.tree.name
 
     @property
     def pids(self) -> Path:

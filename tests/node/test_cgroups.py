@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -302,7 +303,38 @@ def test_the_steps_are_announced_in_order(scene: Scene) -> None:
     scene.run(scene.folder(uid, scene.containers[0]), SLEEP)
     told: list[str] = []
     scene.hands(lambda step, pod: told.append(step) if pod == uid else None).kill(uid)
-    assert tuple(told) == STEPS_OF[scene.variant]
+    assert tuple(dict.fromkeys(told)) == STEPS_OF[scene.variant]
+
+
+def test_of_several_all_are_struck_before_one_is_waited_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one pod cannot do the others do not wait for; each has an outcome of its own."""
+    uids = [scene.pod() for _ in range(4)]
+    started = {
+        uid: [scene.run(scene.folder(uid, each), SLEEP) for each in scene.containers]
+        for uid in uids
+    }
+    hung = started[uids[0]][0]
+    told: list[str] = []
+    guard = scene.hands(lambda step, _uid: told.append(step))
+    guard._kill_file = "cgroup.kill.of-a-newer-kernel"
+
+    def kill(pid: int, _handle: int | None) -> None:
+        if pid != hung.pid:
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr("killswitch.node.processes._kill", kill)
+    outcomes = guard.kill_all([*uids, "no-uid"], within=0.2)
+    odd, left = outcomes.pop("no-uid"), outcomes.pop(uids[0])
+    assert outcomes == dict.fromkeys(uids[1:], 2)
+    assert isinstance(odd, CgroupError)
+    assert odd.uid == "no-uid"
+    assert isinstance(left, CgroupError)
+    assert left.left == (hung.pid,)
+    assert told[: told.index("prove")].count("signal") == len(uids)
+    assert guard.closed_pods() == set(uids[1:] if not scene.has_pids else uids)
+    assert guard.kill_all([]) == {}
 
 
 _DIE = """
@@ -596,6 +628,34 @@ def test_without_the_capability_to_signal_nothing_stays_frozen(v1: Scene) -> Non
     guard = v1.hands()
     assert guard.frozen_pods() == set()
     assert guard.closed_pods() == {uid}
+
+
+_FOREIGN = "import os; os.setgid(1234); os.setuid(1234)\n" + SLEEP
+_WITH = """
+guard = made()
+guard.freeze(uid)
+guard.thaw(uid)
+print(guard.kill(uid, within=2))
+"""
+
+
+@pytest.mark.parametrize("capabilities", ["", "kill"])
+def test_the_capabilities_it_needs(scene: Scene, capabilities: str) -> None:
+    """User 0 with KILL for servers of other users; with cgroup.kill not even that."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is missing")
+    uid = scene.pod()
+    process = scene.run(scene.folder(uid, scene.containers[0]), _FOREIGN)
+    bounds = "-all" + (f",+{capabilities}" if capabilities else "")
+    setpriv = ["setpriv", f"--bounding-set={bounds}", f"--inh-caps={bounds}", "--no-new-privs"]
+    command = [*setpriv, *scene.script("", _WITH), uid]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if capabilities or scene.variant in {"v2", "v2-pids"}:
+        assert (told.stdout, told.stderr) == ("1\n", "")
+        assert process.wait(10) == -signal.SIGKILL
+    else:
+        assert f"pod {uid}: process {process.pid}: EPERM on SIGKILL; give the guard" in told.stderr
+        assert process.poll() is None
 
 
 def test_two_folders_of_one_pod_are_both_meant(scene: Scene) -> None:

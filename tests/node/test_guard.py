@@ -143,6 +143,27 @@ def test_a_guard_killed_at_any_step_is_started_again_and_finishes(
     assert len(node.log("the guard died")) == 1
 
 
+def test_a_guard_killed_as_it_thaws_is_started_again_and_thaws(node: GuardedNode) -> None:
+    """Nothing stays frozen that nobody wants frozen."""
+    model = node.model("vllm")
+    node.crashing_guard("thaw")
+    node.freeze()
+    eventually(lambda: model.frozen, "it is frozen")
+    node.thaw()
+    eventually(lambda: model.running and not node.crashes_left, "it runs in spite of the crash")
+
+
+def test_a_guard_killed_as_it_reopens_is_started_again_and_reopens(node: GuardedNode) -> None:
+    """With the limit that the one before remembered."""
+    model = node.model("vllm")
+    (model.scene.pids / model.scene.folder(model.cgroup) / "pids.max").write_text("77")
+    node.crashing_guard("reopen")
+    node.shutdown()
+    node.reported(model, "Dead")
+    node.release()
+    eventually(lambda: model.limit == "77" and not node.crashes_left, "it is open")
+
+
 def test_guards_that_keep_dying_leave_nothing_frozen(node: GuardedNode) -> None:
     """The last resort thaws; then the process ends for the kubelet to start it anew."""
     model = node.model("vllm")

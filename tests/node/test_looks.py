@@ -1,6 +1,7 @@
 """What a guard does at each look: real cgroups and processes, time and the API's news as told."""
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,17 +214,18 @@ class Refusing(Cgroups):
 
     def freeze(self, uid: str) -> bool:
         """EPERM for that pod."""
-        self._deny(uid)
+        if uid == self.refused:
+            raise self._denied(uid)
         return super().freeze(uid)
 
-    def kill(self, uid: str, within: float = 5.0) -> int:
+    def kill_all(self, uids: Iterable[str], within: float = 5.0) -> dict[str, int | CgroupError]:
         """EPERM for that pod."""
-        self._deny(uid)
-        return super().kill(uid, within)
+        others = [uid for uid in uids if uid != self.refused]
+        refused = {uid: self._denied(uid) for uid in uids if uid == self.refused}
+        return super().kill_all(others, within) | refused
 
-    def _deny(self, uid: str) -> None:
-        if uid == self.refused:
-            raise CgroupError(f"pod {uid}: EPERM", "run as root", uid=uid, number=errno.EPERM)
+    def _denied(self, uid: str) -> CgroupError:
+        return CgroupError(f"pod {uid}: EPERM", "run as root", uid=uid, number=errno.EPERM)
 
 
 @pytest.mark.parametrize("order", [shutdown(), freeze()])
@@ -363,7 +365,7 @@ def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: s
     assert desk.entry(a)["orderKind"] == "StandingOrder"
     isolation = desk.report.isolation
     assert isolation["ended"] > isolation["since"]
-    assert isolation["frozen" if then == "Freeze" else "killed"] == 1
+    assert (isolation["action"], isolation["pods"]) == (then, 1)
 
 
 def test_a_stop_that_came_during_an_isolation_is_met_without_a_gap(stage: Stage) -> None:

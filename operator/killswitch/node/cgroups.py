@@ -12,7 +12,7 @@ import os
 import re
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from killswitch.node.folders import Folder
 from killswitch.node.hierarchy import Hierarchy
 
 KILL_WITHIN = 5.0  # seconds
-_FREEZE_WITHIN = 0.1  # a process that waits for a device may never freeze; it is signalled anyway
+_FREEZE_WITHIN = 0.02  # a process that waits for a device may never freeze; it is signalled anyway
 _STRIKE_AGAIN = 0.05
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # the inode that Linux gives to it alone
 _LIMIT = "pids.max"
@@ -47,6 +47,18 @@ _FREEZERS = {
     ),
     "v2": _Freezer("cgroup.freeze", "1", "0", "cgroup.freeze", "cgroup.events", "frozen 1"),
 }
+
+
+class _Dying:
+    """What is known of a pod while it is being killed."""
+
+    __slots__ = ("refused", "seen", "still_open", "struck")
+
+    def __init__(self) -> None:
+        self.struck = False
+        self.seen: set[int] = set()
+        self.still_open: CgroupError | None = None
+        self.refused: CgroupError | None = None
 
 
 def _silent(_step: str, _uid: str) -> None:
@@ -165,28 +177,39 @@ class Cgroups:
         cannot die. CgroupError with those left after `within` seconds, at once when the kernel
         refuses, and when nothing is left and yet the pod could not be closed.
         """
-        self._refuse(uid)
+        outcome = self.kill_all([uid], within)[uid]
+        if isinstance(outcome, CgroupError):
+            raise outcome
+        return outcome
+
+    def kill_all(
+        self, uids: Iterable[str], within: float = KILL_WITHIN
+    ) -> dict[str, int | CgroupError]:
+        """As `kill`, of several: all are struck before one is waited for; what became of each."""
         deadline = time.monotonic() + within
-        seen: set[int] = set()
-        still_open = None
-        try:
-            self.close(uid)
-        except CgroupError as error:
-            still_open = error
-        while True:
-            pids, refused = self._strike(uid)
-            seen |= pids
-            self._step("prove", uid)
+        dying: dict[str, _Dying] = {}
+        outcomes: dict[str, int | CgroupError] = {}
+        for uid in uids:
+            try:
+                self._refuse(uid)
+            except CgroupError as error:
+                outcomes[uid] = error
+            else:
+                dying[uid] = _Dying()
+        while dying:
+            for uid, pod in dying.items():
+                self._strike(uid, pod)
+            for uid in dying:
+                self._step("prove", uid)
             now = time.monotonic()
-            if _wait(lambda: self.empty(uid), min(deadline, now + _STRIKE_AGAIN)):
-                break
-            if refused:
-                raise refused
-            if now >= deadline:
-                raise self._left(uid, within)
-        if still_open:
-            raise still_open
-        return len(seen)
+            looked_until = min(deadline, now + _STRIKE_AGAIN)
+            _wait(lambda: all(map(self._is_dead, dying, dying.values())), looked_until)
+            for uid, pod in list(dying.items()):
+                outcome = self._outcome(uid, pod, within if now >= deadline else None)
+                if outcome is not None:
+                    outcomes[uid] = outcome
+                    del dying[uid]
+        return outcomes
 
     def empty(self, uid: str) -> bool:
         """Whether the kernel shows no process in it; True for a pod without a cgroup."""
@@ -194,24 +217,53 @@ class Cgroups:
             return all(_unpopulated(each) for each in self._freezing.read(uid, "cgroup.events"))
         return not self._pids(uid) and not self._hidden(uid)
 
-    def _strike(self, uid: str) -> tuple[set[int], CgroupError | None]:
-        """Signal all its processes: those that were there, and what the kernel refused."""
-        pids: set[int] = set()
+    def _strike(self, uid: str, pod: _Dying) -> None:
+        """Signal the processes that were not yet; `pod` is told of them and of refusals."""
+        pod.refused = None
         try:
-            at_once = any(each.has(self._kill_file) for each in self._freezing.folders(uid))
-            if not at_once:
-                self._stand_still(uid)
-            self._step("signal", uid)
-            pids = self._pids(uid)
-            if at_once:
-                self._freezing.write(uid, self._kill_file, "1")
-            else:
-                processes.end(uid, pids, lambda: self._pids(uid))
+            try:
+                if not pod.struck:
+                    self._close_or_tell(uid, pod)
+                if not pod.struck or self._pids(uid) - pod.seen - {0}:
+                    self._signal(uid, pod)
+            finally:
+                self._let_die(uid)
         except CgroupError as error:
-            return pids, error
-        finally:
-            self._let_die(uid)
-        return pids, None
+            pod.refused = error
+
+    def _close_or_tell(self, uid: str, pod: _Dying) -> None:
+        try:
+            self.close(uid)
+        except CgroupError as error:
+            pod.still_open = error
+
+    def _signal(self, uid: str, pod: _Dying) -> None:
+        at_once = any(each.has(self._kill_file) for each in self._freezing.folders(uid))
+        if not at_once:
+            self._stand_still(uid)
+        self._step("signal", uid)
+        pids = self._pids(uid)
+        if at_once:
+            self._freezing.write(uid, self._kill_file, "1")
+        else:
+            processes.end(uid, pids, lambda: self._pids(uid))
+        pod.seen |= pids - {0}
+        pod.struck = True
+
+    def _is_dead(self, uid: str, pod: _Dying) -> bool:
+        try:
+            return self.empty(uid)
+        except CgroupError as error:
+            pod.refused = error
+            return False
+
+    def _outcome(self, uid: str, pod: _Dying, within: float | None) -> int | CgroupError | None:
+        """None while there is something to wait for; nothing is waited for after `within`."""
+        if self._is_dead(uid, pod):
+            return pod.still_open or len(pod.seen)
+        if pod.refused:
+            return pod.refused
+        return None if within is None else self._left(uid, within)
 
     def _stand_still(self, uid: str) -> None:
         # The frozen neither fork nor exit, so the list that is signalled is exact. Where freezing

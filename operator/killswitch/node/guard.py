@@ -132,9 +132,9 @@ class Guard:
         if alone:
             if self._isolation is None or "ended" in self._isolation:
                 self._isolation = {"since": times.text(now - self._terms.silence)}
-            for field, want in (("frozen", Want.FREEZE), ("killed", Want.KILL)):
-                count = sum(each.want is want for each in alone)
-                self._isolation[field] = max(self._isolation.get(field, 0), count)
+            kill = any(each.want is Want.KILL for each in alone)
+            self._isolation["action"] = "Kill" if kill else "Freeze"
+            self._isolation["pods"] = max(self._isolation.get("pods", 0), len(alone))
         elif self._isolation is not None and "ended" not in self._isolation:
             self._isolation["ended"] = times.text(now)
             self.hands.changed = True
@@ -156,8 +156,8 @@ class Guard:
         )
 
     def _summary(self) -> Report:
-        now, wall = self._clock.boot(), self._clock.wall()
-        current = [hold.report(now, wall) for hold in self.hands.holds.values()]
+        now = self._clock.boot()
+        current = [hold.report(now) for hold in self.hands.holds.values()]
         pods = [*(each for each in current if each), *reversed(self.hands.history)]
         return Report(
             self.hands.cgroups.version,

@@ -20,9 +20,9 @@ from killswitch.node.knowledge import Knowledge, Wanted
 
 Json = Mapping[str, Any]
 
-_KILL_WITHIN = 0.03
-"""Seconds that one pod's processes may take to die before the next pod's turn: all are frozen by
-then, and a large server's memory may take seconds to be given back."""
+_KILL_WITHIN = 0.05
+"""Seconds to wait for all that was killed; a large server's memory may take seconds to be given
+back: what lives longer is looked at again."""
 _FREEZE_WITHIN = 0.02
 """Seconds to wait for all that was told to freeze; what takes longer is looked at again."""
 _RECHECK = 1.0
@@ -67,7 +67,7 @@ class Hands:
         self.changed |= bool(due)
         for hold in due:
             if hold.done_at is not None:
-                _LOG.info("done", extra={"report": hold.report(self._now, self._clock.wall())})
+                _LOG.info("done", extra={"report": hold.report(self._now)})
 
     def next_look(self) -> float:
         """Boot time at which there is something to do although nothing was told."""
@@ -142,6 +142,7 @@ class Hands:
                 hold.found |= there
 
     def _kill(self, due: Iterable[Hold]) -> None:
+        struck: dict[str, Hold] = {}
         for hold in due:
             uid = hold.who.cgroup
             if not hold.found and not hold.message:
@@ -149,11 +150,16 @@ class Hands:
                 continue
             try:
                 hold.former = hold.former or self._limit(uid)
-                hold.processes += self.cgroups.kill(uid, within=_KILL_WITHIN)
-            except CgroupError as error:
-                self._failed(hold, error)
+            except CgroupError as error:  # not a reason to let it live
+                _LOG.warning("cannot read its limit", extra={"uid": uid, "error": str(error)})
+            struck[uid] = hold
+        for uid, outcome in self.cgroups.kill_all(struck, _KILL_WITHIN).items():
+            hold = struck[uid]
+            if isinstance(outcome, CgroupError):
+                self._failed(hold, outcome)
             else:
                 hold.found = True
+                hold.processes += outcome
                 hold.done(self._clock.wall())
 
     def _limit(self, uid: str) -> str:

@@ -67,16 +67,16 @@ class Hold:
         else:
             self.again = now + (_HASTY if age < SLOW else _BUSY)
 
-    def report(self, now: float, wall: float) -> Json | None:
+    def report(self, now: float) -> Json | None:
         """Its entry in the report; None while it is too early to say."""
         if self.done_at is None:
-            return entry(self, "Failed", wall) if now - self.since >= SLOW else None
+            return entry(self, "Failed", None) if now - self.since >= SLOW else None
         dead = self.gone or self.want is Want.KILL
         return entry(self, "Dead" if dead else "Frozen", self.done_at)
 
 
-def entry(hold: Hold, state: str, at: float, message: str = "") -> Json:
-    """A report's entry of this state (Frozen, Dead, Failed, Thawed), as it was at that time."""
+def entry(hold: Hold, state: str, at: float | None, message: str = "") -> Json:
+    """A report's entry of this state (Frozen, Dead, Thawed, reached at that time; Failed, never)."""
     found: dict[str, Any] = {
         "namespace": hold.who.pod.namespace,
         "pod": hold.who.pod.name,
@@ -85,9 +85,10 @@ def entry(hold: Hold, state: str, at: float, message: str = "") -> Json:
         "orderKind": hold.order_kind,
         "orderName": hold.order_name,
         "seenAt": times.text(hold.seen_at),
-        "doneAt": times.text(at),
         "processes": hold.processes,
     }
+    if at is not None:
+        found["doneAt"] = times.text(at)
     if text := message or hold.message:
         found["message"] = text[:_LONGEST]
     return found
