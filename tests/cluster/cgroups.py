@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,11 @@ _PREFIX = "killswitch-"
 def unified() -> bool:
     """Whether this machine has cgroup v2 only."""
     return (_TOP / "cgroup.controllers").exists()
+
+
+def folders(top: Path) -> Iterator[Path]:
+    """It and every folder below; those that are removed meanwhile are left out, as glob cannot."""
+    return (Path(below) for below, _, _ in os.walk(top))
 
 
 def _fresh_name() -> str:
@@ -63,23 +69,23 @@ class Tree:
 
     def pod(self, uid: str) -> Path | None:
         """The pod's folder in `top`, or None when the kubelet has none for it."""
-        return next(self.top.glob(f"**/pod{uid}"), None)
+        return next((each for each in folders(self.top) if each.name == f"pod{uid}"), None)
 
     def processes(self, uid: str | None = None) -> list[int]:
         """Every process of a pod, its sandbox's included; of all pods without a uid."""
         folder = self.pod(uid) if uid else self.top
         found: list[int] = []
-        for file in folder.glob("**/cgroup.procs") if folder else ():
+        for each in folders(folder) if folder else ():
             with contextlib.suppress(OSError):  # removed while this looks
-                found.extend(int(line) for line in file.read_text().split())
+                found.extend(int(line) for line in (each / "cgroup.procs").read_text().split())
         return sorted(found)
 
     def thaw(self) -> None:
         """Let everything in it run: on v1 a frozen process cannot even die."""
         name, word = ("cgroup.freeze", "0") if unified() else ("freezer.state", "THAWED")
-        for file in self.top.glob(f"**/{name}"):
+        for each in folders(self.top):
             with contextlib.suppress(OSError):
-                file.write_text(word)
+                (each / name).write_text(word)
 
     def remove(self, within: float = 5.0) -> None:
         """Remove it everywhere once its processes are gone; OSError when some stay."""
