@@ -82,10 +82,12 @@ class Tree:
 
     def thaw(self) -> None:
         """Let everything in it run: on v1 a frozen process cannot even die."""
-        name, word = ("cgroup.freeze", "0") if unified() else ("freezer.state", "THAWED")
-        for each in folders(self.top):
-            with contextlib.suppress(OSError):
-                (each / name).write_text(word)
+        for hierarchy in _hierarchies():
+            for each in folders(hierarchy / self.name):
+                for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+                    if (each / name).exists():
+                        with contextlib.suppress(OSError):
+                            (each / name).write_text(word)
 
     def remove(self, within: float = 5.0) -> None:
         """Remove it everywhere once its processes are gone; OSError when some stay."""
