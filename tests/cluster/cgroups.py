@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,11 @@ _PREFIX = "killswitch-"
 def unified() -> bool:
     """Whether this machine has cgroup v2 only."""
     return (_TOP / "cgroup.controllers").exists()
+
+
+def folders(top: Path) -> Iterator[Path]:
+    """It and every folder below; those that are removed meanwhile are left out, as glob cannot."""
+    return (Path(below) for below, _, _ in os.walk(top))
 
 
 def _fresh_name() -> str:
@@ -63,30 +69,25 @@ class Tree:
 
     def pod(self, uid: str) -> Path | None:
         """The pod's folder in `top`, or None when the kubelet has none for it."""
-        return next(
-            (Path(each) for each, _, _ in os.walk(self.top) if each.endswith(f"/pod{uid}")), None
-        )
+        return next((each for each in folders(self.top) if each.name == f"pod{uid}"), None)
 
     def processes(self, uid: str | None = None) -> list[int]:
         """Every process of a pod, its sandbox's included; of all pods without a uid."""
         folder = self.pod(uid) if uid else self.top
         found: list[int] = []
-        # Not by glob, which fails when a folder is removed while it looks.
-        for below, _, files in os.walk(folder) if folder else ():
-            if "cgroup.procs" in files:
-                with contextlib.suppress(OSError):
-                    text = Path(below, "cgroup.procs").read_text()
-                    found.extend(int(line) for line in text.split())
+        for each in folders(folder) if folder else ():
+            with contextlib.suppress(OSError):  # removed while this looks
+                found.extend(int(line) for line in (each / "cgroup.procs").read_text().split())
         return sorted(found)
 
     def thaw(self) -> None:
         """Let everything in it run: on v1 a frozen process cannot even die."""
         for hierarchy in _hierarchies():
-            for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
-                for below, _, files in os.walk(hierarchy / self.name):
-                    if name in files:
+            for each in folders(hierarchy / self.name):
+                for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+                    if (each / name).exists():
                         with contextlib.suppress(OSError):
-                            Path(below, name).write_text(word)
+                            (each / name).write_text(word)
 
     def remove(self, within: float = 5.0) -> None:
         """Remove it everywhere once its processes are gone; OSError when some stay."""

@@ -107,6 +107,7 @@ with open(sys.argv[1], "w") as file:
     file.write(shown)
 """
 SLEEP = "import time; print('ready', flush=True); time.sleep(1000)"
+_LET_DIE = {"pids.max": "0", "cgroup.freeze": "0", "freezer.state": "THAWED"}
 _ENTER = 'IFS=:; set -f; for file in $ENTER; do echo $$ >"$file" || exit 1; done; exec "$@"'
 
 
@@ -275,9 +276,9 @@ class Scene:
         """What lives below a folder, looked up by other code than the guard's."""
         found: set[int] = set()
         for top in self._tops():
-            for file in (top / folder).glob("**/cgroup.procs"):
+            for each in cgroups.folders(top / folder):
                 with contextlib.suppress(OSError):
-                    found.update(map(int, file.read_text().split()))
+                    found.update(map(int, (each / "cgroup.procs").read_text().split()))
         return found
 
     def remove(self, uid: str) -> None:
@@ -293,14 +294,11 @@ class Scene:
 
     def _ended(self, folder: Path = Path()) -> bool:
         for top in self._tops():
-            for file, text in (
-                ("pids.max", "0"),
-                ("cgroup.freeze", "0"),
-                ("freezer.state", "THAWED"),
-            ):
-                for each in (top / folder).glob(f"**/{file}"):
-                    with contextlib.suppress(OSError):
-                        each.write_text(text)
+            for each in cgroups.folders(top / folder):
+                for file, text in _LET_DIE.items():
+                    if (each / file).exists():
+                        with contextlib.suppress(OSError):
+                            (each / file).write_text(text)
         for pid in self.processes(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -238,7 +238,9 @@ class Cgroups:
             pod.still_open = error
 
     def _signal(self, uid: str, pod: _Dying) -> None:
-        at_once = any(each.has(self._kill_file) for each in self._freezing.folders(uid))
+        at_once = self.version == "v2" and any(
+            each.has(self._kill_file) for each in self._freezing.folders(uid)
+        )
         if not at_once:
             self._stand_still(uid)
         self._step("signal", uid)
