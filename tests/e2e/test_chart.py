@@ -9,7 +9,7 @@ from tests.e2e.chart import CHART, EVERYTHING, GOLDEN, Helm, HelmError, Json, na
 from tests.e2e.conftest import SYSTEM
 
 RECEIVERS = {"keysSecret": "senders", "tlsSecret": "reactor-tls", "port": 8443}
-FORBIDDEN_VERBS = {"*", "release", "restore", "bypass", "escalate", "bind", "impersonate"}
+FORBIDDEN_VERBS = {"*", "release", "restore", "thaw", "bypass", "escalate", "bind", "impersonate"}
 
 
 def test_lint(offline: Helm) -> None:

@@ -74,7 +74,7 @@ def test_every_class_of_pods_is_seen_frozen_and_thawed_with_its_state(
     ports, uids = {}, {}
     for name, resources in _CLASSES.items():
         ports[name] = free_port()
-        spec = real_node.pod_spec(port=ports[name], more=["-hold=16"])
+        spec = real_node.pod_spec(port=ports[name], flags=["-hold=16"])
         spec["containers"][0]["resources"] = resources
         uids[name] = start_pod(api, scene, name, spec)
     assert guard.pods() >= set(uids.values())
@@ -100,7 +100,7 @@ def test_a_killed_pod_is_not_restarted_in_place_and_can_be_deleted(
     real_node: RealNode, guard: Cgroups, api: Api, scene: str
 ) -> None:
     """With restartPolicy Always, deaf to SIGTERM, forking all the time: the closed cgroup holds."""
-    spec = real_node.pod_spec(children=2, more=["-fork-every=5ms", "-hold=64"])
+    spec = real_node.pod_spec(flags=["-children=2", "-fork-every=5ms", "-hold=64"])
     spec["restartPolicy"] = "Always"
     uid = start_pod(api, scene, "model", spec)
     assert until(lambda: "brief" in commands(real_node.processes(uid)))

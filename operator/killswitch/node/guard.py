@@ -73,7 +73,9 @@ class Guard:
             told = self._await(news)
             for each in told:
                 self.observe(each)
-            self.look()
+            # Pods' statuses change all the time, what is decided by hardly ever.
+            if self.knowledge.changed or self._clock.boot() >= self._due():
+                self.look()
             if any(isinstance(each, Leave) for each in told):
                 self.leave(successor=successor())
                 return
@@ -167,14 +169,17 @@ class Guard:
             (*self._notes, *self.knowledge.problems()),
         )
 
+    def _due(self) -> float:
+        """Boot time of the next look, whatever is told."""
+        end = self._terms.next_end()
+        look = self.hands.next_look()
+        return look if end is None else min(look, end)
+
     def _await(self, news: Queue) -> list[News]:
         """All that has come; nothing when it is time for a look without any."""
-        due = self.hands.next_look()
-        if (end := self._terms.next_end()) is not None:
-            due = min(due, end)
         told = []
         try:
-            told.append(news.get(timeout=max(0.0, due - self._clock.boot())))
+            told.append(news.get(timeout=max(0.0, self._due() - self._clock.boot())))
             while True:
                 told.append(news.get_nowait())
         except queue.Empty:

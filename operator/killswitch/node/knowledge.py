@@ -60,6 +60,7 @@ class Knowledge:
             case Unlisted():
                 self._not_listed(news)
             case Heard(at):
+                self.changed |= self.terms.silence > 0
                 self.terms.heard(at)
             case Silent(at):
                 self._silent(at)
