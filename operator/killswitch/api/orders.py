@@ -1,29 +1,33 @@
-"""The objects that a stop writes: the Shutdown itself, its evidence and its records.
+"""The objects that a stop or a freeze writes: the order itself, its evidence and its records.
 
 Used by the reactor when a policy fires and by the command line when a person stops. Names are
-deterministic, so that two reactors that decide at once write one Shutdown.
+deterministic, so that two reactors that decide at once write one Shutdown, or one Freeze.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from killswitch.api.compiled import CompiledPolicy
+from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.plans import Stop
 
 Json = dict[str, Any]
 CHUNK = 500
 """Targets per record: 500 take about 150 kB, far below etcd's 1.5 MB."""
+LONGEST_FREEZE = 24 * 3600.0 - 60.0
+"""Seconds: a minute below what the API server allows, for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A Shutdown about to be created, with the stops it was planned for."""
+    """A Shutdown or Freeze about to be created, with the stops it was planned for."""
 
     resource: Resource
     body: Json
@@ -31,7 +35,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """Name of the Shutdown."""
+        """Name of the object."""
         return str(self.body["metadata"]["name"])
 
     @property
@@ -52,6 +56,20 @@ class Terms:
     soak: str = "30s"
 
 
+@dataclass(frozen=True, slots=True)
+class FreezeTerms:
+    """Who freezes, why, until when, and what then."""
+
+    requested_by: str
+    reason: str
+    until: float
+    """Seconds since the epoch; written in whole seconds, rounded up."""
+    on_expiry: str
+    """Thaw or Stop."""
+    required_approvals: int = 2
+    """Of the Shutdown that Stop makes."""
+
+
 def episode_name(policy: str, number: int) -> str:
     """Name of the Shutdown of a policy's n-th firing."""
     return f"{policy}-{number}"
@@ -59,13 +77,19 @@ def episode_name(policy: str, number: int) -> str:
 
 def policy_name(shutdown: str) -> str:
     """The name of the policy that a Shutdown of this name may be of: a hint, not a proof."""
-    return re.sub(r"-[0-9]+(-part-[0-9]+)?(-more-[0-9]+)?$", "", shutdown)
+    fire, more = r"-[0-9]+(-part-[0-9]+)?(-more-[0-9]+)?", r"(-more-[0-9]+)?"
+    return re.sub(rf"({fire}|-freeze{fire}-expired{more})$", "", shutdown)
+
+
+def freeze_name(policy: str, number: int) -> str:
+    """Name of the Freeze of a policy's n-th freezing."""
+    return f"{policy}-freeze-{number}"
 
 
 def episode(stored: Sequence[tuple[int, bool]]) -> int:
     """Which firing of its policy the next order belongs to.
 
-    `stored` has the episode of each of the policy's Shutdowns, and whether it locks. A fire that
+    `stored` has the episode of each of the policy's Shutdowns (or Freezes), and whether it holds. A fire that
     was only half accepted, or whose policy matches more by now, goes on under its own number.
     Otherwise, and where people have released a part of it, the number is a new one.
     """
@@ -84,7 +108,64 @@ def for_policy(
     digest: str,
 ) -> list[Order]:
     """The orders that a fire of the policy gives: all of one episode, one per Shutdown needed."""
-    terms = Terms(
+    orders = for_stops(
+        episode_name(policy.name, number), stops, _terms(policy, requested_by, reason)
+    )
+    return _signed(orders, policy, number, digest)
+
+
+def freeze_for_policy(
+    policy: CompiledPolicy,
+    stops: Sequence[Stop],
+    *,
+    number: int,
+    requested_by: str,
+    reason: str,
+    digest: str,
+    decided: float,
+) -> list[Order]:
+    """The Freezes of the policy's freezing rung, decided then (seconds since the epoch)."""
+    if policy.freeze is None:
+        raise ValueError(f"{policy} does not freeze")
+    terms = FreezeTerms(
+        requested_by=requested_by,
+        reason=reason,
+        until=decided + min(policy.freeze.seconds, LONGEST_FREEZE),
+        on_expiry=policy.freeze.on_expiry,
+        required_approvals=policy.required_approvals,
+    )
+    orders = freeze_for_stops(freeze_name(policy.name, number), stops, terms)
+    return _signed(orders, policy, number, digest)
+
+
+def at_end_of(freeze: Json, requested_by: str, policy: CompiledPolicy | None) -> Order:
+    """The Shutdown that a Freeze with `onExpiry: Stop` ends in: the same targets and approvals.
+
+    It restores on the terms of `policy`, the Freeze's own as it stands now, where there is one.
+    """
+    metadata, spec = freeze["metadata"], freeze["spec"]
+    reason = (
+        f"Freeze {metadata['name']} of {spec['requestedBy']} came to its end, {spec['until']},"
+        f" and nobody had thawed it: {spec['reason']}"
+    )
+    terms = Terms(requested_by, reason) if policy is None else _terms(policy, requested_by, reason)
+    terms = replace(terms, required_approvals=spec["requiredApprovals"])
+    held = {name: spec[name] for name in ("locks", "scope", "policy") if name in spec}
+    order = _order(
+        SHUTDOWNS,
+        f"{metadata['name']}-expired",
+        metadata["namespace"],
+        held=held,
+        terms=terms,
+        stops=(),
+    )
+    if "policy" in spec:
+        order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+    return order
+
+
+def _terms(policy: CompiledPolicy, requested_by: str, reason: str) -> Terms:
+    return Terms(
         requested_by=requested_by,
         reason=reason,
         required_approvals=policy.required_approvals,
@@ -92,7 +173,10 @@ def for_policy(
         canary_replicas=policy.canary_replicas,
         soak=policy.soak,
     )
-    orders = for_stops(episode_name(policy.name, number), stops, terms)
+
+
+def _signed(orders: list[Order], policy: CompiledPolicy, number: int, digest: str) -> list[Order]:
+    """The orders with the policy that gives them, and the digest of its evidence."""
     for order in orders:
         order.body["metadata"]["labels"][POLICY_LABEL] = policy.name
         order.body["spec"]["evidenceDigest"] = digest
@@ -127,17 +211,42 @@ def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
                 CLUSTER_SHUTDOWNS, name, "", held={"namespaces": places}, terms=terms, stops=whole
             )
         )
+    apart = [
+        each for each in stops if not each.nodes and not (each.whole_namespace and len(whole) > 1)
+    ]
+    return orders + [
+        _order(SHUTDOWNS, own, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
+        for own, stop in _parts(name, apart)
+    ]
+
+
+def freeze_for_stops(name: str, stops: Sequence[Stop], terms: FreezeTerms) -> list[Order]:
+    """A Freeze for each stop, named as Shutdowns are; nodes are not frozen, so none for them.
+
+    Several whole namespaces are a Freeze in each.
+    """
+    spec = {
+        "requestedBy": terms.requested_by,
+        "reason": terms.reason[:1024],
+        "until": f"{times.text(math.ceil(terms.until))[:19]}Z",
+        "onExpiry": terms.on_expiry,
+        "requiredApprovals": terms.required_approvals,
+    }
+    return [
+        Order(FREEZES, _body(FREEZES, own, stop.namespace, {**spec, **_held(stop)}), (stop,))
+        for own, stop in _parts(name, [each for each in stops if not each.nodes])
+    ]
+
+
+def _parts(name: str, stops: Sequence[Stop]) -> list[tuple[str, Stop]]:
+    """Each stop with its name: the second and further ones of a namespace are numbered parts."""
     parts: Counter[str] = Counter()
+    named = []
     for stop in stops:
-        if stop.nodes or (stop.whole_namespace and len(whole) > 1):
-            continue
         parts[stop.namespace] += 1
         number = parts[stop.namespace]
-        own = name if number == 1 else f"{name}-part-{number}"
-        orders.append(
-            _order(SHUTDOWNS, own, stop.namespace, held=_held(stop), terms=terms, stops=(stop,))
-        )
-    return orders
+        named.append((name if number == 1 else f"{name}-part-{number}", stop))
+    return named
 
 
 def _held(stop: Stop) -> Json:
@@ -160,9 +269,6 @@ def _order(
     terms: Terms,
     stops: tuple[Stop, ...],
 ) -> Order:
-    metadata: Json = {"name": name, "labels": {ENGAGED_LABEL: "true"}}
-    if namespace:
-        metadata["namespace"] = namespace
     spec = {
         "requestedBy": terms.requested_by,
         "reason": terms.reason[:1024],
@@ -171,13 +277,19 @@ def _order(
         "restorePolicy": {"canaryReplicas": terms.canary_replicas, "soak": terms.soak},
         **held,
     }
-    body = {
+    return Order(resource, _body(resource, name, namespace, spec), stops)
+
+
+def _body(resource: Resource, name: str, namespace: str, spec: Json) -> Json:
+    metadata: Json = {"name": name, "labels": {ENGAGED_LABEL: "true"}}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": metadata,
         "spec": spec,
     }
-    return Order(resource, body, stops)
 
 
 def evidence_record(shutdown: Mapping[str, Any], evidence: Json, namespace: str) -> Json:
@@ -204,8 +316,8 @@ def target_records(
 
 def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: Json) -> Json:
     metadata = shutdown["metadata"]
-    # A Shutdown and a ClusterShutdown may share a name; their records may not.
-    scope = "" if shutdown["kind"] == SHUTDOWNS.kind else "cluster-"
+    # Shutdown, ClusterShutdown and Freeze may share a name; their records may not.
+    scope = {SHUTDOWNS.kind: "", FREEZES.kind: "freeze-"}.get(shutdown["kind"], "cluster-")
     return {
         "apiVersion": RECORDS.api_version,
         "kind": RECORDS.kind,

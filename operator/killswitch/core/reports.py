@@ -26,6 +26,19 @@ class Word:
     done: float | None
     """When the kernel said so, in seconds since the epoch by the node's clock; None: not yet."""
     message: str = ""
+    pod: str = ""
+    """Its name: it may be gone."""
+    seen: float | None = None
+    """When the guard heard of the order, by the same clock."""
+    processes: int = 0
+    """How many were frozen or killed."""
+
+    @property
+    def took(self) -> float | None:
+        """Seconds from the order heard to the state proven; None: not yet."""
+        if self.done is None or self.seen is None:
+            return None
+        return max(0.0, self.done - self.seen)
 
     @property
     def frozen(self) -> bool:
@@ -85,6 +98,9 @@ def _word(entry: Json) -> Word:
         order=(entry["orderKind"], entry["namespace"], entry["orderName"]),
         done=_moment(entry.get("doneAt")),
         message=entry.get("message", ""),
+        pod=entry["pod"],
+        seen=_moment(entry["seenAt"]),
+        processes=entry.get("processes", 0),
     )
 
 

@@ -82,7 +82,7 @@ def _of_reactor(body: Json) -> Iterator[News]:
     observed = status.get("conditions", ())
     inhibited = conditions.find(observed, PolicyCondition.INHIBITED)
     if inhibited and inhibited["status"] == "True":
-        words = f"it would fire, but {inhibited['reason']}: {inhibited['message']}"
+        words = f"it would act, but {inhibited['reason']}: {inhibited['message']}"
         yield News("Inhibited", words, f"{inhibited['lastTransitionTime']}/{inhibited['reason']}")
     available = conditions.find(observed, PolicyCondition.SIGNALS_AVAILABLE)
     blind = [each for each in status.get("signals", ()) if _blind(each)]

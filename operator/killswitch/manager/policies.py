@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, durations, projections, times
+from killswitch.core import conditions, containment, durations, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import (
     InvalidPolicyError,
@@ -20,7 +20,7 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.interlocks import Cause
-from killswitch.core.kinds import BYPASSES, CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.kinds import BYPASSES, CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STATEFULSETS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
 from killswitch.manager import freezable, reactions, standing
@@ -261,10 +261,29 @@ class Policies:
                 for each in items
                 if (each["spec"].get("policy") or {}).get("uid") == uid
             ]
-        if not found:
-            return (PolicyCondition.FIRED, False, Reason.IDLE, "nothing is engaged")
-        message = f"engaged: {', '.join(sorted(set(found)))}"
-        return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
+        if found:
+            message = f"engaged: {', '.join(sorted(set(found)))}"
+            return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
+        if frozen := await self._frozen(body):
+            message = f"no Shutdown is engaged; frozen by {', '.join(frozen)}"
+            return (PolicyCondition.FIRED, False, Reason.FREEZE_IN_FORCE, message)
+        return (PolicyCondition.FIRED, False, Reason.IDLE, "nothing is engaged")
+
+    async def _frozen(self, body: Json) -> list[str]:
+        """The policy's Freezes in force, with their ends."""
+        namespace, uid = body["metadata"].get("namespace", ""), body["metadata"]["uid"]
+        try:
+            stored = await self._cluster.list(FREEZES, namespace, labels=f"{ENGAGED_LABEL}=true")
+        except (NotFoundError, RefusedError):
+            return []  # no such kind or right, so none of ours
+        return sorted(
+            {
+                f"{each['metadata']['name']} until {each['spec']['until']}"
+                for each in stored.items
+                if (each["spec"].get("policy") or {}).get("uid") == uid
+                and containment.freeze_in_force(each)
+            }
+        )
 
 
 def _unready(ready: Judgement) -> str:
