@@ -261,3 +261,21 @@ async def test_a_policy_that_never_asked_costs_one_look() -> None:
     standing.forget(key)
     await standing.withdraw(key, "b")
     assert cluster.asked == 3
+
+
+@pytest.mark.cluster
+async def test_a_policy_beyond_its_limits_has_none(ward: Ward) -> None:
+    """What it may not stop while people watch, no guard may kill while nobody does."""
+    scene = ward.scene
+    await scene.bench.deployment("vllm", 1)
+    await scene.bench.deployment("other", 1)
+    both = [scene.vllm, {"kind": "Deployment", "name": "other"}]
+    async with scene.manager(account=ward.account):
+        await scene.bench.policy("p", targets=both, action=KILL)
+        await order(scene, "p")
+        await scene.change_policy("p", limits={"maxTargets": 1})
+        await none(scene)
+        message = await scene.policy_condition("p", "Freezable", "False", "BeyondLimits")
+    assert message == (
+        "2 targets, limits.maxTargets is 1: nothing would be frozen, and there are no standing orders"
+    )

@@ -93,6 +93,7 @@ class Reason(StrEnum):
     NO_TARGET = "NoTarget"
     GUARDED = "Guarded"
     LIVENESS_BUDGET = "LivenessBudget"
+    BEYOND_LIMITS = "BeyondLimits"
     FREEZE_UNKNOWN = "NotKnown"
     POLL_SLOW = "PollTooSlow"
     PATH_SLOW = "PathTooSlow"

@@ -125,6 +125,21 @@ CHAIN: tuple[Interlock, ...] = (
 )
 
 
+def beyond(plan: Plan, *, max_targets: int, max_percent: int) -> Inhibition | None:
+    """Which bound of a policy its plan breaks, or None: what may be ordered in advance, too."""
+    request = Request(
+        dry_run=False,
+        bypass=None,
+        cooldown_ends=None,
+        plan=plan,
+        max_targets=max_targets,
+        max_percent=max_percent,
+        now=0.0,
+    )
+    found = (interlock(request) for interlock in (bounds, absolute_cap, percent_cap))
+    return next((each for each in found if each is not None), None)
+
+
 def inhibition(request: Request) -> Inhibition | None:
     """The first interlock that fails, or None: the fire is permitted."""
     for interlock in CHAIN:

@@ -24,6 +24,11 @@ def judge(policy: CompiledPolicy, targets: Targets | None, guards: Guards) -> Ju
     if targets is None:
         words = "the API server did not say what the targets are"
         return (type_, None, Reason.FREEZE_UNKNOWN, words)
+    if targets.beyond is not None:
+        words = (
+            f"{targets.beyond.message}: nothing would be frozen, and there are no standing orders"
+        )
+        return (type_, False, Reason.BEYOND_LIMITS, words)
     seconds = 0.0 if policy.freeze is None else policy.freeze.seconds
     found = endurance(targets.templates, seconds)
     unguarded = _unguarded(targets, guards)

@@ -141,6 +141,7 @@ class Policies:
             isinstance(policy, InvalidPolicyError)
             or not ready[1]
             or not standing.wants(policy)
+            or (found is not None and found.beyond is not None)
             or await self._bypassed(policy)
         ):
             await self._standing.withdraw(key, body["metadata"]["uid"])

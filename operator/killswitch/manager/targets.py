@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from killswitch.api.compiled import CompiledPolicy
-from killswitch.core import plans, projections
+from killswitch.core import interlocks, plans, projections
+from killswitch.core.interlocks import Inhibition
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import PODS, WORKLOADS
 from killswitch.core.names import GOVERNED_LABEL
@@ -24,6 +25,8 @@ class Targets:
     """Pod templates by what people call their owner; a pod without such an owner by itself."""
     pods: tuple[Pod, ...] = ()
     """Those that have a node."""
+    beyond: Inhibition | None = None
+    """The bound that the plan breaks: then the policy neither freezes nor stops anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +98,5 @@ def _targets(
             templates[f"Pod {pod.namespace}/{pod.name}"] = body
         if pod.node:
             pods.append(pod)
-    return Targets(plan.stops, templates, tuple(pods))
+    beyond = interlocks.beyond(plan, max_targets=policy.max_targets, max_percent=policy.max_percent)
+    return Targets(plan.stops, templates, tuple(pods), beyond)
