@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ STOPPING = [
         "resources": ["shutdowns", "shutdownrecords", "killswitchpolicies", "bypasses"],
         "verbs": ["get", "list", "create", "patch", "delete"],
     },
+    {
+        "apiGroups": ["killswitch.dev"],
+        "resources": ["freezes"],
+        "verbs": ["get", "list", "create", "patch"],
+    },
     {"apiGroups": ["killswitch.dev"], "resources": ["shutdowns"], "verbs": ["release", "restore"]},
     {"apiGroups": ["killswitch.dev"], "resources": ["killswitchpolicies"], "verbs": ["bypass"]},
     {
@@ -45,6 +50,27 @@ STOPPING = [
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
 ]
 """Rules of someone who may stop, release and restore in a namespace."""
+
+
+_READERS = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: test-guards-reader}
+rules:
+- apiGroups: [killswitch.dev]
+  resources: [nodeguards]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: test-guards-reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: test-guards-reader}
+subjects:
+- {kind: User, name: dave}
+"""
 
 
 def without(*verbs: str, of: str) -> list[Json]:
@@ -119,9 +145,22 @@ class Stage:
         """`spec.replicas` of a Deployment."""
         return int(self.get(f"/apis/apps/v1 deployments/{name}")["spec"]["replicas"])
 
-    def deployment(self, name: str = "vllm", replicas: int = 2, gpus: int = 0) -> None:
-        """A Deployment whose pods have appeared, all of them on cli-0."""
-        body = _deployment(name, replicas, gpus)
+    def deployment(
+        self,
+        name: str = "vllm",
+        replicas: int = 2,
+        gpus: int = 0,
+        *,
+        node: str = "cli-0",
+        labels: Json | None = None,
+        probe: Json | None = None,
+    ) -> None:
+        """A Deployment whose pods have appeared, all of them on one node."""
+        body = _deployment(name, replicas, gpus, node)
+        template = body["spec"]["template"]
+        template["metadata"]["labels"] |= labels or {}
+        if probe is not None:
+            template["spec"]["containers"][0]["livenessProbe"] = probe
         self.create("/apis/apps/v1", "deployments", body)
         eventually(lambda: sum(pod.startswith(f"{name}-") for pod in self.pods()) == replicas)
         self.placed(len(self.pods()))
@@ -196,6 +235,25 @@ def stage(open_stage: Stage) -> Stage:
     return open_stage
 
 
+@pytest.fixture
+def frosty(stage: Stage) -> Stage:
+    """A stage where dave, who may read the guards, freezes too and bob thaws."""
+    stage.control_plane.kubectl("apply", "-f", "-", stdin=_READERS)
+    stage.grant("freezers", STOPPING, "dave")
+    thaws = {"apiGroups": ["killswitch.dev"], "resources": ["freezes"], "verbs": ["thaw"]}
+    stage.grant("thawers", [thaws], "bob")
+    return stage
+
+
+@pytest.fixture
+def guard(frosty: Stage) -> Iterator[Any]:
+    """A guard of node cli-0 (tests/cli/guards.py)."""
+    from tests.cli.guards import guarded
+
+    with guarded(frosty.control_plane, frosty.namespace, "cli-0") as (found,):
+        yield found
+
+
 def eventually(look: Callable[[], object], seconds: float = 30.0) -> None:
     """Return once `look` is true; fail when it is not in time."""
     until = time.monotonic() + seconds
@@ -211,10 +269,10 @@ def told(text: str, namespace: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "WHEN", text)
 
 
-def _deployment(name: str, replicas: int, gpus: int) -> Json:
+def _deployment(name: str, replicas: int, gpus: int, node: str) -> Json:
     limits = {"limits": {"nvidia.com/gpu": gpus}}
     pod = {
-        "nodeSelector": {"kubernetes.io/hostname": "cli-0"},
+        "nodeSelector": {"kubernetes.io/hostname": node},
         "terminationGracePeriodSeconds": 30,
         "containers": [{"name": "server", "image": "example.invalid/vllm", "resources": limits}],
     }

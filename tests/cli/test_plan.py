@@ -9,12 +9,14 @@ NS__deployment/embed  1         1     1     cli-0 (1)
 NS__deployment/vllm   2         2     2     cli-0 (2)
 NS__other pods        -         1     0     cli-0 (1)
 Held: everything in namespace NS, new workloads too
+Node guards: not known (nodeguards are hidden from you): milliseconds with one, seconds without
 """
 _POLICY = """\
 If KillSwitchPolicy NS/tokens fired now, it would stop 1 workload with 2 pods and 2 GPUs:
 NAMESPACE  WHAT             REPLICAS  PODS  GPUS  RUNS ON
 NS__deployment/vllm  2         2     2     cli-0 (2)
 Left alone: Deployment gone in NS (not found)
+Node guards: not known (nodeguards are hidden from you): milliseconds with one, seconds without
 Limits: 1 of at most 10 targets; 50 % of 2 eligible, at most 40 %
 Would not act: TooLargeAShare: 1 of 2 (50 %), limits.maxPercent is 40
 """

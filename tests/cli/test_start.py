@@ -58,7 +58,7 @@ def test_every_command_stands_in_the_help() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
     commands = (
         "stop", "plan", "status", "why", "approve", "restore", "govern", "bypass",
-        "break-glass", "version", "reactor", "rules",
+        "break-glass", "version", "reactor", "rules", "freeze", "thaw", "manager", "node",
     )  # fmt: skip
     assert [each for each in commands if f"\n  {each} " not in text] == []
 
@@ -75,6 +75,20 @@ def test_every_command_stands_in_the_help() -> None:
         (["stop", "-r", "x", "--all", "--deadline", "soon"], "write e.g. 90s"),
         (["stop", "--all"], "--reason"),
         (["stop", "-r", "x", "--all", "--approvals", "9"], "--approvals"),
+        (["freeze", "-r", "x", "--for", "5m", "--then", "thaw"], "nothing is named"),
+        (["freeze", "deploy/a", "-r", "x", "--for", "soon", "--then", "thaw"], "write e.g. 90s"),
+        (["freeze", "deploy/a", "-r", "x", "--for", "25h", "--then", "thaw"], "from 1 s to 24 h"),
+        (["freeze", "deploy/a", "-r", "x", "--for", "0s", "--then", "thaw"], "from 1 s to 24 h"),
+        (["freeze", "deploy/a", "-r", "x", "--for", "5m", "--then", "wait"], "'thaw', 'stop'"),
+        (["freeze", "deploy/a", "-r", "x", "--for", "5m"], "--then"),
+        (["freeze", "vllm", "-r", "x", "--for", "5m", "--then", "thaw"], "write deployment/vllm"),
+        (
+            ["freeze", "-r", "x", "--all", "-l", "a=b", "--for", "5m", "--then", "thaw"],
+            "--all goes",
+        ),
+        (["freeze", "-r", " ", "--all", "--for", "5m", "--then", "thaw"], "it is empty"),
+        (["thaw", "x"], "--reason"),
+        (["thaw", "x", "-r", " "], "it is empty"),
         (["plan"], "one thing must be named"),
         (["plan", "--policy", "p", "--all"], "one thing must be named"),
         (["approve", "x"], "--reason"),
@@ -92,6 +106,22 @@ def test_without_kubeconfig_the_cure_is_named(tmp_path: Path) -> None:
     """Exit 1: nothing was asked of any API server."""
     result = CliRunner().invoke(app, ["status", "--kubeconfig", str(tmp_path / "absent")])
     assert (result.exit_code, "Set KUBECONFIG" in result.output) == (1, True)
+
+
+def test_node_becomes_the_guard_of_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line leaves no module of its own behind; the DaemonSet may use either name."""
+    asked: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: asked.append((program, words)))
+    result = CliRunner().invoke(app, ["node"])
+    expected = (sys.executable, [sys.executable, "-m", "killswitch.node"])
+    assert (result.exit_code, asked) == (0, [expected])
+
+
+def test_help_of_a_freeze_says_what_it_is_not() -> None:
+    """And how to prolong or to end it."""
+    text = " ".join(CliRunner().invoke(app, ["freeze", "--help"]).output.split())
+    for said in ("is no stop", "Earlier: `thaw`", "Longer: `freeze` the same again"):
+        assert said in text
 
 
 def test_kubectl_finds_the_plugin(control_plane: ControlPlane) -> None:

@@ -13,6 +13,7 @@ tokens  Tripped  9000   > 5000  yes      remote_write  9000 is > 5000
 errors  Unknown  -      > 1     no       -             Stale
 Stages: decided WHEN, locked + T, deleted + T, stopped + T
 Verified: True: no pod left, T
+Node guards: what they did is not known: nodeguards are hidden from you
 Now: no pod of it runs
 Approved by bob: looked
 Approvals: 1/2, 1 more needed, not admin's

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from killswitch.cli import board, hopeless
+from killswitch.cli import board, freezing, hopeless
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem, explained
@@ -14,7 +14,7 @@ from killswitch.cli.references import parse
 from killswitch.cli.scope import Named, Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.stop import Request, name, stop
-from killswitch.core import errors
+from killswitch.core import errors, times
 from killswitch.core.errors import KillSwitchError, UnavailableError
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Cluster, Page
@@ -135,3 +135,21 @@ def test_a_5xx_at_the_shutdown_is_asked_again_and_then_told() -> None:
         asyncio.run(stop(session, Screen(), request))
     assert (caught.value.code, len(asked) > 1) == (ExitCode.REFUSED, True)
     assert "break-glass --bare -n prod" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("offset", "ahead"), [(600.0, 600.0), (-600.0, -600.0), (0.0, 0.0), (-0.9, 0.0), (None, 0.0)]
+)
+def test_the_end_of_a_freeze_is_counted_by_the_servers_clock(
+    offset: float | None, ahead: float
+) -> None:
+    """A wrong clock of this machine neither prolongs it nor has it refused."""
+    clock = LeapingClock()
+    stamp = {} if offset is None else {"creationTimestamp": times.text(clock.now() + offset)}
+
+    async def create(*_: object) -> object:
+        return {"metadata": stamp, "status": {"userInfo": {"username": "alice"}}}
+
+    session = Session(cast("Cluster", SimpleNamespace(create=create)), clock, "prod")
+    who = asyncio.run(freezing.asker(session))
+    assert (who.name, who.now(session) - clock.now()) == ("alice", ahead)

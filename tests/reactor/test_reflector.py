@@ -10,7 +10,7 @@ import pytest
 from killswitch.core.errors import ExpiredError, OverloadedError, RefusedError, UnavailableError
 from killswitch.core.kinds import PODS
 from killswitch.ports import Change, Json, Page
-from killswitch.reactor.reflector import Reflector
+from killswitch.reflector import Reflector
 
 Script = list[Any]
 

@@ -82,7 +82,9 @@ class GuardedPod(Model):
     )
     order_name: Name = Field(description="Its name.")
     seen_at: Timestamp = Field(description="When the guard heard of the order.")
-    done_at: Timestamp = Field(description="When the kernel said so.")
+    done_at: Timestamp | None = Field(
+        default=None, description="When the kernel said so; absent while it has not."
+    )
     processes: int = Field(default=0, ge=0, description="Processes frozen or killed.")
     message: str = Field(default="", max_length=512, description="What went wrong.")
 
@@ -92,8 +94,8 @@ class Isolation(Model):
 
     since: Timestamp = Field(description="The last answer of the API server before.")
     ended: Timestamp | None = Field(default=None, description="The first one after.")
-    frozen: int = Field(default=0, ge=0, description="Pods frozen meanwhile.")
-    killed: int = Field(default=0, ge=0, description="Pods killed meanwhile.")
+    action: Literal["Freeze", "Kill"] = Field(description="The strongest that was ordered.")
+    pods: int = Field(default=0, ge=0, description="How many pods that was done with.")
 
 
 class NodeGuardStatus(Model):

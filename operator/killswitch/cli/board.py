@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 
 
 class Standing(StrEnum):
-    """Where a policy or a Shutdown stands, in one word."""
+    """Where a policy, a Shutdown or a Freeze stands, in one word."""
 
     ARMED = "ARMED"
     FIRED = "FIRED"
@@ -35,6 +35,11 @@ class Standing(StrEnum):
     RELEASED = "RELEASED"
     RESTORING = "RESTORING"
     RESTORED = "RESTORED"
+    FROZEN = "FROZEN"
+    NOT_FROZEN = "NOT FROZEN"
+    THAWING = "THAWING"
+    EXPIRED = "EXPIRED"
+    ENDED = "ENDED"
 
 
 _DENIES_NOT = "does not deny"
@@ -42,9 +47,13 @@ _DENIES_NOT = "does not deny"
 _TONES = {
     Standing.ARMED: Tone.GOOD,
     Standing.HELD: Tone.GOOD,
+    Standing.FROZEN: Tone.GOOD,
     Standing.RESTORED: Tone.DIM,
+    Standing.ENDED: Tone.DIM,
     Standing.RELEASED: Tone.STRONG,
     Standing.RESTORING: Tone.STRONG,
+    Standing.THAWING: Tone.STRONG,
+    Standing.EXPIRED: Tone.STRONG,
     Standing.DRY_RUN: Tone.WARN,
     Standing.BYPASSED: Tone.WARN,
     Standing.INHIBITED: Tone.WARN,

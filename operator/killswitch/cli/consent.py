@@ -159,7 +159,7 @@ async def _not_approved(
             what, why, f"ask {_people(missing(body), 'other')} to run: {again}", ExitCode.REFUSED
         )
     if not await rights.may(session, "release", resource, name, namespace):
-        return _no_verb(what, "release", resource, me, namespace)
+        return no_verb(what, "release", resource, me, namespace)
     return explained(what, error, namespace)
 
 
@@ -176,11 +176,12 @@ async def _not_restored(
         cure = f"others run: {PROGRAM} approve {target} --reason …"
         return Problem(what, why, cure, ExitCode.REFUSED)
     if not await rights.may(session, "restore", resource, name, namespace):
-        return _no_verb(what, "restore", resource, me, namespace)
+        return no_verb(what, "restore", resource, me, namespace)
     return explained(what, error, namespace)
 
 
-def _no_verb(what: str, verb: str, resource: Resource, me: str, namespace: str) -> Problem:
+def no_verb(what: str, verb: str, resource: Resource, me: str, namespace: str) -> Problem:
+    """The API server refused for want of a verb that only its admission policies know."""
     place = f" in {namespace}" if namespace else ""
     why = f"you ({me}) lack the verb {verb} on {resource.plural}.{resource.group}{place}"
     check = f"kubectl auth can-i {verb} {resource.plural}.{resource.group}"

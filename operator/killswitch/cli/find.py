@@ -1,4 +1,6 @@
-"""A Shutdown by the name a person gave: in the namespace, else the ClusterShutdown."""
+"""A Shutdown, or a Freeze, by the name a person gave: in the namespace, else the ClusterShutdown."""
+
+import contextlib
 
 from killswitch.cli.connect import Session
 from killswitch.cli.problems import PROGRAM, Problem, not_installed
@@ -7,11 +9,26 @@ from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.kinds import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
+    FREEZES,
     POLICIES,
     SHUTDOWNS,
     Resource,
 )
 from killswitch.ports import Json
+
+
+async def order(session: Session, text: str) -> tuple[Resource, Json]:
+    """A Shutdown of either kind, else the Freeze of that name."""
+    reference = parse(text, allowed=(SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES))
+    if reference.resource is FREEZES:
+        return FREEZES, await session.cluster.get(FREEZES, reference.name, session.namespace)
+    try:
+        return await shutdown(session, text)
+    except Problem:
+        if reference.resource is None:
+            with contextlib.suppress(KillSwitchError):
+                return FREEZES, await session.cluster.get(FREEZES, text, session.namespace)
+        raise
 
 
 async def shutdown(session: Session, text: str) -> tuple[Resource, Json]:

@@ -6,7 +6,7 @@ Asked before a namespace is labelled: a label without the kernel promises what n
 import asyncio
 
 from killswitch.core.errors import NotFoundError, RefusedError, ServerError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, Resource
 from killswitch.ports import Cluster
 
 # With no plural this is the path of the group's discovery, which everybody may read.
@@ -17,15 +17,25 @@ _BINDINGS = Resource(
 )  # fmt: skip
 
 
-async def lacking(cluster: Cluster, *, nodes: bool = False) -> str:
-    """What of the kernel is not there, in words; empty where all is, as far as the user may see."""
-    kind = CLUSTER_SHUTDOWNS if nodes else SHUTDOWNS
-    binding = "killswitch-node-lock" if nodes else "killswitch-lock"
+_BINDING_OF = {
+    SHUTDOWNS: "killswitch-lock",
+    CLUSTER_SHUTDOWNS: "killswitch-node-lock",
+    FREEZES: "killswitch-freezes",
+}
+
+
+async def lacking(cluster: Cluster, kind: Resource = SHUTDOWNS) -> str:
+    """What an order of this kind needs of the kernel and is not there, in words.
+
+    Empty where all is, as far as the user may see.
+    """
+    binding = _BINDING_OF[kind]
     known, bound = await asyncio.gather(_served(cluster, kind), _bound(cluster, binding))
     if not known:
         return f"killswitch is not installed in this cluster (no CRD {kind.key})"
     if not bound:
-        return f"killswitch's lock is not installed in this cluster (no binding {binding})"
+        rule = "guard of Freezes" if kind is FREEZES else "lock"
+        return f"killswitch's {rule} is not installed in this cluster (no binding {binding})"
     return ""
 
 

@@ -7,14 +7,12 @@ Exit codes: 0 done and, for a stop, verified · 1 not possible · 2 wrong usage 
 API server · 4 not verified by the deadline · 5 API server unreachable.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from killswitch import __version__
-from killswitch.cli import operate, scope
+from killswitch.cli import contain, operate, scope
 from killswitch.cli.connect import Session, run
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.options import (
@@ -37,7 +35,7 @@ from killswitch.cli.options import (
 )
 from killswitch.cli.problems import PROGRAM, Problem
 from killswitch.cli.screen import Screen
-from killswitch.core import durations
+from killswitch.cli.usage import duration, given, named, usage
 
 _HELP = """Stop AI model servers, keep them stopped, and bring them back by consent.
 
@@ -90,8 +88,8 @@ def stop(
     """Stop and hold: lock, delete the pods, scale to 0, verify. Asks nothing more."""
     screen = Screen(output, progress=not dry_run)
     with usage(screen):
-        _duration("--deadline", deadline)
-        _given(reason)
+        duration("--deadline", deadline)
+        given(reason)
         chosen = scope.read(workload, labels, node, whole=whole)
 
     async def work(session: Session) -> ExitCode:
@@ -146,6 +144,10 @@ def plan(
     run(Access(kubeconfig, context, namespace), screen, "show the plan", work)
 
 
+app.command()(contain.freeze)
+app.command()(contain.thaw)
+
+
 @app.command()
 def status(
     *,
@@ -169,7 +171,9 @@ def status(
 @app.command()
 def why(
     *,
-    what: Annotated[str, typer.Argument(help="Shutdown, policy/NAME or deployment/NAME.")],
+    what: Annotated[
+        str, typer.Argument(help="Shutdown, freeze/NAME, policy/NAME or deployment/NAME.")
+    ],
     cluster: OfCluster = False,
     namespace: Namespace = None,
     context: Context = None,
@@ -182,7 +186,7 @@ def why(
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import why as story
 
-        return await story.why(session, screen, _named(what, cluster))
+        return await story.why(session, screen, named(what, cluster=cluster))
 
     run(Access(kubeconfig, context, namespace), screen, f"tell why {what}", work)
 
@@ -225,12 +229,12 @@ def approve(
     """Consent to release. The API server counts; the requester cannot."""
     screen = Screen(output)
     with usage(screen):
-        _given(reason)
+        given(reason)
 
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import consent
 
-        return await consent.approve(session, screen, _named(shutdown, cluster), reason)
+        return await consent.approve(session, screen, named(shutdown, cluster=cluster), reason)
 
     run(Access(kubeconfig, context, namespace), screen, f"approve {shutdown}", work)
 
@@ -268,13 +272,13 @@ def restore(
     """Order that what was stopped comes back, in stages. Only after release."""
     screen = Screen(output, progress=wait)
     with usage(screen):
-        _duration("--timeout", timeout)
-        _given(reason)
+        duration("--timeout", timeout)
+        given(reason)
 
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import consent
 
-        name = _named(shutdown, cluster)
+        name = named(shutdown, cluster=cluster)
         code = await consent.restore(session, screen, name, reason, accept_drift=accept_drift)
         if wait and code is ExitCode.OK:
             return await consent.wait(session, screen, name, longest=timeout)
@@ -316,8 +320,8 @@ def bypass_add(
     """Suspend a policy: it decides and reports, but does not act."""
     screen = Screen(output)
     with usage(screen):
-        _duration("--for", length)
-        _given(reason)
+        duration("--for", length)
+        given(reason)
 
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import governance
@@ -437,29 +441,4 @@ def version() -> None:
 
 app.command()(operate.reactor)
 app.command()(operate.manager)
-
-
-@contextlib.contextmanager
-def usage(screen: Screen) -> Iterator[None]:
-    """Tell a problem found before anything was asked of the API server, and exit."""
-    try:
-        yield
-    except Problem as problem:
-        screen.problem(problem)
-        raise typer.Exit(int(problem.code)) from problem
-
-
-def _duration(option: str, text: str) -> None:
-    try:
-        durations.seconds(text)
-    except ValueError as error:
-        raise Problem(f"read {option}", str(error), "write e.g. 90s", ExitCode.USAGE) from error
-
-
-def _given(reason: str) -> None:
-    if not reason.strip():
-        raise Problem("act without a reason", "it is empty", "say why in words", ExitCode.USAGE)
-
-
-def _named(text: str, cluster: bool) -> str:
-    return f"cluster/{text}" if cluster and "/" not in text else text
+app.command()(operate.node)

@@ -20,7 +20,7 @@ from killswitch.core.kinds import (
 )
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.plans import Boundaries
-from killswitch.ports import Cluster
+from killswitch.ports import Cluster, Json
 from killswitch.reactor.view import PROJECTIONS, InventorySink
 
 BOUNDARIES = Boundaries(frozenset(PROTECTED_NAMESPACES), GOVERNED_LABEL)
@@ -35,6 +35,8 @@ class Observed:
     unseen: list[str] = field(default_factory=list)
     ungoverned: list[str] = field(default_factory=list)
     """Namespaces that exist without the label: a stop has to govern them first."""
+    pods: dict[str, Json] = field(default_factory=dict)
+    """The pods whole, by uid: the inventory keeps nothing of their probes."""
     assumed: list[str] = field(default_factory=list)
     """Namespaces that the user may not read, taken for governed: the API server decides."""
 
@@ -77,5 +79,7 @@ async def _list(cluster: Cluster, resource: Resource, namespace: str, observed: 
     try:
         for body in (await cluster.list(resource, namespace)).items:
             sink.put(body)
+            if resource is PODS:
+                observed.pods[body["metadata"]["uid"]] = body
     except (RefusedError, NotFoundError, ServerError) as error:
         observed.unseen.append(f"{resource.plural}: {error}")

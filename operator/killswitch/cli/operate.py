@@ -1,4 +1,4 @@
-"""`manager`, `reactor`, `run`: the processes of the operator, started from the same command.
+"""`manager`, `reactor`, `node`: the processes of the operator, started from the same command.
 
 Only names and lazy imports stand here; `killswitch.wiring` builds the processes.
 """
@@ -22,3 +22,13 @@ def manager() -> None:
     from killswitch.wiring import run_manager
 
     asyncio.run(run_manager(Settings()))
+
+
+def node() -> None:
+    """Run the node guard; for the chart's DaemonSet, as root on a node."""
+    import os
+    import sys
+
+    # A guard of its own: none of the command line's modules stays in the memory of the process
+    # that must go on when the node is short of it.
+    os.execv(sys.executable, [sys.executable, "-m", "killswitch.node"])  # noqa: S606

@@ -125,6 +125,7 @@ def _unfinished(
     screen.line(Span("Not verified", Tone.BAD), f": {end}")
     for pod in outcome.left[:_SHOWN_PODS]:
         gone = ", terminating" if pod.terminating else ""
+        gone += ", static: deleting it stops nothing, a node guard can" if pod.mirror else ""
         screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node or 'no node yet'}{gone}")
     if len(outcome.left) > _SHOWN_PODS:
         screen.line(f"  and {len(outcome.left) - _SHOWN_PODS} more")
@@ -134,11 +135,11 @@ def _unfinished(
         screen.line(
             "The lock is engaged: the API server took it. No restart was seen denied from here."
         )
-    if outcome.left:
-        pod = outcome.left[0]
+    deletable = [pod for pod in outcome.left if not pod.mirror]
+    if deletable:
         screen.line(
-            f"Next: someone who may delete pods runs: kubectl delete pod -n {pod.namespace} "
-            f"{' '.join(p.name for p in outcome.left[:5])} --grace-period=1"
+            "Next: someone who may delete pods runs: kubectl delete pod -n "
+            f"{deletable[0].namespace} {' '.join(p.name for p in deletable[:5])} --grace-period=1"
         )
     place = "" if not _names(shutdown)[1] else f" -n {_names(shutdown)[1]}"
     screen.line(f"Next: watch what the operator does about it: {PROGRAM} status{place}")

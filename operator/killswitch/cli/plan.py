@@ -1,18 +1,22 @@
 """`plan`: what a policy, or a person with these flags, would stop now. Changes nothing."""
 
+from collections.abc import Sequence
+
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.cli import observe, render, scope
+from killswitch.cli import guards, observe, render, scope
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen, Span, Tone
-from killswitch.core import interlocks, plans
+from killswitch.core import interlocks, plans, ranks
 from killswitch.core.interlocks import Inhibition, Request
 from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
 from killswitch.core.plans import Plan
+from killswitch.core.ranks import Part
+from killswitch.ports import Json
 
 
 async def for_scope(session: Session, screen: Screen, chosen: Scope) -> ExitCode:
@@ -21,9 +25,9 @@ async def for_scope(session: Session, screen: Screen, chosen: Scope) -> ExitCode
     govern_in_thought(observed)
     plan = scope.plan(chosen, session.namespace, observed.inventory, BOUNDARIES)
     show(screen, chosen, plan, observed, session.namespace)
-    answer = render.value(plan, observed.inventory)
+    answer = await _reach(session, screen, plan, observed)
     screen.answer(
-        {**answer, "unseen": observed.unseen, "governsFirst": observed.ungoverned}, _names(plan)
+        {**answer, "unseen": observed.unseen, "governsFirst": observed.ungoverned}, names(plan)
     )
     return ExitCode.OK
 
@@ -44,17 +48,17 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
     render.show(screen, plan, seen.inventory)
     _remarks(screen, seen)
+    answer = await _reach(session, screen, plan, seen)
     screen.line(
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
     )
     _verdict(screen, found)
-    answer = render.value(plan, seen.inventory)
     answer["limits"] = {"maxTargets": policy.max_targets, "maxPercent": policy.max_percent}
     answer["inhibited"] = (
         None if found is None else {"cause": str(found.cause), "message": found.message}
     )
-    screen.answer({**answer, "unseen": seen.unseen}, _names(plan))
+    screen.answer({**answer, "unseen": seen.unseen}, names(plan))
     return ExitCode.OK
 
 
@@ -72,17 +76,52 @@ def govern_in_thought(observed: Observed) -> None:
         observed.inventory.namespaces[name] = {**labels, BOUNDARIES.governed_label: "true"}
 
 
-def show(screen: Screen, chosen: Scope, plan: Plan, observed: Observed, namespace: str) -> None:
+def show(
+    screen: Screen,
+    chosen: Scope,
+    plan: Plan,
+    observed: Observed,
+    namespace: str,
+    *,
+    act: str = "Stop",
+    held: str = "Held",
+) -> None:
     """The plan of a scope in words."""
     place = "" if chosen.nodes else f" in {namespace}"
-    screen.line(Span(f"Stop {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
-    render.show(screen, plan, observed.inventory)
+    screen.line(Span(f"{act} {chosen}{place}", Tone.STRONG), f": {render.summary(plan)}")
+    render.show(screen, plan, observed.inventory, held=held)
     for name in observed.ungoverned:
         if name not in BOUNDARIES.protected:
             screen.line(
                 f"Governed first: namespace {name} (label {BOUNDARIES.governed_label}=true)"
             )
     _remarks(screen, observed)
+
+
+async def _reach(session: Session, screen: Screen, plan: Plan, observed: Observed) -> Json:
+    """Say how fast the plan's pods stop and which ranks it parts; the plan for programs."""
+    pods = [pod for stop in plan.stops for pod in stop.pods]
+    found, now = await guards.of_nodes(session, (pod.node for pod in pods)), session.clock.now()
+    guards.say_reach(screen, pods, found, now)
+    parted = parts(plan, observed)
+    say_parts(screen, parted)
+    value = render.value(plan, observed.inventory)
+    guarded = guards.reach_value(pods, found, now)
+    return {**value, "nodeGuards": guarded, "partedRanks": [str(each) for each in parted]}
+
+
+def parts(plan: Plan, observed: Observed) -> list[Part]:
+    """The groups of ranks that the plan takes apart."""
+    places = dict.fromkeys(stop.namespace for stop in plan.stops if stop.namespace)
+    everything = [pod for place in places for pod in observed.inventory.pods_in(place)]
+    return ranks.parts((pod for stop in plan.stops for pod in stop.pods), everything)
+
+
+def say_parts(screen: Screen, parted: Sequence[Part]) -> None:
+    """That the others may give up on those that are meant."""
+    for each in parted:
+        said = f": {each} only: the others wait for them, and end when their timeouts trip"
+        screen.line(Span("Parted", Tone.WARN), said)
 
 
 def _remarks(screen: Screen, observed: Observed) -> None:
@@ -110,6 +149,7 @@ def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
     )
 
 
-def _names(plan: Plan) -> list[str]:
+def names(plan: Plan) -> list[str]:
+    """What `-o name` prints of it."""
     workloads = [f"{each.kind.lower()}/{each.name}" for stop in plan.stops for each in stop.targets]
     return [*workloads, *(f"node/{node.name}" for stop in plan.stops for node in stop.nodes)]

@@ -8,6 +8,7 @@ from killswitch.core.kinds import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
+    FREEZES,
     POLICIES,
     SHUTDOWNS,
     STATEFULSETS,
@@ -17,6 +18,7 @@ from killswitch.core.kinds import (
 _WORDS = {
     SHUTDOWNS: ("shutdown", "shutdowns", "sd"),
     CLUSTER_SHUTDOWNS: ("clustershutdown", "clustershutdowns", "csd", "cluster"),
+    FREEZES: ("freeze", "freezes", "frz"),
     POLICIES: ("policy", "killswitchpolicy", "killswitchpolicies", "ksp"),
     CLUSTER_POLICIES: ("clusterpolicy", "clusterkillswitchpolicy", "cksp"),
     DEPLOYMENTS: ("deployment", "deployments", "deploy"),

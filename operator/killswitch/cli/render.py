@@ -28,17 +28,19 @@ def summary(plan: Plan) -> str:
     return f"{workloads} with {pods} and {_count(plan.gpus, 'GPU')}"
 
 
-def show(screen: Screen, plan: Plan, inventory: Inventory) -> None:
-    """What would be touched, what not and why."""
+def show(screen: Screen, plan: Plan, inventory: Inventory, *, held: str = "Held") -> None:
+    """What would be touched, what not and why. `held` says what is done with what comes later."""
     rows = [row for stop in plan.stops for row in _rows(stop, inventory)]
     screen.table(("NAMESPACE", "WHAT", "REPLICAS", "PODS", "GPUS", "RUNS ON"), rows)
     for stop in plan.stops:
         if stop.whole_namespace:
-            screen.line(f"Held: everything in namespace {stop.namespace}, new workloads too")
+            screen.line(f"{held}: everything in namespace {stop.namespace}, new workloads too")
         elif stop.pod_labels:
-            screen.line(f"Held: every pod in {stop.namespace} with {_pairs(stop)}, new ones too")
+            screen.line(f"{held}: every pod in {stop.namespace} with {_pairs(stop)}, new ones too")
     for each in plan.refused:
         screen.line(Span("Left alone", Tone.WARN), f": {told(each)}")
+    if held != "Held":  # nothing is scaled
+        return
     for workload in (each for stop in plan.stops for each in stop.targets if each.deletes_volumes):
         name = f"statefulset/{workload.name} in {workload.namespace}"
         screen.line(f"Remark: {name} keeps its replica count: scaling would delete its volumes")

@@ -1,4 +1,4 @@
-"""What the scope flags of `stop` and `plan` mean, as a plan of the core.
+"""What the scope flags of `stop`, `freeze` and `plan` mean, as a plan of the core.
 
 `--workload` locks workloads by name and uid, `--labels` locks pods by label together with the
 workloads that own such pods now (else release alone would let these start them again), `--all`
@@ -7,14 +7,17 @@ locks the namespace, `--node` cordons.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
 from killswitch.cli.references import parse
 from killswitch.core import plans
 from killswitch.core.inventory import Child, Inventory, Workload
-from killswitch.core.kinds import DEPLOYMENTS, STATEFULSETS
+from killswitch.core.kinds import DEPLOYMENTS, STATEFULSETS, WORKLOADS
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
+
+_KINDS = {resource.key: kind for kind, resource in WORKLOADS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,47 @@ class Scope:
             parts.append(f"pods with {pairs}")
         return ", ".join(parts)
 
+    @property
+    def flags(self) -> str:
+        """The options that name it, for the next command."""
+        if self.whole:
+            return "--all"
+        parts = [f"-w {each.kind.lower()}/{each.name}" for each in self.workloads]
+        parts += [f"--node {name}" for name in self.nodes]
+        if self.labels:
+            parts.append(f"-l {','.join(f'{key}={value}' for key, value in self.labels.items())}")
+        return " ".join(parts) or "-w KIND/NAME"  # keys that no flag can say
+
 
 def read(
-    workloads: list[str] | None, labels: str | None, nodes: list[str] | None, *, whole: bool
+    workloads: list[str] | None,
+    labels: str | None,
+    nodes: list[str] | None,
+    *,
+    whole: bool,
+    act: str = "stop",
 ) -> Scope:
     """The scope that the flags name; Problem (usage) where they name none or contradict."""
     given = [bool(workloads or labels), whole, bool(nodes)]
     if sum(given) != 1:
-        why = "nothing is named" if not any(given) else "--all and --node go with nothing else"
-        cure = (
-            "name what to stop: --workload deployment/NAME, --labels app=NAME, --all or --node NAME"
+        alone = "--all and --node go" if act == "stop" else "--all goes"
+        why = "nothing is named" if not any(given) else f"{alone} with nothing else"
+        cure = f"name what to {act}: --workload deployment/NAME, --labels app=NAME" + (
+            ", --all or --node NAME" if act == "stop" else " or --all"
         )
-        raise Problem("know what to stop", why, cure, ExitCode.USAGE)
+        raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
     named = [_workload(each) for each in workloads or ()]
     return Scope(tuple(named), whole, _labels(labels), tuple(nodes or ()))
+
+
+def of_order(spec: Mapping[str, Any]) -> Scope:
+    """The scope of a Freeze or Shutdown as flags could name it, for the next command."""
+    held = spec.get("scope") or {}
+    if held.get("wholeNamespace"):
+        return Scope(whole=True)
+    names = (key.rpartition("/") for key in sorted(spec.get("locks") or ()))
+    workloads = [Named(_KINDS[key], name) for key, _, name in names if key in _KINDS]
+    return Scope(tuple(workloads), labels=held.get("podLabels") or {})
 
 
 def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundaries) -> Plan:

@@ -1,4 +1,4 @@
-"""`status`: the board of policies, their signals, bypasses and Shutdowns.
+"""`status`: the board of policies, their signals, bypasses, Shutdowns, Freezes and node guards.
 
 Read from stored objects only, so it answers with every process of ours dead, and then says that
 nobody has looked.
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from killswitch.cli import board
+from killswitch.cli import board, fleet, freezes
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.fleet import Fleet
 from killswitch.cli.screen import Cell, Screen, Span, Tone
 from killswitch.core import conditions, times
 from killswitch.core.conditions import PolicyCondition, ShutdownCondition
@@ -20,13 +21,14 @@ from killswitch.core.kinds import (
     BYPASSES,
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
+    FREEZES,
     POLICIES,
     SHUTDOWNS,
     Resource,
 )
 from killswitch.ports import Json
 
-_KINDS = (POLICIES, CLUSTER_POLICIES, SHUTDOWNS, CLUSTER_SHUTDOWNS, BYPASSES)
+_KINDS = (POLICIES, CLUSTER_POLICIES, SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES, BYPASSES)
 _VERDICTS = {"Tripped": Tone.BAD, "Clear": Tone.GOOD, "Unknown": Tone.WARN}
 
 
@@ -51,7 +53,7 @@ class Stored:
 async def status(session: Session, screen: Screen, *, everywhere: bool) -> ExitCode:
     """Print the board."""
     namespace = "" if everywhere else session.namespace
-    stored = await gather(session, namespace)
+    stored, guards = await asyncio.gather(gather(session, namespace), fleet.look(session))
     if stored.missing == len(_KINDS):
         raise NotFoundError("the server could not find the requested resource")
     if len(stored.hidden) == len(_KINDS):
@@ -62,18 +64,22 @@ async def status(session: Session, screen: Screen, *, everywhere: bool) -> ExitC
         for each in stored.of(POLICIES, CLUSTER_POLICIES)
     ]
     shutdowns = [(each, board.shutdown(each)) for each in stored.of(SHUTDOWNS, CLUSTER_SHUTDOWNS)]
+    frozen = [each for each in stored.of(FREEZES) if not freezes.ended(each)]
+    stored.hidden += [guards.hidden] if guards.hidden else []
     _policies(screen, judged, now)
     _shutdowns(screen, shutdowns, now)
+    _freezes(screen, frozen, guards, now)
+    fleet.say(screen, guards, now)
     _remarks(screen, stored, namespace)
     answer = {
         "policies": [policy_value(body, verdict) for body, verdict in judged],
         "shutdowns": [shutdown_value(body, verdict) for body, verdict in shutdowns],
+        "freezes": [freezes.value(body, now) for body in frozen],
+        "nodeGuards": fleet.value(guards, now),
         "hidden": stored.hidden,
     }
-    names = [
-        f"{b['kind'].lower()}.killswitch.dev/{b['metadata']['name']}"
-        for b, _ in (*judged, *shutdowns)
-    ]
+    shown = [*(body for body, _ in (*judged, *shutdowns)), *frozen]
+    names = [f"{b['kind'].lower()}.killswitch.dev/{b['metadata']['name']}" for b in shown]
     screen.answer(answer, names)
     return ExitCode.OK
 
@@ -222,6 +228,28 @@ def _shutdowns(screen: Screen, judged: Sequence[tuple[Json, board.Judged]], now:
         "BY",
         "REASON",
     )
+    screen.table(headers, rows)
+
+
+def _freezes(screen: Screen, frozen: Sequence[Json], guards: Fleet, now: float) -> None:
+    rows: list[Sequence[Cell]] = []
+    for body in frozen:
+        judged = freezes.judged(body, now)
+        rows.append(
+            (
+                board.place(body),
+                body["metadata"]["name"],
+                judged.cell,
+                freezes.counts(body, None if guards.hidden else guards.bodies),
+                freezes.end(body, now),
+                body["spec"]["requestedBy"],
+                _short(body["spec"]["reason"]),
+                _short(judged.why),
+            )
+        )
+    headers = ("NAMESPACE", "FREEZE", "STANDING", "FROZEN", "ENDS IN", "BY", "REASON", "WHY")
+    if rows:
+        screen.line()
     screen.table(headers, rows)
 
 

@@ -8,6 +8,7 @@ failure after the lock never hides that the lock holds.
 import asyncio
 import contextlib
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -71,7 +72,7 @@ async def _lock(
     me, observed, lacking = await asyncio.gather(
         session.cluster.whoami(),
         planning.look(session, scope),
-        kernel.lacking(session.cluster, nodes=bool(scope.nodes)),
+        kernel.lacking(session.cluster, CLUSTER_SHUTDOWNS if scope.nodes else SHUTDOWNS),
     )
     if lacking and namespace not in BOUNDARIES.protected:
         raise hopeless.no_kernel(scope, namespace, lacking)
@@ -83,7 +84,7 @@ async def _lock(
         own = name(me, decided)
         raise await hopeless.nothing(session, scope, plan, observed, name=own, terms=terms)
     for each in observed.ungoverned:
-        await _govern(session, each)
+        await govern(session, each)
     # A scope gives one stop of one place, and that is one order.
     order = orders.for_stops(name(me, decided), plan.stops, terms)[0]
     return plan, order, await _engage(session, order, observed)
@@ -132,7 +133,8 @@ def _interrupted(request: Request, shutdown: Json) -> Interrupted:
     return Interrupted(f"stop {request.scope}, after the lock", why, cure)
 
 
-async def _govern(session: Session, namespace: str) -> None:
+async def govern(session: Session, namespace: str) -> None:
+    """Set the label; a Problem with the way without it where the user may not."""
     body = {"metadata": {"labels": {BOUNDARIES.governed_label: "true"}}}
     try:
         await session.cluster.patch(NAMESPACES, namespace, body)
@@ -155,15 +157,28 @@ def name(me: str, moment: float) -> str:
 
 
 async def _engage(session: Session, order: Order, observed: Observed) -> Json:
-    """The engaged Shutdown. A label set a moment ago may not have reached the admission yet."""
+    """The engaged Shutdown."""
     sequence = StopSequence(session.cluster, session.clock, records_namespace=_RECORDS_NAMESPACE)
+    try:
+        return await insist(session, observed, lambda: sequence.engage(order))
+    except RefusedError as error:
+        raise hopeless.refused(order, error, observed) from error
+
+
+async def insist(
+    session: Session, observed: Observed, create: Callable[[], Awaitable[Json]]
+) -> Json:
+    """What `create` gives, asked again while a failure may pass or hide a success.
+
+    A label set a moment ago may not have reached the admission yet.
+    """
     until = session.clock.monotonic() + _LABEL_SPREADS
     while True:
         try:
-            return await sequence.engage(order)
-        except RefusedError as error:
+            return await create()
+        except RefusedError:
             if not observed.ungoverned or session.clock.monotonic() >= until:
-                raise hopeless.refused(order, error, observed) from error
+                raise
         except (ServerError, UnavailableError):
             # Either may hide a success; the name is the same, so asking again is safe.
             if session.clock.monotonic() >= until:

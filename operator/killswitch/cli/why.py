@@ -1,14 +1,13 @@
-"""`why`: the story of a Shutdown, of a policy's standing, or of a workload that does not start.
+"""`why`: the story of a Shutdown or a Freeze, of a policy's standing, or of a workload that does not start.
 
 Told from stored facts in the order in which they happened; what is not known is said to be so.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from killswitch.cli import board, find, observe
+from killswitch.cli import board, contained, decided, find, guards, observe
 from killswitch.cli import status as overview
 from killswitch.cli.connect import Session
 from killswitch.cli.consent import missing
@@ -25,45 +24,53 @@ from killswitch.core.kinds import (
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
     EVENTS,
+    FREEZES,
     POLICIES,
-    RECORDS,
     SHUTDOWNS,
     STATEFULSETS,
     Resource,
 )
 from killswitch.core.locks import engaged
-from killswitch.core.names import ENGAGED_LABEL, SHUTDOWN_LABEL
+from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 
 _STAGES = ("decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped")
-_OPERATOR_NAMESPACE = "killswitch-system"
 _FIGHTERS = 5
 
 
 async def why(session: Session, screen: Screen, text: str) -> ExitCode:
     """Tell the story of whatever is named."""
-    kinds = (SHUTDOWNS, CLUSTER_SHUTDOWNS, POLICIES, CLUSTER_POLICIES, DEPLOYMENTS, STATEFULSETS)
+    orders = (SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES)
+    kinds = (*orders, POLICIES, CLUSTER_POLICIES, DEPLOYMENTS, STATEFULSETS)
     reference = parse(text, allowed=kinds)
     resource, name = reference.resource, reference.name
-    if resource is None or resource in {SHUTDOWNS, CLUSTER_SHUTDOWNS}:
-        return await _shutdown(session, screen, text)
+    if resource is None or resource in orders:
+        kind, body = await find.order(session, text)
+        if kind == FREEZES:
+            return await contained.freeze(session, screen, body)
+        return await _shutdown(session, screen, kind, body)
     if resource in {POLICIES, CLUSTER_POLICIES}:
         return await _policy(session, screen, resource, name)
     return await _workload(session, screen, resource, name)
 
 
-async def _shutdown(session: Session, screen: Screen, text: str) -> ExitCode:
-    resource, body = await find.shutdown(session, text)
+async def _shutdown(session: Session, screen: Screen, resource: Resource, body: Json) -> ExitCode:
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
-    evidence, events, now = await asyncio.gather(
-        _evidence(session, resource, body), _denied(session, name, namespace), _live(session, body)
+    evidence, events, now, did = await asyncio.gather(
+        decided.evidence(session, resource, body),
+        _denied(session, name, namespace),
+        _live(session, body),
+        guards.of_all(session),
     )
+    static = [pod for pod in now or () if pod.mirror]
+    now = None if now is None else [pod for pod in now if not pod.mirror]
     judged = board.shutdown(body)
     remark = f": {judged.why}" if judged.why else ""
     screen.line(Span(shown(resource, name, namespace), Tone.STRONG), "  ", judged.cell, remark)
-    _decision(screen, body, evidence)
+    decided.say(screen, body, evidence)
     _stages(screen, body)
     _leftovers(screen, body)
+    contained.say_killed(screen, body, did, static)
     if now is not None:
         screen.line(f"Now: {_pods_now(now)}")
     _people(screen, body)
@@ -74,7 +81,8 @@ async def _shutdown(session: Session, screen: Screen, text: str) -> ExitCode:
     stages = (body.get("status") or {}).get("stages") or {}
     pods = None if now is None else [f"{pod.namespace}/{pod.name}" for pod in now]
     more = {"evidence": evidence, "stages": stages, "denied": events, "podsNow": pods}
-    screen.answer({**answer, **more}, text)
+    killed = contained.killed_value(body, did, static)
+    screen.answer({**answer, **more, **killed}, name)
     return ExitCode.OK
 
 
@@ -120,7 +128,9 @@ def _reaction(screen: Screen, body: Json) -> None:
 
 async def _workload(session: Session, screen: Screen, resource: Resource, name: str) -> ExitCode:
     body = await session.cluster.get(resource, name, session.namespace)
-    holders = await _holders(session, body)
+    holders, frozen = await asyncio.gather(
+        _holders(session, body), contained.of_workload(session, body)
+    )
     screen.line(
         Span(f"{resource.kind} {session.namespace}/{name}", Tone.STRONG), f"  {_counts(body)}"
     )
@@ -131,12 +141,15 @@ async def _workload(session: Session, screen: Screen, resource: Resource, name: 
             Span(_named(each), Tone.STRONG),
             f", approvals {given}: {each['spec']['reason']}",
         )
+    contained.say_frozen(screen, frozen)
     if holders:
         kind = SHUTDOWNS if holders[0]["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
         screen.line(f"Next: {_next(kind, holders[0])}")
-    else:
+    elif not frozen:
         screen.line("No engaged Shutdown holds it: killswitch does not keep it from running.")
-    screen.answer({"holders": [_named(each) for each in holders]}, [_named(e) for e in holders])
+    answer = {"holders": [_named(e) for e in holders], "freezes": contained.frozen_value(frozen)}
+    names = [_named(each) for each in (*holders, *(found.body for found in frozen))]
+    screen.answer(answer, names)
     return ExitCode.OK
 
 
@@ -160,21 +173,6 @@ async def _holders(session: Session, workload: Json) -> list[Json]:
     return found
 
 
-async def _evidence(session: Session, resource: Resource, body: Json) -> Json | None:
-    """The evidence record, or None: a person's stop, or not readable."""
-    if "evidenceDigest" not in body["spec"]:
-        return None
-    namespace = body["metadata"].get("namespace") or _OPERATOR_NAMESPACE
-    labels = f"{SHUTDOWN_LABEL}={body['metadata']['uid']}"
-    try:
-        records = (await session.cluster.list(RECORDS, namespace, labels=labels)).items
-    except KillSwitchError:
-        return None
-    own = (each["spec"] for each in records if each["spec"].get("shutdownKind") == resource.kind)
-    found = (each["evidence"] for each in own if each.get("evidence"))
-    return next(found, None)
-
-
 async def _live(session: Session, body: Json) -> list[Pod] | None:
     """Pods of what is held that run at this moment; None where that cannot be looked at."""
     spec = body["spec"]
@@ -189,7 +187,7 @@ async def _live(session: Session, body: Json) -> list[Pod] | None:
     if seen.unseen:
         return None
     plan = plans.for_shutdown(body["kind"], chosen[0], spec, seen.inventory)
-    return [pod for stop in plan.stops for pod in stop.pods if not pod.mirror]
+    return [pod for stop in plan.stops for pod in stop.pods]
 
 
 async def _denied(session: Session, name: str, namespace: str) -> list[str]:
@@ -210,35 +208,6 @@ async def _denied(session: Session, name: str, namespace: str) -> list[str]:
             found[key] = found.get(key, 0) + int(event.get("count") or 1)
     most = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_FIGHTERS]
     return [f"{who}, {count} times" for who, count in most]
-
-
-def _decision(screen: Screen, body: Json, evidence: Mapping[str, Any] | None) -> None:
-    spec, made = body["spec"], body["metadata"]["creationTimestamp"]
-    policy = spec.get("policy")
-    if policy is None:
-        screen.line(f"Decided by {spec['requestedBy']} at {made}: {spec['reason']}")
-        return
-    name = f"{policy['kind']} {policy['name']} generation {policy['generation']}"
-    screen.line(f"Decided by {name}, firing {policy['episode']}, at {made}: {spec['reason']}")
-    if evidence is None:
-        screen.line(Span("Evidence", Tone.WARN), ": the record is not there or not readable by you")
-        return
-    screen.line(
-        f"Evidence: {evidence['quorum']}; decided at {evidence['decidedAt']} by {evidence['decidedBy']}"
-    )
-    rows: list[Sequence[Cell]] = [
-        (
-            each["name"],
-            each["verdict"],
-            each.get("value") or "-",
-            each.get("threshold") or "-",
-            "yes" if each["counted"] else "no",
-            each.get("path") or "-",
-            each.get("message", ""),
-        )
-        for each in evidence.get("signals") or ()
-    ]
-    screen.table(("SIGNAL", "VERDICT", "VALUE", "TRIPS", "COUNTED", "PATH", "IN WORDS"), rows)
 
 
 def _pods_now(pods: Sequence[Pod]) -> str:
@@ -302,8 +271,8 @@ def _made_by(shutdown: Json, policy: Json) -> bool:
 
 
 def _named(shutdown: Json) -> str:
-    resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
-    metadata = shutdown["metadata"]
+    kinds = {each.kind: each for each in (SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES)}
+    resource, metadata = kinds[shutdown["kind"]], shutdown["metadata"]
     return shown(resource, metadata["name"], metadata.get("namespace", ""))
 
 

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     THAWED = "Thawed"
     EXPIRED = "Expired"
     STOPPED = "ShutdownMade"
+    OVERDUE = "ShutdownOverdue"
     NO_TARGET = "NoTarget"
     GUARDED = "Guarded"
     LIVENESS_BUDGET = "LivenessBudget"

@@ -32,10 +32,10 @@ from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
-from killswitch.reactor.reflector import Reflector, Sink
 from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
+from killswitch.reflector import Reflector, Sink
 from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
