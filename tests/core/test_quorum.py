@@ -198,6 +198,15 @@ def test_only_a_vote_that_counted_is_kept() -> None:
     assert voting.since == {}
 
 
+@pytest.mark.parametrize("verdict", [UNKNOWN, CLEAR])
+def test_a_vote_that_was_unseen_has_not_counted(verdict: Verdict) -> None:
+    """Its hold-down ended while nobody knew anything: nothing is kept, or blindness would fire."""
+    voting = Voting(rule(hold_down=10, keep_firing=30))
+    voting.at(0, TRIPPED)
+    voting.at(1, UNKNOWN)
+    assert not voting.at(11, verdict).demanded
+
+
 def test_kept_votes_make_a_quorum_of_signals_that_take_turns() -> None:
     """Two signals that flap against each other are both meant."""
     voting = Voting(rule("a", keep_firing=5), rule("b", keep_firing=5), needed=2)

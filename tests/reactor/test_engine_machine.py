@@ -434,6 +434,17 @@ def test_the_machine_can_fire() -> None:
     assert len(machine.api.waiting) == 1
 
 
+def test_an_edit_does_not_make_a_reading_last() -> None:
+    """What nobody confirms for `maxAge` is Unknown, also where the policy was edited meanwhile."""
+    machine = Machine()
+    machine.edited("Enforce", "stop", 1, 1, "0s")  # two targets: inhibited
+    machine.polled("x", Answer((50.0,), 0.5))
+    machine.edited("Enforce", "stop", 1, 1, "0s")
+    machine.wait(61.0)
+    machine.edited("Enforce", "stop", 2, 1, "0s")
+    assert not machine.api.waiting
+
+
 def test_the_machine_can_climb() -> None:
     """Otherwise it would prove nothing: frozen, stopped at the second signal; frozen, ended."""
     machine = Machine()

@@ -45,6 +45,8 @@ class Span:
     """When it was last known to be."""
     cleared: float | None = None
     """When it cleared, while it is kept firing."""
+    unseen: bool = False
+    """Whether it has been Unknown since `seen`: nobody knows whether it was tripped then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def tripped_since(
         elif (kept := _kept(rule, span, now)) is not None:
             since[rule.signal] = kept
         elif span.cleared is None and _bridges(rule, reading, span, now):
-            since[rule.signal] = span
+            since[rule.signal] = replace(span, unseen=True)
     return since
 
 
@@ -149,7 +151,9 @@ def tally(
 
 def _kept(rule: VotingRule, span: Span, now: float) -> Span | None:
     """The span of a signal that is kept firing; None where it is over."""
-    cleared = now if span.cleared is None else span.cleared
+    cleared = span.cleared
+    if cleared is None:
+        cleared = span.seen if span.unseen else now
     counted = cleared - span.began >= rule.hold_down
     if not counted or now - cleared >= rule.keep_firing:
         return None

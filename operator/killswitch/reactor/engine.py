@@ -28,7 +28,7 @@ from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
-from killswitch.core.readings import Reading
+from killswitch.core.readings import Reading, Verdict
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
@@ -133,6 +133,7 @@ class Engine:
         watched = Watched(
             policy,
             _readings(policy, before, now, same),
+            believed_until=_believed(policy, before, elapsed, same),
             windows=_windows(policy, before, elapsed),
             episodes=alerting.episodes(policy, before),
             detecting=_detecting(policy, before),
@@ -333,6 +334,19 @@ def _readings(
         if signal.name in same
         else readings.never_read(signal.name, now)
         for signal in policy.signals
+    }
+
+
+def _believed(
+    policy: CompiledPolicy, before: Watched | None, now: float, same: set[str]
+) -> dict[str, float]:
+    """When what is kept becomes too old: an edit must not make it last for ever."""
+    return {
+        signal.name: before.believed_until.get(signal.name, now + signal.max_age)
+        for signal in policy.signals
+        if before is not None
+        and signal.name in same
+        and before.readings[signal.name].verdict is not Verdict.UNKNOWN
     }
 
 
