@@ -435,6 +435,18 @@ def test_a_large_node_is_done_in_one_look(stage: Stage) -> None:
     assert len({uid for _, uid in steps[: len(bodies)]}) == len(bodies)
 
 
+def test_a_guard_with_nothing_to_do_says_that_it_is_there(stage: Stage) -> None:
+    """In the thread that acts, so that one that hangs is missed."""
+    desk = stage.desk.lists()
+    assert desk.report is not None
+    first, memory = desk.report.renewed_at, desk.memory
+    desk.look(10)
+    assert desk.report.renewed_at == first
+    desk.look(20)
+    assert desk.report.renewed_at == first + 30
+    assert desk.memory is memory  # nothing new is worth a write
+
+
 def test_what_is_held_no_more_is_told_of_up_to_fifty(stage: Stage) -> None:
     """The report stays small."""
     hands: Hands = stage.desk.guard.hands

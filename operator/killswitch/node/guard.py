@@ -27,6 +27,8 @@ from killswitch.node.terms import Terms
 Json = Mapping[str, Any]
 Queue = queue.SimpleQueue[News]
 
+_RENEW = 30.0
+"""Seconds between two reports at most, new or not: after two minutes a guard counts as absent."""
 _MOST_PODS = 250
 """In a report."""
 
@@ -34,6 +36,8 @@ _MOST_PODS = 250
 class Report(NamedTuple):
     """What the node's NodeGuard is to say."""
 
+    renewed_at: float
+    """Wall clock, in seconds, when the guard said so: one that hangs says nothing."""
     cgroups: str
     driver: str
     pods: tuple[Json, ...]
@@ -65,6 +69,7 @@ class Guard:
         self._report = report
         self._isolation: dict[str, Any] | None = None
         self._notes: list[str] = []
+        self._told_at = 0.0
 
     def run(self, news: Queue, successor: Callable[[], bool]) -> None:
         """Guard until somebody asks it to leave."""
@@ -93,6 +98,8 @@ class Guard:
         self._note_isolation(wanted)
         if self.knowledge.changed or self.hands.changed:
             self._tell()
+        elif self._clock.boot() - self._told_at >= _RENEW:
+            self._renew()
 
     def leave(self, *, successor: bool) -> None:
         """Before this process ends: with nobody to end a Freeze, what is frozen runs again.
@@ -145,6 +152,10 @@ class Guard:
     def _tell(self) -> None:
         self.knowledge.changed = self.hands.changed = False
         self._remember(self._memory())
+        self._renew()
+
+    def _renew(self) -> None:
+        self._told_at = self._clock.boot()
         self._report(self._summary())
 
     def _memory(self) -> Memory:
@@ -164,6 +175,7 @@ class Guard:
         current = [hold.report(now) for hold in self.hands.holds.values()]
         pods = [*(each for each in current if each), *reversed(self.hands.history)]
         return Report(
+            self._clock.wall(),
             self.hands.cgroups.version,
             self.hands.cgroups.driver,
             tuple(pods[:_MOST_PODS]),
@@ -174,7 +186,7 @@ class Guard:
     def _due(self) -> float:
         """Boot time of the next look, whatever is told."""
         end = self._terms.next_end()
-        look = self.hands.next_look()
+        look = min(self.hands.next_look(), self._told_at + _RENEW)
         return look if end is None else min(look, end)
 
     def _await(self, news: Queue) -> list[News]:

@@ -82,9 +82,7 @@ def work(told: Settings, presence: Presence, alive: int, *, step: Step = no_step
             each.resume()
 
     lookout = Lookout(Session(server, contact), contact, news.put, resume)
-    reporter = Reporter(
-        Session(server, contact), told.node, wall=clock.wall, problem=lambda: keeper.problem
-    )
+    reporter = Reporter(Session(server, contact), told.node, problem=lambda: keeper.problem)
 
     def report(report: Report) -> None:
         reporter.report(report)
