@@ -367,7 +367,10 @@ def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: s
     assert desk.report is not None
     assert desk.report.isolation is not None
     assert "ended" not in desk.report.isolation
-    desk.guard.observe(Heard(desk.boot))
+    assert desk.asked == []
+    for _ in range(2):
+        desk.guard.observe(Heard(desk.boot))
+    assert desk.asked == ["list anew"]
     desk.look(5)
     assert desk.states(a) == [state]
     desk.lists(a, order).look(1.1)

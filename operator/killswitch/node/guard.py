@@ -20,7 +20,7 @@ from killswitch.node.hands import Hands
 from killswitch.node.holds import Hold
 from killswitch.node.knowledge import Knowledge, Wanted
 from killswitch.node.memory import Held, Memory
-from killswitch.node.news import Leave, Listed, News
+from killswitch.node.news import Heard, Leave, Listed, News
 from killswitch.node.residents import Residents
 from killswitch.node.terms import Terms
 
@@ -58,6 +58,7 @@ class Guard:
         clock: Clock | None = None,
         remember: Callable[[Memory], None] = lambda _: None,
         report: Callable[[Report], None] = lambda _: None,
+        list_anew: Callable[[], None] = lambda: None,
     ) -> None:
         clock = clock or Clock()
         self.knowledge = Knowledge(residents, terms, clock)
@@ -67,6 +68,7 @@ class Guard:
         self._boot_id = boot_id
         self._remember = remember
         self._report = report
+        self._list_anew = list_anew
         self._isolation: dict[str, Any] | None = None
         self._notes: list[str] = []
         self._told_at = 0.0
@@ -90,6 +92,9 @@ class Guard:
         self.knowledge.observe(news, self.hands.holds.keys())
         if isinstance(news, Listed):
             self.hands.sweep_soon()
+        elif isinstance(news, Heard) and self.knowledge.behind:
+            self.knowledge.behind = False
+            self._list_anew()
 
     def look(self) -> None:
         """Make the node as it is wanted, then tell."""
