@@ -86,6 +86,7 @@ class Desk:
     boot: float = 1000.0
     memory: Memory | None = None
     report: Report | None = None
+    asked: list[str] = field(default_factory=list)
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +99,7 @@ class Desk:
             clock=Clock(lambda: self.wall, lambda: self.boot),
             remember=lambda memory: setattr(self, "memory", memory),
             report=lambda report: setattr(self, "report", report),
+            list_anew=lambda: self.asked.append("list anew"),
         )
 
     def successor(self) -> "Desk":

@@ -367,7 +367,10 @@ def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: s
     assert desk.report is not None
     assert desk.report.isolation is not None
     assert "ended" not in desk.report.isolation
-    desk.guard.observe(Heard(desk.boot))
+    assert desk.asked == []
+    for _ in range(2):
+        desk.guard.observe(Heard(desk.boot))
+    assert desk.asked == ["list anew"]
     desk.look(5)
     assert desk.states(a) == [state]
     desk.lists(a, order).look(1.1)
@@ -433,6 +436,18 @@ def test_a_large_node_is_done_in_one_look(stage: Stage) -> None:
     first = [step for step, _ in steps[: len(bodies)]]
     assert first == ["freeze"] * len(bodies)
     assert len({uid for _, uid in steps[: len(bodies)]}) == len(bodies)
+
+
+def test_a_guard_with_nothing_to_do_says_that_it_is_there(stage: Stage) -> None:
+    """In the thread that acts, so that one that hangs is missed."""
+    desk = stage.desk.lists()
+    assert desk.report is not None
+    first, memory = desk.report.renewed_at, desk.memory
+    desk.look(10)
+    assert desk.report.renewed_at == first
+    desk.look(20)
+    assert desk.report.renewed_at == first + 30
+    assert desk.memory is memory  # nothing new is worth a write
 
 
 def test_what_is_held_no_more_is_told_of_up_to_fifty(stage: Stage) -> None:

@@ -13,8 +13,8 @@ RELAXED, CLOSE = 15.0, 5.0
 _PATIENCE = 4.0
 """Seconds for an answer."""
 _AGAIN = 1.0
-_LONG = 10.0
-"""Seconds of silence after which connections that say nothing are not believed to live."""
+_SEVERAL = 2
+"""Looks in vain after which connections that say nothing are not believed to live."""
 _SPREAD = 0.5
 """Seconds over which the guards of many nodes come back."""
 
@@ -37,19 +37,18 @@ class Lookout:
 
     def run(self) -> None:
         """Look until the process ends."""
-        away_since: float | None = None
+        in_vain = 0
         while True:
-            began = self._contact.clock()
             if self._answers():
-                if away_since is not None and began - away_since > _LONG:
+                if in_vain >= _SEVERAL:
                     time.sleep(random.uniform(0, _SPREAD))  # noqa: S311  # no secret
                     self._returned()
-                away_since = None
+                in_vain = 0
                 self._tell(Heard(self._contact.clock()))
             else:
-                away_since = began if away_since is None else away_since
+                in_vain += 1
                 self._tell(Silent(self._contact.clock()))
-            time.sleep(self.interval if away_since is None else _AGAIN)
+            time.sleep(_AGAIN if in_vain else self.interval)
 
     def _answers(self) -> bool:
         began = self._contact.clock()

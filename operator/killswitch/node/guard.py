@@ -20,13 +20,15 @@ from killswitch.node.hands import Hands
 from killswitch.node.holds import Hold
 from killswitch.node.knowledge import Knowledge, Wanted
 from killswitch.node.memory import Held, Memory
-from killswitch.node.news import Leave, Listed, News
+from killswitch.node.news import Heard, Leave, Listed, News
 from killswitch.node.residents import Residents
 from killswitch.node.terms import Terms
 
 Json = Mapping[str, Any]
 Queue = queue.SimpleQueue[News]
 
+_RENEW = 30.0
+"""Seconds between two reports at most, new or not: after two minutes a guard counts as absent."""
 _MOST_PODS = 250
 """In a report."""
 
@@ -34,6 +36,8 @@ _MOST_PODS = 250
 class Report(NamedTuple):
     """What the node's NodeGuard is to say."""
 
+    renewed_at: float
+    """Wall clock, in seconds, when the guard said so: one that hangs says nothing."""
     cgroups: str
     driver: str
     pods: tuple[Json, ...]
@@ -54,6 +58,7 @@ class Guard:
         clock: Clock | None = None,
         remember: Callable[[Memory], None] = lambda _: None,
         report: Callable[[Report], None] = lambda _: None,
+        list_anew: Callable[[], None] = lambda: None,
     ) -> None:
         clock = clock or Clock()
         self.knowledge = Knowledge(residents, terms, clock)
@@ -63,8 +68,10 @@ class Guard:
         self._boot_id = boot_id
         self._remember = remember
         self._report = report
+        self._list_anew = list_anew
         self._isolation: dict[str, Any] | None = None
         self._notes: list[str] = []
+        self._told_at = 0.0
 
     def run(self, news: Queue, successor: Callable[[], bool]) -> None:
         """Guard until somebody asks it to leave."""
@@ -85,6 +92,9 @@ class Guard:
         self.knowledge.observe(news, self.hands.holds.keys())
         if isinstance(news, Listed):
             self.hands.sweep_soon()
+        elif isinstance(news, Heard) and self.knowledge.behind:
+            self.knowledge.behind = False
+            self._list_anew()
 
     def look(self) -> None:
         """Make the node as it is wanted, then tell."""
@@ -93,6 +103,8 @@ class Guard:
         self._note_isolation(wanted)
         if self.knowledge.changed or self.hands.changed:
             self._tell()
+        elif self._clock.boot() - self._told_at >= _RENEW:
+            self._renew()
 
     def leave(self, *, successor: bool) -> None:
         """Before this process ends: with nobody to end a Freeze, what is frozen runs again.
@@ -145,6 +157,10 @@ class Guard:
     def _tell(self) -> None:
         self.knowledge.changed = self.hands.changed = False
         self._remember(self._memory())
+        self._renew()
+
+    def _renew(self) -> None:
+        self._told_at = self._clock.boot()
         self._report(self._summary())
 
     def _memory(self) -> Memory:
@@ -164,6 +180,7 @@ class Guard:
         current = [hold.report(now) for hold in self.hands.holds.values()]
         pods = [*(each for each in current if each), *reversed(self.hands.history)]
         return Report(
+            self._clock.wall(),
             self.hands.cgroups.version,
             self.hands.cgroups.driver,
             tuple(pods[:_MOST_PODS]),
@@ -174,7 +191,7 @@ class Guard:
     def _due(self) -> float:
         """Boot time of the next look, whatever is told."""
         end = self._terms.next_end()
-        look = self.hands.next_look()
+        look = min(self.hands.next_look(), self._told_at + _RENEW)
         return look if end is None else min(look, end)
 
     def _await(self, news: Queue) -> list[News]:

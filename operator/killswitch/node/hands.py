@@ -204,8 +204,6 @@ class Hands:
 
     def _failed(self, hold: Hold, error: CgroupError) -> None:
         text = str(error)
-        if error.left:
-            text = f"{len(error.left)} of its processes are still alive; {error.cure}"
         if hold.message != text:
             _LOG.warning("not done", extra={"uid": hold.who.cgroup, "error": text})
         hold.postpone(self._now, text)

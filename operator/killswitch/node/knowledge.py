@@ -37,6 +37,8 @@ class Knowledge:
         self.residents = residents
         self.terms = terms
         self.orders = Orders()
+        self.behind = False
+        """Whether everything must be listed anew before anything is let go, as after an isolation."""
         self.changed = True
         """Whether anything that is remembered or reported has changed; whoever tells resets it."""
         self._clock = clock
@@ -174,6 +176,7 @@ class Knowledge:
         if any(self.terms.isolated(order) for order in standing):
             # What was ordered meanwhile is unknown: nothing is let go before it is read again.
             self._known.clear()
+            self.behind = True
 
     def _of(self, resource: Resource) -> list[Json]:
         return [order for order in self.orders if order["kind"] == resource.kind]

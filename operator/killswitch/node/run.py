@@ -82,15 +82,13 @@ def work(told: Settings, presence: Presence, alive: int, *, step: Step = no_step
             each.resume()
 
     lookout = Lookout(Session(server, contact), contact, news.put, resume)
-    reporter = Reporter(
-        Session(server, contact), told.node, wall=clock.wall, problem=lambda: keeper.problem
-    )
+    reporter = Reporter(Session(server, contact), told.node, problem=lambda: keeper.problem)
 
     def report(report: Report) -> None:
         reporter.report(report)
         lookout.interval = CLOSE if guard.knowledge.waits_for_silence else RELAXED
 
-    guard = make(told, clock, step=step, remember=keeper.remember, report=report)
+    guard = make(told, clock, step=step, remember=keeper.remember, report=report, list_anew=resume)
     for run in (*(each.run for each in watchers), lookout.run, keeper.run, reporter.run):
         _start(run)
     _start(lambda: _die_with(alive))
@@ -119,6 +117,7 @@ def make(
     step: Step = no_step,
     remember: Callable[[memory.Memory], None],
     report: Callable[[Report], None] = lambda _: None,
+    list_anew: Callable[[], None] = lambda: None,
 ) -> Guard:
     """A guard that knows what the one before knew."""
     boot = memory.boot_id()
@@ -132,6 +131,7 @@ def make(
             clock=clock,
             remember=remember,
             report=report,
+            list_anew=list_anew,
         )
 
     guard = fresh()
