@@ -273,3 +273,41 @@ async def test_the_longest_name_of_a_freeze_can_end(kernel: ControlPlane, settin
         await ended(setting, name)
     (made,) = [each for each in await names(setting) if each not in taken]
     assert len(made) == 100
+
+
+async def test_a_policys_freeze_ends_with_its_stop(kernel: ControlPlane, setting: Bench) -> None:
+    """It would freeze what people restore, and at its end stop it again."""
+    await setting.deployment("vllm", 1)
+    rung = {"quorum": 1, "for": "4s", "onExpiry": "Stop"}
+    sources = [
+        {"name": name, "prometheus": {"query": name, "above": "100"}, "onNoData": "Hold"}
+        for name in ("hint", "proof")
+    ]
+    await setting.policy(
+        "runaway", targets=[VLLM], quorum=2, signals=sources, action={"freeze": rung}
+    )
+    async with reactor(setting):
+        setting.dial.turn("hint", 500)
+        await setting.frozen("runaway-freeze-1")
+        setting.dial.turn("proof", 500)
+        await setting.stopped("runaway-1")
+        over = await ended(setting, "runaway-freeze-1")
+        await asyncio.sleep(5)  # past the end that it names
+        found = await names(setting)
+    assert "its policy has stopped its targets: Shutdown runaway-1" in str(over["status"])
+    assert found == ["runaway-1"]
+
+
+async def test_a_persons_freeze_outlasts_a_policys_stop(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """What a person holds, people let go."""
+    await setting.deployment("vllm", 1)
+    froze(kernel, setting, seconds=3600, then="Thaw")
+    await setting.policy("runaway", targets=[VLLM])
+    async with reactor(setting):
+        setting.dial.turn("runaway", 500)
+        await setting.stopped("runaway-1")
+        await polls()
+        held = await setting.cluster.get(FREEZES, "f", setting.namespace)
+    assert "Ended" not in str(held.get("status", {}))

@@ -48,6 +48,12 @@ class Freezes:
             if stops and self._over(freeze) and containment.freeze_in_force(freeze):
                 yield freeze
 
+    def holding(self) -> Iterator[Json]:
+        """Policies' own that freeze now."""
+        for policy, freezes in self._of_policy.items():
+            if policy:
+                yield from (each for each in freezes.values() if self.holds(each))
+
     def ended_at(self, policy_uid: str) -> float | None:
         """When (seconds since the epoch) the last Freeze of a policy ended; None: none has.
 
