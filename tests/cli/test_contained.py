@@ -12,7 +12,7 @@ from tests.cli.guards import StandIn, guarded, order
 from tests.kernel.objects import GROUP
 
 _STORY = """\
-Freeze NS/dave-TIME  NOT FROZEN: no operator has reported on it; guards act without
+Freeze NS/dave-TIME NOT FROZEN: no operator has reported on it; guards act without
 Decided by dave at WHEN: it may leak
 Ends: WHEN, then thaw (T, then thaw)
 POD NODE STATE TOOK IN WORDS
