@@ -38,6 +38,7 @@ MODULES = {
     "scrape": "bench.scrape",
     "reactor": "bench.reactor_rest",
     "node": "bench.real_node",
+    "node_fan_out": "bench.fan_out",
     "detector": "bench.detectors",
     "engine": "bench.engine",
 }

@@ -132,7 +132,7 @@ class Reflector:
     def _put(self, body: Json) -> None:
         try:
             self._sink.put(body)
-        except Exception:
+        except Exception:  # noqa: BLE001  # one odd object must not blind the others
             metadata = body["metadata"]
             name = f"{metadata.get('namespace', '')}/{metadata['name']}"
             _LOG.exception("an object cannot be read", kind=self._resource.kind, name=name)

@@ -1,14 +1,27 @@
 """Orders: names, episodes, and how a large stop is cut into Shutdowns."""
 
+from typing import Any
+
 import pytest
 
 from killswitch.api import orders
 from killswitch.api.freezes import FreezeSpec
 from killswitch.api.orders import FreezeTerms, Terms
+from killswitch.api.shutdowns import ShutdownSpec
 from killswitch.core import plans
-from killswitch.core.kinds import FREEZES
+from killswitch.core.kinds import FREEZES, SHUTDOWNS
 from killswitch.core.plans import MOST_LOCKS, Stop, TargetQuery
-from tests.core.builders import BOUNDARIES, deployment, inventory, node, pod, replica_set, workload
+from tests.api.test_compiled import policy
+from tests.core.builders import (
+    BOUNDARIES,
+    NOW,
+    deployment,
+    inventory,
+    node,
+    pod,
+    replica_set,
+    workload,
+)
 
 TERMS = Terms(requested_by="alice", reason="r")
 
@@ -83,6 +96,35 @@ def test_a_freeze_is_ordered_for_each_stop_but_those_of_nodes() -> None:
     assert batch[1].body["spec"]["scope"] == {"wholeNamespace": True}
 
 
+def test_a_policys_freeze_and_the_stop_at_its_end() -> None:
+    """The stop holds the same under as many approvals; its terms of restore are the policy's."""
+    targets = [{"kind": "Deployment", "name": "a"}]
+    action = {"type": "Freeze", "freeze": {"for": "24h", "onExpiry": "Stop"}}
+    more: dict[str, Any] = {
+        "release": {"requiredApprovals": 3},
+        "restore": {"soak": "7s"},
+        "action": action,
+    }
+    owner = policy(targets=targets, **more)
+    stops = plans.for_policy(owner.queries, inventory(*deployment("a")), BOUNDARIES).stops
+    (order,) = orders.freeze_for_policy(
+        owner, stops, number=2, requested_by="reactor", reason="r", digest="d", decided=NOW
+    )
+    assert order.name == f"{owner.name}-freeze-2"
+    until = order.body["spec"]["until"]
+    assert until == "2027-01-16T07:59:00Z"  # a day less a minute
+    assert order.body["spec"]["policy"]["episode"] == 2
+    end = orders.at_end_of(order.body, "reactor", owner)
+    assert (end.resource, end.namespace, end.name) == (SHUTDOWNS, "prod", f"{order.name}-expired")
+    spec = ShutdownSpec.model_validate(end.body["spec"])
+    assert (spec.required_approvals, spec.restore_policy.soak) == (3, "7s")
+    assert spec.locks == order.body["spec"]["locks"]
+    assert f"Freeze {order.name} of reactor came to its end, {until}" in spec.reason
+    assert end.body["metadata"]["labels"]["killswitch.dev/policy"] == owner.name
+    alone = orders.at_end_of(order.body, "reactor", None)
+    assert alone.body["spec"]["requiredApprovals"] == 3
+
+
 def test_what_is_held_already_is_not_ordered_again() -> None:
     """By name and uid together, by the namespace, or by a cluster's Shutdown."""
     held = inventory(
@@ -132,6 +174,9 @@ def test_pods_without_a_workload_count_by_themselves() -> None:
         ("runaway-1-more-3", "runaway"),
         ("gpu-2-hot-7-part-2-more-1", "gpu-2-hot"),
         ("by-hand", "by-hand"),
+        ("runaway-freeze-1-expired", "runaway"),
+        ("runaway-freeze-2-part-2-more-1-expired-more-1", "runaway"),
+        ("chest-freeze-1", "chest-freeze"),
     ],
 )
 def test_the_policys_name_is_read_back_from_its_shutdowns(shutdown: str, policy: str) -> None:

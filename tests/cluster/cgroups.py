@@ -63,23 +63,30 @@ class Tree:
 
     def pod(self, uid: str) -> Path | None:
         """The pod's folder in `top`, or None when the kubelet has none for it."""
-        return next(self.top.glob(f"**/pod{uid}"), None)
+        return next(
+            (Path(each) for each, _, _ in os.walk(self.top) if each.endswith(f"/pod{uid}")), None
+        )
 
     def processes(self, uid: str | None = None) -> list[int]:
         """Every process of a pod, its sandbox's included; of all pods without a uid."""
         folder = self.pod(uid) if uid else self.top
         found: list[int] = []
-        for file in folder.glob("**/cgroup.procs") if folder else ():
-            with contextlib.suppress(OSError):  # removed while this looks
-                found.extend(int(line) for line in file.read_text().split())
+        # Not by glob, which fails when a folder is removed while it looks.
+        for below, _, files in os.walk(folder) if folder else ():
+            if "cgroup.procs" in files:
+                with contextlib.suppress(OSError):
+                    text = Path(below, "cgroup.procs").read_text()
+                    found.extend(int(line) for line in text.split())
         return sorted(found)
 
     def thaw(self) -> None:
         """Let everything in it run: on v1 a frozen process cannot even die."""
-        name, word = ("cgroup.freeze", "0") if unified() else ("freezer.state", "THAWED")
-        for file in self.top.glob(f"**/{name}"):
-            with contextlib.suppress(OSError):
-                file.write_text(word)
+        for hierarchy in _hierarchies():
+            for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+                for below, _, files in os.walk(hierarchy / self.name):
+                    if name in files:
+                        with contextlib.suppress(OSError):
+                            Path(below, name).write_text(word)
 
     def remove(self, within: float = 5.0) -> None:
         """Remove it everywhere once its processes are gone; OSError when some stay."""

@@ -19,14 +19,20 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 def server_program(report: binaries.Report = print) -> Path:
     """The static stand-in server; compiled once for each state of its source."""
-    source = b"".join(file.read_bytes() for file in sorted(_SOURCE.iterdir()) if file.is_file())
-    folder = binaries.cache() / f"server-{hashlib.sha256(source).hexdigest()[:12]}"
-    target = folder / "server"
+    return static_program(_SOURCE, report)
+
+
+def static_program(folder: Path, report: binaries.Report = print) -> Path:
+    """The static program whose Go source is in this folder, named as it; compiled once for each state."""
+    source = b"".join(file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file())
+    name = folder.name
+    cached = binaries.cache() / f"{name}-{hashlib.sha256(source).hexdigest()[:12]}"
+    target = cached / name
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "server.partial"
+        cached.mkdir(parents=True, exist_ok=True)
+        partial = cached / f"{name}.partial"
         command = [binaries.go(report), "build", "-trimpath", "-v", "-ldflags", "-s -w"]
-        binaries.compile_go("server", [*command, "-o", str(partial), "."], _SOURCE, report)
+        binaries.compile_go(name, [*command, "-o", str(partial), "."], folder, report)
         partial.rename(target)
     return target
 

@@ -92,7 +92,7 @@ class RealNode:
         """Return when the node is Ready and has its GPUs."""
         kubelet = binaries.locate(["kubelet"], self.control_plane.report)["kubelet"]
         program = images.server_program(self.control_plane.report)
-        for name in ("run", "var-lib", "var-log", "cni"):
+        for name in ("run", "var-lib", "var-log", "cni", "manifests"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         cgroups.remove_left_behind()
         self.cgroup.create()
@@ -103,6 +103,7 @@ class RealNode:
 
     def stop(self) -> None:
         """End its pods, then the kubelet, then containerd with all that is left."""
+        shutil.rmtree(self._manifests, ignore_errors=True)
         self._delete_pods()
         self.cgroup.thaw()
         _wait_for_none(self.cgroup, within=10)
@@ -150,17 +151,12 @@ class RealNode:
         return self.cgroup.processes()
 
     def pod_spec(
-        self, *, port: int = 0, children: int = 0, grace: int = 30, polite: bool = False
+        self, *, port: int = 0, grace: int = 30, flags: Sequence[str] = (), **container: Any
     ) -> dict[str, Any]:
-        """A pod's spec with the stand-in server, to be scheduled here; port 0 is any free one."""
-        arguments = [f"-listen=127.0.0.1:{port}", f"-children={children}", f"-polite={polite}"]
-        container = {
-            "name": "server",
-            "image": SERVER_IMAGE,
-            "imagePullPolicy": "Never",
-            "args": [each.lower() for each in arguments],
-            "resources": {"limits": {"nvidia.com/gpu": "1"}},
-        }
+        """A pod's spec with the stand-in server, to be scheduled here; port 0 is any free one.
+
+        `flags` are more of the server's, such as -children=2; `container` more fields, as probes.
+        """
         return {
             "hostNetwork": True,
             "dnsPolicy": "Default",
@@ -168,8 +164,20 @@ class RealNode:
             "terminationGracePeriodSeconds": grace,
             "nodeSelector": {"kubernetes.io/hostname": NAME},
             "tolerations": [{"key": _TAINT, "operator": "Exists"}],
-            "containers": [container],
+            "containers": [{**server("server", port, flags), **container}],
         }
+
+    def run_static(self, name: str, manifest: dict[str, Any]) -> None:
+        """Give the kubelet a pod of its own, which no API can end."""
+        (self._manifests / f"{name}.json").write_text(json.dumps(manifest))
+
+    def remove_static(self, name: str) -> None:
+        """Take it away again."""
+        (self._manifests / f"{name}.json").unlink(missing_ok=True)
+
+    @property
+    def _manifests(self) -> Path:
+        return self.directory / "manifests"
 
     def pids(self) -> list[int]:
         """Process ids of its daemons' outermost processes."""
@@ -312,12 +320,25 @@ conf_dir = "{self.directory}/cni"
             "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}},
             "authorization": {"mode": "Webhook"},
             "resolvConf": str(self.directory / "resolv.conf"),
+            "staticPodPath": str(self._manifests),
+            "fileCheckFrequency": "1s",
             # A full disk of this machine is no reason to evict, and images cannot be pulled again.
             "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%"},
             "imageGCHighThresholdPercent": 100,
             "nodeStatusUpdateFrequency": "1s",
             "registerWithTaints": [{"key": _TAINT, "value": "true", "effect": "NoSchedule"}],
         }
+
+
+def server(name: str, port: int = 0, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """A container with the stand-in server."""
+    return {
+        "name": name,
+        "image": SERVER_IMAGE,
+        "imagePullPolicy": "Never",
+        "args": [f"-listen=127.0.0.1:{port}", *flags],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
 
 
 def _address() -> str | None:

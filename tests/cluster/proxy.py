@@ -32,7 +32,11 @@ class Proxy:
         """One connection."""
         self.accepted += 1
         where = urlsplit(self.target)
-        there, back = await asyncio.open_connection(where.hostname, where.port)
+        try:
+            there, back = await asyncio.open_connection(where.hostname, where.port)
+        except OSError:  # the server is gone: so is this connection
+            writer.transport.abort()
+            return
         self._open |= {writer, back}
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))

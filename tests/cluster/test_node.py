@@ -96,7 +96,7 @@ def test_a_pod_is_processes_that_its_cgroup_tells(
 ) -> None:
     """The sandbox, the server and its detached children; /metrics answers."""
     port = free_port()
-    uid = start_pod(api, scene, "model", real_node.pod_spec(port=port, children=2))
+    uid = start_pod(api, scene, "model", real_node.pod_spec(port=port, flags=["-children=2"]))
     assert until(lambda: len(real_node.processes(uid)) == 4)
     assert sorted(commands(real_node.processes(uid))) == ["child", "child", "pause", "serve"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -109,7 +109,7 @@ def test_replicas_of_a_deployment_run_beside_each_other(
     """They share the host's network, each on a port of its own."""
     labels = {"app": "model"}
     # Polite ones: the collector deletes them with their own grace, which cannot be shortened then.
-    template = {"metadata": {"labels": labels}, "spec": real_node.pod_spec(polite=True)}
+    template = {"metadata": {"labels": labels}, "spec": real_node.pod_spec(flags=["-polite"])}
     body = {
         "metadata": {"name": "model"},
         "spec": {"replicas": 3, "selector": {"matchLabels": labels}, "template": template},
@@ -128,7 +128,7 @@ def test_a_server_deaf_to_sigterm_dies_by_the_shortened_grace(
     real_node: RealNode, api: Api, scene: str
 ) -> None:
     """Scheduled for 30 s, deleted with 1 s: its last process is dead after about two."""
-    uid = start_pod(api, scene, "model", real_node.pod_spec(children=1))
+    uid = start_pod(api, scene, "model", real_node.pod_spec(flags=["-children=1"]))
     assert until(lambda: len(real_node.processes(uid)) == 3)
     pids, started = real_node.processes(uid), time.monotonic()
     api.delete(f"/api/v1/namespaces/{scene}/pods/model", {"gracePeriodSeconds": 1})
@@ -183,7 +183,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.node import RealNode
 from tests.cluster.test_processes import until
 with ControlPlane(kwok=False) as plane, RealNode(plane) as node:
-    spec = {**node.pod_spec(children=1), "nodeName": "real-0"}
+    spec = {**node.pod_spec(flags=["-children=1"]), "nodeName": "real-0"}
     path = "/api/v1/namespaces/default/pods"
     answer = plane.api().create(path, {"metadata": {"name": "a"}, "spec": spec})
     uid = answer.body["metadata"]["uid"]

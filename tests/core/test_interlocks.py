@@ -89,6 +89,16 @@ def test_each_interlock_says_why(
     assert expected == interlocks.inhibition(request)
 
 
+def test_an_inhibited_freeze_is_told_as_one() -> None:
+    """Nobody should read that something would have been stopped."""
+    dry = interlocks.mode(replace(PERMITTED, dry_run=True, freezes=True))
+    cold = interlocks.cooldown(replace(PERMITTED, cooldown_ends=NOW + 90, freezes=True))
+    assert dry is not None
+    assert dry.message == "mode is DryRun; it would freeze 2 targets with 1 pods"
+    assert cold is not None
+    assert cold.message == "let go recently; may freeze again from 2027-01-15T08:01:30Z"
+
+
 @pytest.mark.parametrize("first", range(len(FAILING)))
 def test_the_first_that_fails_is_shown(first: int) -> None:
     """With everything from here on failing, the earliest reason wins."""

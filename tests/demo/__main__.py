@@ -11,6 +11,7 @@ import yaml
 from killswitch.core import durations, times
 from tests.cluster.api import Api
 from tests.cluster.binaries import CannotBuildError
+from tests.demo import on_the_node
 from tests.demo.screen import Screen
 from tests.demo.servers import ModelServers
 from tests.demo.stage import ROOT, Stage, stage
@@ -35,6 +36,7 @@ def main() -> None:
                 _refusals(scene, screen)
                 _release(scene, screen, servers)
                 _evidence(scene, screen)
+                on_the_node.show(scene, screen)
             finally:
                 servers.close()
     except CannotBuildError as error:
@@ -45,7 +47,7 @@ def main() -> None:
 
 def _set_the_scene(scene: Stage, screen: Screen) -> ModelServers:
     plane = scene.control_plane
-    scene.install(f"prometheus.url={scene.prometheus.url}")
+    scene.install(f"prometheus.url={scene.prometheus.url}", "nodeGuard.enabled=true")
     scene.run_operator(poll_interval="0.1", armed_interval="5")
     plane.kubectl("create", "namespace", PLACE)
     scene.people(PLACE)

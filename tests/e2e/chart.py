@@ -24,6 +24,8 @@ CHART = ROOT / "helm" / "killswitch"
 POLICIES = ROOT / "policies"
 GOLDEN = Path(__file__).parent / "golden" / "rbac.yaml"
 RELEASE = "killswitch"
+EVERYTHING: Json = {"nodeGuard": {"enabled": True}}
+"""Values that switch on whatever is off by default and needs rights."""
 KUBERNETES = "1.36.3"
 """What `helm template` assumes; an installation asks the API server."""
 
@@ -119,4 +121,4 @@ def until(true: Callable[[], T], what: str, within: float = 60.0) -> T:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        print(rights(Helm(Path(folder)).template()), end="")
+        print(rights(Helm(Path(folder)).template(EVERYTHING)), end="")

@@ -103,7 +103,7 @@ def test_everything_rendered_is_there(bare: ControlPlane, helm: Helm) -> None:
     found = bare.kubectl("get", "-f", "-", "-o", "name", stdin=manifest).stdout.split()
     assert len(rendered) == len(found)
     bare.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    bare.kubectl("get", "ksp,sd,sdr,byp,cksp,csd", "--all-namespaces")
+    bare.kubectl("get", "ksp,sd,sdr,byp,cksp,csd,frz,so,ng", "--all-namespaces")
 
 
 def test_pods_are_restricted(bare: ControlPlane) -> None:
@@ -330,7 +330,7 @@ def test_uninstalling_everything_on_purpose(bare: ControlPlane, helm: Helm) -> N
         if "killswitch" in each["metadata"]["name"]
     ]
     names = [each["metadata"]["name"] for each in bare.api().get(CRDS).body["items"]]
-    assert len([name for name in names if name.endswith(".killswitch.dev")]) == 6
+    assert len([name for name in names if name.endswith(".killswitch.dev")]) == 9
     assert "STATUS: deployed" in helm.install(SYSTEM)
 
 

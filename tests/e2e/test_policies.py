@@ -44,9 +44,30 @@ def test_every_field_is_explained(file: Path) -> None:
             assert any("#" in near for near in spec[max(0, number - 1) : number + 3]), line
 
 
+def test_a_hint_freezes_and_the_quorum_stops() -> None:
+    """One witness of two freezes, for no longer than its vote lasts: so the second one can join it."""
+    text = (POLICIES / "freeze-then-decide.yaml").read_text()
+    spec = yaml.safe_load(text)["spec"]
+    rung = spec["action"]["freeze"]
+    assert (rung["quorum"], spec["quorum"], rung["onExpiry"]) == (1, 2, "Thaw")
+    assert {signal["keepFiringFor"] for signal in spec["signals"]} == {rung["for"]}
+    assert "onIsolation" not in spec["action"]
+
+
+def test_isolation_can_be_switched_on() -> None:
+    """What a comment offers is accepted as it stands there."""
+    text = (POLICIES / "freeze-then-decide.yaml").read_text()
+    body = yaml.safe_load(re.sub(r"# (onIsolation|isolatedAfter):", r"\1:", text))
+    assert (body["spec"]["action"]["onIsolation"], body["spec"]["action"]["isolatedAfter"]) == (
+        "Freeze",
+        "5m",
+    )
+    accept(body, PromqlChecker().check)
+
+
 def test_all_are_in_the_readme() -> None:
     """The table names every file, so that none is found by chance only."""
     readme = (POLICIES / "README.md").read_text()
-    assert len(SHIPPED) == 6
+    assert len(SHIPPED) == 7
     for file in SHIPPED:
         assert f"]({file.name})" in readme

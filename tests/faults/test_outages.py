@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,14 @@ import pytest
 
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core import times
 from killswitch.core.errors import KillSwitchError, RefusedError
-from killswitch.core.kinds import DEPLOYMENTS, SHUTDOWNS
+from killswitch.core.kinds import DEPLOYMENTS, FREEZES, SHUTDOWNS
 from killswitch.reactor.finisher import finished
 from tests.cluster.control_plane import ControlPlane
 from tests.faults.conftest import breakable
+from tests.kernel.objects import freeze
+from tests.kernel.test_bypasses import ahead
 from tests.reactor.harness import Bench, Dial, eventually, reactor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -138,6 +142,23 @@ async def test_a_reactor_killed_after_the_lock_leaves_a_lock_and_a_successor(
     assert await scene.replicas("vllm") == 0
     assert [target["replicas"] for target in await scene.recorded()] == [PODS_BEFORE]
     assert [each["metadata"]["name"] for each in await scene.shutdowns()] == ["runaway-1"]
+
+
+async def test_a_freeze_that_ends_while_the_api_server_is_down_stops_when_it_is_back(
+    own: ControlPlane, scene: Bench
+) -> None:
+    """Two reactors, which lose all connections; one Shutdown, and no pod is left."""
+    await scene.deployment("vllm", 2)
+    body = freeze("f", "admin", until=ahead(seconds=8), then="Stop")
+    await scene.cluster.create(FREEZES, body, scene.namespace)
+    async with reactor(scene, "reactor-0"), reactor(scene, "reactor-1"):
+        await asyncio.to_thread(own.stop_api_server)
+        until = times.seconds(body["spec"]["until"])
+        await asyncio.sleep(max(0.0, until - time.time()) + 1)
+        await asyncio.to_thread(own.start_api_server)
+        await _stopped_without_new_pods(scene, "f-expired", set())
+        await scene.with_condition(FREEZES, "f", "Ended", "True", "ShutdownMade")
+    assert [each["metadata"]["name"] for each in await scene.shutdowns()] == ["f-expired"]
 
 
 async def _stopped_without_new_pods(scene: Bench, name: str, before: set[str]) -> set[str]:

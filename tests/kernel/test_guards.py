@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.api import Answer, Api
 from tests.cluster.control_plane import ControlPlane
@@ -122,3 +123,46 @@ def test_standing_orders_are_the_managers(kernel: ControlPlane, governed: str) -
     mallory = kernel.api(kernel.user("mallory"))
     assert "needs the verb bypass" in mallory.delete(f"{path}/p").message
     assert api.delete(f"{path}/p").status == 200
+
+
+def mirror(name: str, node: str, uid: str) -> dict[str, Any]:
+    """A pod that says it stands for a static one, as kubelets make them."""
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid, "controller": True}
+    return {
+        "metadata": {
+            "name": name,
+            "annotations": {"kubernetes.io/config.mirror": "0" * 32},
+            "ownerReferences": [owner],
+        },
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "example.com/c"}]},
+    }
+
+
+def test_only_kubelets_make_mirror_pods(
+    kernel: ControlPlane, nodes: tuple[str, str], namespace: str
+) -> None:
+    """Or a user could have another's static pod killed by a stop of his own namespace."""
+    node = nodes[0]
+    uid = kernel.api().get(f"/api/v1/nodes/{node}").body["metadata"]["uid"]
+    claim = yaml.safe_dump(
+        {"apiVersion": "v1", "kind": "Pod", **mirror("claim", node, uid)}, sort_keys=False
+    )
+    create = ("create", "--dry-run=server", "-n", namespace, "-f", "-")
+    refused = kernel.kubectl(*create, stdin=claim, check=False)
+    assert "kubernetes.io/config.mirror is for kubelets" in refused.stderr
+    kernel.kubectl(*create, f"--as=system:node:{node}", "--as-group=system:masters", stdin=claim)
+    elsewhere = [each if each != namespace else "kube-system" for each in create]
+    kernel.kubectl(*elsewhere, stdin=claim)
+
+
+def test_no_pod_becomes_a_mirror_later(
+    kernel: ControlPlane, nodes: tuple[str, str], namespace: str
+) -> None:
+    """The API server itself sees to that."""
+    body = mirror("plain", nodes[0], "none")
+    del body["metadata"]["annotations"], body["metadata"]["ownerReferences"]
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    assert kernel.api().create(path, body).status == 201
+    later = {"metadata": {"annotations": {"kubernetes.io/config.mirror": "0" * 32}}}
+    answer = kernel.api().patch(f"{path}/plain", later)
+    assert (answer.status, "mirror pod annotation" in answer.message) == (422, True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from killswitch.api.admission import OPERATOR_NAMESPACE, REACTOR
+from killswitch.api.admission.shape import OPERATOR_NAMESPACE, REACTOR
 from tests.cluster.api import Answer
 from tests.cluster.control_plane import NODE, ControlPlane
 from tests.kernel.objects import (

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.core import conditions, times
 from killswitch.core.conditions import Reason
@@ -21,7 +23,7 @@ from killswitch.ports import Json, SampleFeeds
 from killswitch.reactor.finisher import FIELD_MANAGER
 from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, User
 from tests.fakes.sample_feeds import FakeSampleFeeds
 from tests.kernel.objects import approval, shutdowns
 from tests.reactor.harness import Bench, eventually
@@ -47,12 +49,37 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def manager(
-        self, numbers: Numbers | None = None, traces: Traces | None = None, **settings: Any
+        self,
+        numbers: Numbers | None = None,
+        traces: Traces | None = None,
+        *,
+        account: User | None = None,
+        **settings: Any,
     ) -> AsyncIterator[None]:
-        """A running manager; cancelled at the end like a killed process."""
+        """A running manager; cancelled at the end like a killed process.
+
+        It is the administrator unless an account is given.
+        """
+        user = account or self.kernel.admin
+        credential = credentials.load(kubeconfig=str(user.kubeconfig))
+        async with (
+            KubernetesApi(credential) as cluster,
+            self._manager(cluster, user, numbers, traces, settings),
+        ):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _manager(
+        self,
+        cluster: KubernetesApi,
+        user: User,
+        numbers: Numbers | None,
+        traces: Traces | None,
+        settings: dict[str, Any],
+    ) -> AsyncIterator[None]:
         chosen = Settings(armed_interval=1.0, **settings)
         running = Manager(
-            self.bench.cluster,
+            cluster,
             SystemClock(),
             PromqlChecker(),
             self.feeds,
@@ -61,7 +88,7 @@ class Scene:
             traces=traces,
         )
         before = os.environ.get("KUBECONFIG")
-        os.environ["KUBECONFIG"] = str(self.kernel.admin.kubeconfig)  # kopf logs in by itself
+        os.environ["KUBECONFIG"] = str(user.kubeconfig)  # kopf logs in by itself
         task = asyncio.create_task(running.run())
         try:
             yield

@@ -10,6 +10,7 @@ from killswitch.core import conditions, times
 from killswitch.core.kinds import (
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
+    FREEZES,
     NAMESPACES,
     NODES,
     PODS,
@@ -22,10 +23,12 @@ from tests.kernel.objects import (
     approval,
     cluster_shutdown,
     cluster_shutdowns,
+    freeze,
     pod,
     policy,
     shutdown,
 )
+from tests.kernel.test_bypasses import ahead
 from tests.kernel.test_lock import eventually as answered
 from tests.manager.harness import Scene
 from tests.reactor.harness import deployment, eventually
@@ -411,6 +414,29 @@ async def test_a_policys_fired_condition_follows_its_shutdown(scene: Scene) -> N
         assert message == "engaged: runaway-1"
         scene.approve("runaway-1", "bob", "carol")
         await scene.policy_condition("runaway", "Fired", "False")
+
+
+async def test_fired_says_what_is_frozen_and_that_nothing_is_stopped(scene: Scene) -> None:
+    """A Freeze is containment: the policy has not fired. Thawed, it is named no more."""
+    async with scene.manager():
+        await scene.bench.deployment("vllm", 1)
+        created = await scene.bench.policy("runaway", targets=[VLLM])
+        reference = {
+            "kind": "KillSwitchPolicy",
+            "name": "runaway",
+            "uid": created["metadata"]["uid"],
+            "generation": 1,
+            "episode": 1,
+        }
+        until = ahead(hours=1)
+        body = freeze("runaway-freeze-1", "admin", until=until, policy=reference)
+        await scene.bench.cluster.create(FREEZES, body, scene.namespace)
+        await scene.reactor_reports("runaway")
+        message = await scene.policy_condition("runaway", "Fired", "False", "FreezeInForce")
+        assert message == f"no Shutdown is engaged; frozen by runaway-freeze-1 until {until}"
+        scene.bench.thaw(scene.kernel, "runaway-freeze-1")
+        await scene.reactor_reports("runaway", ago=1)
+        await scene.policy_condition("runaway", "Fired", "False", "NoShutdown")
 
 
 async def test_nodes_are_verified_by_their_cordon_and_opened_as_they_were(scene: Scene) -> None:

@@ -56,7 +56,7 @@ async def test_an_inhibited_demand_is_told(scene: Scene) -> None:
         await scene.armed_policy("good")
         await scene.reactor_reports("good", inhibited=("TooManyTargets", "11 of at most 10"))
         message = await scene.event(KIND, "good", "Inhibited", "Warning")
-    assert message == "it would fire, but TooManyTargets: 11 of at most 10"
+    assert message == "it would act, but TooManyTargets: 11 of at most 10"
 
 
 @pytest.mark.parametrize("cause", ["EngagementRefused", "InternalError"])

@@ -14,6 +14,7 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import NotFoundError
 from killswitch.core.kinds import (
     DEPLOYMENTS,
+    FREEZES,
     NAMESPACES,
     PODS,
     POLICIES,
@@ -24,12 +25,12 @@ from killswitch.core.kinds import (
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
-from killswitch.ports import Json, Scraper, SignalSource
+from killswitch.ports import Clock, Json, Scraper, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity
 from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.objects import approval, shutdowns
+from tests.kernel.objects import approval, freezes, shutdowns
 
 T = TypeVar("T")
 OPERATOR_NAMESPACE = "killswitch-system"
@@ -102,6 +103,20 @@ class Bench:
         """Shutdowns of the namespace."""
         return (await self.cluster.list(SHUTDOWNS, self.namespace)).items
 
+    async def freezes(self) -> list[Json]:
+        """Freezes of the namespace."""
+        return (await self.cluster.list(FREEZES, self.namespace)).items
+
+    async def frozen(self, name: str) -> Json:
+        """The Freeze of this name, once it is there."""
+        return await eventually(lambda: self.cluster.get(FREEZES, name, self.namespace))
+
+    def thaw(self, kernel: ControlPlane, name: str, person: str = "bob") -> None:
+        """This person thaws."""
+        order = {"spec": {"thaw": {"by": person, "reason": "false alarm"}}}
+        answer = kernel.api(kernel.user(person)).patch(freezes(self.namespace, name), order)
+        assert answer.status == 200, answer.message
+
     async def recorded(self) -> list[Json]:
         """All target records of the namespace, flattened."""
         records = (await self.cluster.list(RECORDS, self.namespace)).items
@@ -163,6 +178,7 @@ async def reactor(
     scraper: Scraper | None = None,
     traces: Traces | None = None,
     source: SignalSource | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Reactor]:
     """A running reactor that has seen everything; cancelled at the end like a killed process.
 
@@ -176,7 +192,7 @@ async def reactor(
     )
     running = Reactor(
         setting.cluster,
-        SystemClock(),
+        clock or SystemClock(),
         source or setting.dial,
         EveryQuery(),
         identity,

@@ -23,8 +23,11 @@ from killswitch.core.quorum import Tally
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.core.switch import State
 from killswitch.ports import Cluster, Json
+from killswitch.reactor.acting import Fired, left
+from killswitch.reactor.ending import Ending
 from killswitch.reactor.engine import Engine
-from killswitch.reactor.firing import Fired, Firing, left
+from killswitch.reactor.firing import Firing
+from killswitch.reactor.freezing import Freezing
 from killswitch.reactor.watched import Identity
 from killswitch.signals.series import Samples, Series
 from tests.core import builders
@@ -36,8 +39,19 @@ PROD, UID, MAX_AGE, COOLDOWN = "prod", "u", 30.0, 60.0
 SERIES = {name: Series(name, (("model", "a"),)) for name in ("x", "y")}
 
 
-def stored(mode: str, *, max_targets: int, quorum: int, hold_down: str, generation: int) -> Json:
-    """A policy on two metrics, which stops the Deployments of one label."""
+LADDERS: dict[str, Json] = {
+    "stop": {},
+    "rung": {"freeze": {"quorum": 1, "for": "90s", "onExpiry": "Thaw"}},
+    "rung, then stop": {"freeze": {"quorum": 1, "for": "90s", "onExpiry": "Stop"}},
+    "freeze": {"type": "Freeze", "freeze": {"for": "90s", "onExpiry": "Thaw"}},
+}
+"""What a policy does. A rung is for a quorum of two."""
+
+
+def stored(
+    mode: str, *, ladder: str, max_targets: int, quorum: int, hold_down: str, generation: int
+) -> Json:
+    """A policy on two metrics, which stops or freezes the Deployments of one label."""
     signals = [
         {
             "name": name,
@@ -53,7 +67,8 @@ def stored(mode: str, *, max_targets: int, quorum: int, hold_down: str, generati
         "runaway",
         targets=[{"kind": "Deployment", "selector": {"matchLabels": {"app": "vllm"}}}],
         signals=signals,
-        quorum=quorum,
+        quorum=2 if ladder.startswith("rung") else quorum,
+        action=LADDERS[ladder],
         mode=mode,
         limits={"maxTargets": max_targets, "maxPercent": 60},
         cooldown="60s",
@@ -86,6 +101,24 @@ class Api:
         """Not the subject here."""
 
 
+@dataclass
+class Ends:
+    """Ends Freezes in stops, each once. In the place of `Ending`, whose requests need a cluster."""
+
+    machine: "Machine"
+    done: list[str] = field(default_factory=list)
+
+    def due(self) -> None:
+        """The Shutdown, then the condition, as the API server stores and shows them."""
+        engine = self.machine.engine
+        for freeze in tuple(engine.freezes.ending()):
+            self.done.append(freeze["metadata"]["uid"])
+            self.machine.show(orders.at_end_of(freeze, "reactor", None).body)
+            now = times.text(self.machine.clock.now())
+            over = {"type": "Ended", "status": "True", "lastTransitionTime": now}
+            engine.freezes.stored.put({**freeze, "status": {"conditions": [over]}})
+
+
 class Machine(RuleBasedStateMachine):
     """One policy, two metrics, five Deployments."""
 
@@ -98,22 +131,48 @@ class Machine(RuleBasedStateMachine):
         """When (monotonic) a signal was last told to be beyond its threshold, or not back yet."""
         self.settings: dict[str, Any] = {
             "mode": "Enforce",
+            "ladder": "stop",
             "max_targets": 2,
             "quorum": 1,
             "hold_down": "0s",
         }
         identity = Identity("reactor", "r-0", "killswitch-system", BOUNDARIES)
         self.engine = Engine(cast("Cluster", object()), self.clock, EveryQuery(), identity)
-        self.api = Api(self.fires)
-        self.engine._firing = cast("Firing", self.api)
+        self.api, self.cold = Api(self.fires), Api(self.freezes)
+        self.ends = Ends(self)
+        self.thawed: float | None = None
+        self.take(self.engine)
         self.engine.view.inventory.namespaces[PROD] = {builders.GOVERNED: "true"}
         for name in "abcde":
             self.deployment(name, app="vllm" if name in "ab" else "other")
         self.edit()
         self.engine.start()
 
+    def take(self, engine: Engine) -> None:
+        """Stand in for what asks the API server."""
+        engine._firing = engine.stop.acting = cast("Firing", self.api)
+        engine.freeze.acting = cast("Freezing", self.cold)
+        engine._ending = cast("Ending", self.ends)
+        engine.freezes.listed = True
+
     def fires(self, policy_: CompiledPolicy, plan: Plan, tally: Tally) -> None:
-        """Everything that must hold when the engine orders a stop."""
+        """Everything that must hold when the engine orders a stop. A Freeze hinders none."""
+        assert self.settings["ladder"] != "freeze"
+        assert left(plan, self.engaged())
+        needed = 2 if self.settings["ladder"] != "stop" else self.settings["quorum"]
+        self.acts(plan, tally, needed)
+
+    def freezes(self, policy_: CompiledPolicy, plan: Plan, tally: Tally) -> None:
+        """Everything that must hold when the engine orders a Freeze."""
+        ladder, now = self.settings["ladder"], self.clock.now()
+        assert ladder != "stop"
+        assert not self.cold.waiting
+        assert self.thawed is None or now >= self.thawed + COOLDOWN
+        assert left(plan, [*self.engaged(), *self.frozen()])
+        self.acts(plan, tally, self.settings["quorum"] if ladder == "freeze" else 1)
+
+    def acts(self, plan: Plan, tally: Tally, needed: int) -> None:
+        """What must hold for either."""
         view, now = self.engine.view, self.clock.now()
         assert not self.api.waiting
         assert self.settings["mode"] == "Enforce"
@@ -121,9 +180,8 @@ class Machine(RuleBasedStateMachine):
         assert self.released is None or now >= self.released + COOLDOWN
         assert 0 < plan.count <= self.settings["max_targets"]
         assert plan.percent <= 60
-        assert left(plan, self.engaged())
         counted = [vote for vote in tally.votes if vote.counted]
-        assert len(counted) >= self.settings["quorum"]
+        assert len(counted) >= needed
         for vote in counted:
             told = self.told.get(vote.reading.signal, -math.inf)
             assert self.clock.monotonic() - told <= MAX_AGE + 1 + 3
@@ -136,6 +194,11 @@ class Machine(RuleBasedStateMachine):
     def engaged(self) -> list[Json]:
         """Engaged Shutdowns of the policy."""
         return [each for each in self.engine.view.shutdowns_of(UID) if engaged(each)]
+
+    def frozen(self) -> list[Json]:
+        """Freezes of the policy that hold."""
+        freezes = self.engine.freezes
+        return [each for each in freezes.of_policy(UID) if freezes.holds(each)]
 
     @rule(
         name=st.sampled_from("xy"),
@@ -184,14 +247,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         mode=st.sampled_from(["Enforce", "Enforce", "DryRun", "Disabled"]),
+        ladder=st.sampled_from([*LADDERS]),
         max_targets=st.integers(1, 4),
         quorum=st.integers(1, 2),
         hold_down=st.sampled_from(["0s", "5s"]),
     )
-    def edited(self, mode: str, max_targets: int, quorum: int, hold_down: str) -> None:
+    def edited(self, mode: str, ladder: str, max_targets: int, quorum: int, hold_down: str) -> None:
         """A person changes the policy."""
         self.settings = {
             "mode": mode,
+            "ladder": ladder,
             "max_targets": max_targets,
             "quorum": quorum,
             "hold_down": hold_down,
@@ -249,9 +314,44 @@ class Machine(RuleBasedStateMachine):
             reason="test",
             digest="sha256:0",
         ):
-            self.uids += 1
-            order.body["metadata"] |= {"uid": str(self.uids), "namespace": order.namespace}
-            self.engine.view.shutdowns.put(order.body)
+            self.show(order.body)
+
+    def show(self, body: Json) -> None:
+        """An object is stored, and the reactor's watch shows it."""
+        self.uids += 1
+        created = times.text(math.floor(self.clock.now()))
+        body["metadata"] |= {"uid": str(self.uids), "creationTimestamp": created}
+        sinks = {"Freeze": self.engine.freezes.stored, "Shutdown": self.engine.view.shutdowns}
+        sinks[body["kind"]].put(body)
+
+    @rule(outcome=st.sampled_from(["accepted", "refused", "lost"]))
+    def api_server_answers_a_freeze(self, outcome: str) -> None:
+        """To the order that is out; a lost answer leaves the Freeze there."""
+        if not self.cold.waiting:
+            return
+        policy_, plan, tally, ended = self.cold.waiting.pop(0)
+        known = self.engine.freezes.of_policy(UID)
+        held = [(e["spec"]["policy"]["episode"], self.engine.freezes.holds(e)) for e in known]
+        for order in orders.freeze_for_policy(
+            policy_,
+            left(plan, [*self.engaged(), *self.frozen()]),
+            number=orders.episode(held),
+            requested_by="reactor",
+            reason="test",
+            digest="sha256:0",
+            decided=self.clock.now(),
+        ):
+            if outcome != "refused":
+                self.show(order.body)
+        ended(Fired(policy_.uid, tally, () if outcome == "accepted" else (outcome,)))
+
+    @rule()
+    def people_thaw(self) -> None:
+        """Somebody thaws everything that is frozen."""
+        for each in self.frozen():
+            self.thawed = self.clock.now()
+            spec = {**each["spec"], "thaw": {"by": "bob", "reason": "seen"}}
+            self.engine.freezes.stored.put({**each, "spec": spec})
 
     @rule()
     def people_release(self) -> None:
@@ -270,12 +370,16 @@ class Machine(RuleBasedStateMachine):
         identity = Identity("reactor", "r-0", "killswitch-system", BOUNDARIES)
         fresh = Engine(cast("Cluster", object()), self.clock, EveryQuery(), identity)
         self.api.waiting.clear()
-        fresh._firing = cast("Firing", self.api)
+        self.cold.waiting.clear()
+        self.take(fresh)
         fresh.view.inventory = view.inventory
         # As if the manager had not yet written when people released.
         fresh.view._seen_released.update(view._seen_released)
         for shutdown in view.shutdowns.objects.values():
             fresh.view.shutdowns.put(shutdown)
+        fresh.freezes._thawed.update(self.engine.freezes._thawed)
+        for freeze in self.engine.freezes.stored.objects.values():
+            fresh.freezes.stored.put(freeze)
         for bypass in view.bypasses.objects.values():
             fresh.view.bypasses.put(bypass)
         self.engine = fresh
@@ -285,15 +389,30 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_was_ordered_wrongly(self) -> None:
         """Of all fires so far."""
-        for error in self.api.wrong:
+        for error in (*self.api.wrong, *self.cold.wrong):
             raise error
+
+    @invariant()
+    def a_freeze_ends_once(self) -> None:
+        """In one Shutdown, however often its end is looked for."""
+        assert len(self.ends.done) == len(set(self.ends.done))
 
     @invariant()
     def a_lock_latches(self) -> None:
         """While something is engaged and no order is out, the policy says so, or what inhibits it."""
         watched = self.engine.watched[UID]
-        if self.engaged() and not self.api.waiting and watched.tally and not watched.tally.demanded:
+        out = self.api.waiting or self.cold.waiting
+        if self.engaged() and not out and watched.tally and not watched.tally.demanded:
             assert watched.state is State.LATCHED
+
+    @invariant()
+    def a_freeze_latches_the_rung(self) -> None:
+        """Whatever its signals say now."""
+        watched = self.engine.watched[UID]
+        tally = watched.freeze.tally
+        out = self.api.waiting or self.cold.waiting
+        if self.frozen() and not out and watched.policy.freeze and tally and not tally.demanded:
+            assert watched.freeze.state is State.LATCHED
 
 
 TestMachine = Machine.TestCase
@@ -313,3 +432,35 @@ def test_the_machine_can_fire() -> None:
     machine.wait(61.0)
     machine.polled("x", Answer((50.0,), 0.5))
     assert len(machine.api.waiting) == 1
+
+
+def test_the_machine_can_climb() -> None:
+    """Otherwise it would prove nothing: frozen, stopped at the second signal; frozen, ended."""
+    machine = Machine()
+    machine.edited("Enforce", "rung, then stop", 2, 2, "0s")
+    machine.pushed("x", 50.0, 0.0)
+    assert (len(machine.api.waiting), len(machine.cold.waiting)) == (0, 1)
+    machine.api_server_answers_a_freeze("accepted")
+    assert len(machine.frozen()) == 1
+    machine.pushed("y", 50.0, 0.0)
+    assert len(machine.api.waiting) == 1
+    machine.api_server_answers("refused")
+    assert machine.engaged() == []
+    for _ in range(4):
+        machine.wait(29.0)
+    assert len(machine.ends.done) == 1
+    assert [each["metadata"]["name"] for each in machine.engaged()] == ["runaway-freeze-1-expired"]
+    assert machine.engine.watched[UID].state is State.LATCHED
+
+
+def test_the_machine_can_thaw() -> None:
+    """A thaw begins a cooldown of the rung, not of the stop."""
+    machine = Machine()
+    machine.edited("Enforce", "rung", 2, 2, "0s")
+    machine.pushed("x", 50.0, 0.0)
+    machine.api_server_answers_a_freeze("accepted")
+    machine.people_thaw()
+    machine.wait(4.0)
+    assert not machine.cold.waiting
+    machine.pushed("y", 50.0, 0.0)
+    assert (len(machine.api.waiting), len(machine.cold.waiting)) == (1, 0)

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from killswitch.api.compiled import CompiledPolicy
@@ -21,6 +21,8 @@ from killswitch.core.plans import Stop
 Json = dict[str, Any]
 CHUNK = 500
 """Targets per record: 500 take about 150 kB, far below etcd's 1.5 MB."""
+LONGEST_FREEZE = 24 * 3600.0 - 60.0
+"""Seconds: a minute below what the API server allows, for clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,19 @@ def episode_name(policy: str, number: int) -> str:
 
 def policy_name(shutdown: str) -> str:
     """The name of the policy that a Shutdown of this name may be of: a hint, not a proof."""
-    return re.sub(r"-[0-9]+(-part-[0-9]+)?(-more-[0-9]+)?$", "", shutdown)
+    fire, more = r"-[0-9]+(-part-[0-9]+)?(-more-[0-9]+)?", r"(-more-[0-9]+)?"
+    return re.sub(rf"({fire}|-freeze{fire}-expired{more})$", "", shutdown)
+
+
+def freeze_name(policy: str, number: int) -> str:
+    """Name of the Freeze of a policy's n-th freezing."""
+    return f"{policy}-freeze-{number}"
 
 
 def episode(stored: Sequence[tuple[int, bool]]) -> int:
     """Which firing of its policy the next order belongs to.
 
-    `stored` has the episode of each of the policy's Shutdowns, and whether it locks. A fire that
+    `stored` has the episode of each of the policy's Shutdowns (or Freezes), and whether it holds. A fire that
     was only half accepted, or whose policy matches more by now, goes on under its own number.
     Otherwise, and where people have released a part of it, the number is a new one.
     """
@@ -100,7 +108,64 @@ def for_policy(
     digest: str,
 ) -> list[Order]:
     """The orders that a fire of the policy gives: all of one episode, one per Shutdown needed."""
-    terms = Terms(
+    orders = for_stops(
+        episode_name(policy.name, number), stops, _terms(policy, requested_by, reason)
+    )
+    return _signed(orders, policy, number, digest)
+
+
+def freeze_for_policy(
+    policy: CompiledPolicy,
+    stops: Sequence[Stop],
+    *,
+    number: int,
+    requested_by: str,
+    reason: str,
+    digest: str,
+    decided: float,
+) -> list[Order]:
+    """The Freezes of the policy's freezing rung, decided then (seconds since the epoch)."""
+    if policy.freeze is None:
+        raise ValueError(f"{policy} does not freeze")
+    terms = FreezeTerms(
+        requested_by=requested_by,
+        reason=reason,
+        until=decided + min(policy.freeze.seconds, LONGEST_FREEZE),
+        on_expiry=policy.freeze.on_expiry,
+        required_approvals=policy.required_approvals,
+    )
+    orders = freeze_for_stops(freeze_name(policy.name, number), stops, terms)
+    return _signed(orders, policy, number, digest)
+
+
+def at_end_of(freeze: Json, requested_by: str, policy: CompiledPolicy | None) -> Order:
+    """The Shutdown that a Freeze with `onExpiry: Stop` ends in: the same targets and approvals.
+
+    It restores on the terms of `policy`, the Freeze's own as it stands now, where there is one.
+    """
+    metadata, spec = freeze["metadata"], freeze["spec"]
+    reason = (
+        f"Freeze {metadata['name']} of {spec['requestedBy']} came to its end, {spec['until']},"
+        f" and nobody had thawed it: {spec['reason']}"
+    )
+    terms = Terms(requested_by, reason) if policy is None else _terms(policy, requested_by, reason)
+    terms = replace(terms, required_approvals=spec["requiredApprovals"])
+    held = {name: spec[name] for name in ("locks", "scope", "policy") if name in spec}
+    order = _order(
+        SHUTDOWNS,
+        f"{metadata['name']}-expired",
+        metadata["namespace"],
+        held=held,
+        terms=terms,
+        stops=(),
+    )
+    if "policy" in spec:
+        order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+    return order
+
+
+def _terms(policy: CompiledPolicy, requested_by: str, reason: str) -> Terms:
+    return Terms(
         requested_by=requested_by,
         reason=reason,
         required_approvals=policy.required_approvals,
@@ -108,7 +173,10 @@ def for_policy(
         canary_replicas=policy.canary_replicas,
         soak=policy.soak,
     )
-    orders = for_stops(episode_name(policy.name, number), stops, terms)
+
+
+def _signed(orders: list[Order], policy: CompiledPolicy, number: int, digest: str) -> list[Order]:
+    """The orders with the policy that gives them, and the digest of its evidence."""
     for order in orders:
         order.body["metadata"]["labels"][POLICY_LABEL] = policy.name
         order.body["spec"]["evidenceDigest"] = digest
@@ -248,8 +316,8 @@ def target_records(
 
 def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: Json) -> Json:
     metadata = shutdown["metadata"]
-    # A Shutdown and a ClusterShutdown may share a name; their records may not.
-    scope = "" if shutdown["kind"] == SHUTDOWNS.kind else "cluster-"
+    # Shutdown, ClusterShutdown and Freeze may share a name; their records may not.
+    scope = {SHUTDOWNS.kind: "", FREEZES.kind: "freeze-"}.get(shutdown["kind"], "cluster-")
     return {
         "apiVersion": RECORDS.api_version,
         "kind": RECORDS.kind,

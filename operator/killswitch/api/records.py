@@ -70,8 +70,11 @@ class ShutdownRecordSpec(Model):
         ),
     )
 
-    shutdown: Name = Field(description="Name of the Shutdown or ClusterShutdown it belongs to.")
-    shutdown_kind: Literal["Shutdown", "ClusterShutdown"] = Field(
+    shutdown: Name = Field(
+        description="Name of the Shutdown or ClusterShutdown (or Freeze, of which there is evidence"
+        " alone) it belongs to."
+    )
+    shutdown_kind: Literal["Shutdown", "ClusterShutdown", "Freeze"] = Field(
         default="Shutdown", description="Its kind."
     )
     shutdown_uid: str = Field(max_length=64, description="Its uid.")

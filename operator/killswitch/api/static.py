@@ -5,7 +5,7 @@ writes both lists to manifests/static; tests/kernel/test_static.py loads them fo
 """
 
 from killswitch.api import admission
-from killswitch.api.admission import Json
+from killswitch.api.admission.shape import Json, policy, rule
 
 _SUFFIX = ".static.k8s.io"
 _UNGUARD = "take guards.yaml from the folder of every API server"
@@ -31,12 +31,12 @@ def kernel() -> list[Json]:
     """
     # As Python writes a list of names, CEL reads it.
     names = list(dict.fromkeys(each["metadata"]["name"] for each in admission.manifests()))
-    documents = admission.policy(
+    documents = policy(
         "kernel",
         "Policies and bindings of the kernel are neither changed nor deleted.",
         match={
             "resourceRules": [
-                admission.rule(
+                rule(
                     "admissionregistration.k8s.io",
                     "validatingadmissionpolicies,validatingadmissionpolicybindings",
                     "UPDATE,DELETE",

@@ -13,7 +13,7 @@ class PolicyCondition(StrEnum):
     READY = "Ready"  # the policy can work as written
     ARMED = "Armed"  # Ready, Enforce, and the lock has been proven lately
     SIGNALS_AVAILABLE = "SignalsAvailable"  # every signal answers
-    DEMANDED = "Demanded"  # quorum met now
+    DEMANDED = "Demanded"  # quorum met now, or that of the freezing rung
     INHIBITED = "Inhibited"  # demanded, but an interlock says no
     FIRED = "Fired"  # a Shutdown of this policy is engaged
     FREEZABLE = "Freezable"  # node guards can freeze its targets for as long as it asks
@@ -56,7 +56,9 @@ class Reason(StrEnum):
     QUORUM = "QuorumMet"
     NO_QUORUM = "QuorumNotMet"
     HOLD_DOWN = "HoldDownRunning"
+    FREEZE_QUORUM = "FreezeQuorumMet"
     ENGAGED = "ShutdownEngaged"
+    FREEZE_IN_FORCE = "FreezeInForce"
     IDLE = "NoShutdown"
     NOT_INHIBITED = "NothingInhibits"
     REFUSED = "EngagementRefused"
@@ -87,6 +89,7 @@ class Reason(StrEnum):
     THAWED = "Thawed"
     EXPIRED = "Expired"
     STOPPED = "ShutdownMade"
+    OVERDUE = "ShutdownOverdue"
     NO_TARGET = "NoTarget"
     GUARDED = "Guarded"
     LIVENESS_BUDGET = "LivenessBudget"

@@ -12,6 +12,7 @@ KillSwitchError
 ├── ServerError            an answered 5xx, e.g. a failing webhook; carries its words
 ├── UnacceptableError      bytes from outside that cannot be taken; carries the HTTP status to answer
 ├── MalformedError         bytes that somebody sent are not what their path accepts
+├── CgroupError            a node's kernel refused, or shows what must not be; names the cure
 └── TransitionError        the switch was given an event its state does not expect
 """
 
@@ -84,3 +85,28 @@ class TransitionError(KillSwitchError):
 
 class MalformedError(KillSwitchError):
     """Bytes from outside that are not what their path accepts; the text says what is wrong."""
+
+
+class CgroupError(KillSwitchError):
+    """What the node guard wanted of a cgroup did not happen: `number` is the kernel's errno, or 0.
+
+    `uid` is the pod's, `file` the cgroup's; `left` are processes that live and must not.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        cure: str,
+        *,
+        uid: str = "",
+        file: str = "",
+        number: int = 0,
+        left: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(f"{problem}; {cure}")
+        self.problem = problem
+        self.cure = cure
+        self.uid = uid
+        self.file = file
+        self.number = number
+        self.left = left

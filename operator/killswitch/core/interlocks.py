@@ -46,6 +46,8 @@ class Request:
     max_targets: int
     max_percent: int
     now: float
+    freezes: bool = False
+    """Whether it is about freezing the targets for a while, not about stopping them."""
 
 
 Interlock = Callable[[Request], Inhibition | None]
@@ -56,7 +58,8 @@ def mode(request: Request) -> Inhibition | None:
     if not request.dry_run:
         return None
     plan = request.plan
-    message = f"mode is DryRun; it would stop {plan.count} targets with {plan.pods} pods"
+    act = "freeze" if request.freezes else "stop"
+    message = f"mode is DryRun; it would {act} {plan.count} targets with {plan.pods} pods"
     return Inhibition(Cause.DRY_RUN, message)
 
 
@@ -66,11 +69,12 @@ def bypass(request: Request) -> Inhibition | None:
 
 
 def cooldown(request: Request) -> Inhibition | None:
-    """A release is not undone by the next sample: people get the agreed time first."""
+    """What people let go is not taken again by the next sample: they get the agreed time first."""
     if request.cooldown_ends is None or request.now >= request.cooldown_ends:
         return None
     ends = times.text(round(request.cooldown_ends))
-    return Inhibition(Cause.COOLDOWN, f"released recently; may fire again from {ends[:19]}Z")
+    what = "let go recently; may freeze" if request.freezes else "released recently; may fire"
+    return Inhibition(Cause.COOLDOWN, f"{what} again from {ends[:19]}Z")
 
 
 def bounds(request: Request) -> Inhibition | None:

@@ -1,6 +1,6 @@
 """Which Shutdowns lock, and which pods they cover: the Python form of the admission lock's rules.
 
-The CEL form stands in api/admission; tests/vectors/locks.json is asked of both.
+The CEL form stands in api/admission/lock; tests/vectors/locks.json is asked of both.
 """
 
 from collections.abc import Container, Mapping

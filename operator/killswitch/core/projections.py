@@ -83,7 +83,7 @@ def lock_keys(metadata: Json) -> tuple[str, ...]:
 
     The Deployment above a ReplicaSet is known from the ReplicaSet's name, which ends with the
     pod's template hash: a lock that a person wrote with nothing but the Deployment's name then
-    covers its pods too. The admission policy computes the same (api/admission).
+    covers its pods too. The admission policy computes the same (api/admission/lock).
     """
     keys = [f"{PODS.key}/{metadata['name']}"]
     suffix = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")

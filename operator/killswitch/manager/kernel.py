@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from killswitch.api import admission
+from killswitch.api.admission.shape import OPERATOR_NAMESPACE
 from killswitch.core.kinds import Resource
 from killswitch.core.names import PROTECTED_NAMESPACES
 from killswitch.ports import Cluster, Json
@@ -56,7 +57,7 @@ def expected(namespace: str, protected: Iterable[str]) -> list[Json]:
     def installed(value: Any) -> Any:
         match value:
             case str():
-                text = value.replace(admission.OPERATOR_NAMESPACE, namespace)
+                text = value.replace(OPERATOR_NAMESPACE, namespace)
                 return text.replace(last, more + last)
             case dict():
                 return {key: installed(each) for key, each in value.items()}

@@ -1,8 +1,8 @@
 """What people are told about a policy, by Events: each once, when it begins.
 
-The manager judges `Ready`, `Armed`, `Fired` and `Timely`; `Inhibited`, `SignalsAvailable` and the readings
-are the reactor's words, read from the status. An occurrence is known by the time of its transition,
-so a manager that starts anew tells nothing twice while the Event lives.
+The manager judges `Ready`, `Armed`, `Fired`, `Timely` and `Freezable`; `Inhibited`, `SignalsAvailable`
+and the readings are the reactor's words, read from the status. An occurrence is known by the time of its
+transition, so a manager that starts anew tells nothing twice while the Event lives.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ def of(body: Json, judgements: Sequence[Judgement]) -> Iterator[News]:
                 yield News(reason, f"no longer armed: {message}", since)
             case PolicyCondition.FIRED if value and was != "True":
                 yield News("Fired", message, message)
-            case PolicyCondition.TIMELY if value is False:
+            case PolicyCondition.TIMELY | PolicyCondition.FREEZABLE if value is False:
                 generation = body["metadata"].get("generation", 0)
                 yield News(reason, message, f"{type_}/{generation}/{reason}")
             case _:
@@ -82,7 +82,7 @@ def _of_reactor(body: Json) -> Iterator[News]:
     observed = status.get("conditions", ())
     inhibited = conditions.find(observed, PolicyCondition.INHIBITED)
     if inhibited and inhibited["status"] == "True":
-        words = f"it would fire, but {inhibited['reason']}: {inhibited['message']}"
+        words = f"it would act, but {inhibited['reason']}: {inhibited['message']}"
         yield News("Inhibited", words, f"{inhibited['lastTransitionTime']}/{inhibited['reason']}")
     available = conditions.find(observed, PolicyCondition.SIGNALS_AVAILABLE)
     blind = [each for each in status.get("signals", ()) if _blind(each)]

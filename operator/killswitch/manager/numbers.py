@@ -1,9 +1,21 @@
 """What the manager measures, for Prometheus (docs/metrics.md)."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
 
 from killswitch import __version__
 from killswitch.telemetry.buckets import SECONDS
+
+
+class CountGuards(Protocol):
+    """How many nodes have a guard that is live, or one that is silent; NaN: not known."""
+
+    def __call__(self, *, live: bool) -> float:
+        """Of the last reports."""
+        ...
 
 
 class Numbers:
@@ -28,6 +40,17 @@ class Numbers:
             "When the lock was last tried.",
             registry=self.registry,
         )
+        self._guards = Gauge(
+            "killswitch_node_guards",
+            "Nodes whose guard reported lately, or has reported before but not lately.",
+            ["state"],
+            registry=self.registry,
+        )
+        self._frozen = Gauge(
+            "killswitch_frozen_pods",
+            "Pods that live guards say are frozen.",
+            registry=self.registry,
+        )
         Info("killswitch_build", "Version of killswitch.", registry=self.registry).info(
             {"version": __version__}
         )
@@ -40,3 +63,10 @@ class Numbers:
         self._denies.set(denied)
         self._tried_at.set(now)
         self.unready = ""
+
+    def guards(self, count: CountGuards, frozen: Callable[[], float]) -> None:
+        """Count them whenever somebody asks."""
+        for state in ("live", "silent"):
+            counted = partial(count, live=state == "live")
+            self._guards.labels(state=state).set_function(counted)
+        self._frozen.set_function(frozen)

@@ -18,12 +18,13 @@ import structlog
 from killswitch.core.kinds import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
+    FREEZES,
     POLICIES,
     SHUTDOWNS,
     Resource,
 )
 
-WATCHED = (POLICIES, CLUSTER_POLICIES, SHUTDOWNS, CLUSTER_SHUTDOWNS)
+WATCHED = (POLICIES, CLUSTER_POLICIES, SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES)
 _LOG = structlog.get_logger(__name__)
 _PAUSE = 0.5
 

@@ -11,20 +11,28 @@ from collections.abc import Iterable
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, durations, projections, times
+from killswitch.core import conditions, containment, durations, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
-from killswitch.core.errors import InvalidPolicyError, NotFoundError, RefusedError
+from killswitch.core.errors import (
+    InvalidPolicyError,
+    KillSwitchError,
+    NotFoundError,
+    RefusedError,
+)
 from killswitch.core.interlocks import Cause
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, STATEFULSETS
+from killswitch.core.kinds import BYPASSES, CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STATEFULSETS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
-from killswitch.manager import reactions
+from killswitch.manager import freezable, reactions, standing
 from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
+from killswitch.manager.guards import Guards
 from killswitch.manager.news import PolicyNews
 from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
+from killswitch.manager.standing import StandingOrders
 from killswitch.manager.status import Judgement, StatusWriter
+from killswitch.manager.targets import Places, Targets
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.settings import Settings
 
@@ -56,8 +64,13 @@ class Policies:
         checker: QueryChecker,
         reactions: Reactions,
         settings: Settings,
+        *,
+        guards: Guards,
     ) -> None:
         """`proof` is replaced by whoever tries the lock."""
+        self._guards = guards
+        self._standing = StandingOrders(cluster)
+        self._places = Places(cluster, clock)
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -73,6 +86,7 @@ class Policies:
             body = await self._cluster.get(key.resource, key.name, key.namespace)
         except NotFoundError:
             self._reactions.forget(key)
+            self._standing.forget(key)
             return None
         accepted = self._accepted(body)
         ready = await self._ready(body, accepted)
@@ -81,6 +95,9 @@ class Policies:
         within = body["spec"].get("reactWithin")
         if reaction is not None and within is not None:
             judgements.append(timely(reaction, durations.seconds(within)))
+        found = await self._targets(accepted)
+        if not isinstance(accepted, InvalidPolicyError) and freezable.asks(accepted):
+            judgements.append(freezable.judge(accepted, found, self._guards))
         about = {**body, "kind": key.resource.kind, "apiVersion": key.resource.api_version}
         await self._news.tell(about, judgements)
         generation = body["metadata"].get("generation", 0)
@@ -91,8 +108,9 @@ class Policies:
             observedGeneration=generation,
             reaction=None if reaction is None else reactions.status(reaction),
         )
+        await self._order(key, body, accepted, ready, found)
         if ready[1]:
-            return None
+            return None if judgements[-1][2] != Reason.FREEZE_UNKNOWN else _SOON
         return _SOON if ready[2] == Reason.UNGOVERNED else _AGAIN
 
     def _accepted(self, body: Json) -> CompiledPolicy | InvalidPolicyError:
@@ -100,6 +118,42 @@ class Policies:
             return accept(body, self._checker.check)
         except InvalidPolicyError as error:
             return error
+
+    async def _targets(self, policy: CompiledPolicy | InvalidPolicyError) -> Targets | None:
+        """What it is about now, where that matters to node guards; None where it is not known."""
+        if isinstance(policy, InvalidPolicyError) or not freezable.asks(policy):
+            return None
+        try:
+            return await self._places.targets(policy, self._settings.protected)
+        except KillSwitchError:  # the next round asks again
+            return None
+
+    async def _order(
+        self,
+        key: Key,
+        body: Json,
+        policy: CompiledPolicy | InvalidPolicyError,
+        ready: Judgement,
+        found: Targets | None,
+    ) -> None:
+        """Let its standing orders be what it wants now, unless nobody knows what that is."""
+        if (
+            isinstance(policy, InvalidPolicyError)
+            or not ready[1]
+            or not standing.wants(policy)
+            or await self._bypassed(policy)
+        ):
+            await self._standing.withdraw(key, body["metadata"]["uid"])
+        elif found is not None:
+            await self._standing.keep(key, policy, found)
+
+    async def _bypassed(self, policy: CompiledPolicy) -> bool:
+        """Whether people suspend it now: then nothing of it is carried out, on no node either."""
+        now, home = self._clock.now(), policy.namespace or self._settings.namespace
+        return any(
+            each["spec"]["policy"] == policy.name and times.seconds(each["spec"]["until"]) > now
+            for each in (await self._cluster.list(BYPASSES, home)).items
+        )
 
     def _reaction(
         self, key: Key, policy: CompiledPolicy | InvalidPolicyError, body: Json
@@ -207,10 +261,29 @@ class Policies:
                 for each in items
                 if (each["spec"].get("policy") or {}).get("uid") == uid
             ]
-        if not found:
-            return (PolicyCondition.FIRED, False, Reason.IDLE, "nothing is engaged")
-        message = f"engaged: {', '.join(sorted(set(found)))}"
-        return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
+        if found:
+            message = f"engaged: {', '.join(sorted(set(found)))}"
+            return (PolicyCondition.FIRED, True, Reason.ENGAGED, message)
+        if frozen := await self._frozen(body):
+            message = f"no Shutdown is engaged; frozen by {', '.join(frozen)}"
+            return (PolicyCondition.FIRED, False, Reason.FREEZE_IN_FORCE, message)
+        return (PolicyCondition.FIRED, False, Reason.IDLE, "nothing is engaged")
+
+    async def _frozen(self, body: Json) -> list[str]:
+        """The policy's Freezes in force, with their ends."""
+        namespace, uid = body["metadata"].get("namespace", ""), body["metadata"]["uid"]
+        try:
+            stored = await self._cluster.list(FREEZES, namespace, labels=f"{ENGAGED_LABEL}=true")
+        except (NotFoundError, RefusedError):
+            return []  # no such kind or right, so none of ours
+        return sorted(
+            {
+                f"{each['metadata']['name']} until {each['spec']['until']}"
+                for each in stored.items
+                if (each["spec"].get("policy") or {}).get("uid") == uid
+                and containment.freeze_in_force(each)
+            }
+        )
 
 
 def _unready(ready: Judgement) -> str:

@@ -7,9 +7,11 @@ import structlog
 
 from killswitch.api import orders
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES, SHUTDOWNS, Resource
+from killswitch.core.kinds import CLUSTER_POLICIES, FREEZES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
+from killswitch.manager.freezes import Freezes
 from killswitch.manager.govern import govern
+from killswitch.manager.guards import Guards
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.operator import WATCHED, Operator
 from killswitch.manager.policies import Policies
@@ -46,7 +48,12 @@ class Manager:
         self._settings = settings
         self._rounds = Rounds(clock, self._look)
         self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
-        self._policies = Policies(cluster, clock, checker, self._reactions, settings)
+        self._guards = Guards(cluster, clock, self._rounds.wake)
+        self._numbers.guards(self._guards.count, self._guards.frozen)
+        self._policies = Policies(
+            cluster, clock, checker, self._reactions, settings, guards=self._guards
+        )
+        self._freezes = Freezes(cluster, clock, self._guards, settings)
         self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
 
     async def run(self) -> None:
@@ -63,6 +70,7 @@ class Manager:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._rounds.run())
                 group.create_task(self._reactions.run())
+                group.create_task(self._guards.run())
                 group.create_task(self._prove())
                 group.create_task(self._relist())
         finally:
@@ -70,7 +78,7 @@ class Manager:
 
     def _changed(self, key: Key) -> None:
         self._rounds.wake(key)
-        if key.resource not in _POLICY_KINDS:
+        if key.resource not in (*_POLICY_KINDS, FREEZES):
             # Its policy's `Fired` may have changed with it; which one is looked up there.
             self._wake_policies_later(key)
 
@@ -85,6 +93,8 @@ class Manager:
     async def _look(self, key: Key) -> float | None:
         if key.resource in _POLICY_KINDS:
             return await self._policies.look(key)
+        if key.resource == FREEZES:
+            return await self._freezes.look(key)
         return await self._shutdowns.look(key)
 
     async def _prove(self) -> None:

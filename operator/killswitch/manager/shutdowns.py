@@ -17,7 +17,15 @@ from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
 
 _FAST, _SLOW = 0.2, 2.0
-_ALARMING = {Reason.DEADLINE, Reason.CAME_BACK, Reason.NOTHING_RECORDED, Reason.UNGOVERNED}
+_ALARMING = {
+    Reason.DEADLINE,
+    Reason.CAME_BACK,
+    Reason.NOTHING_RECORDED,
+    Reason.UNGOVERNED,
+    Reason.UNGUARDED,
+}
+_FALLEN_BACK = {Reason.CAME_BACK, Reason.UNGUARDED}
+"""Why a stop is not verified that was."""
 
 
 class Shutdowns:
@@ -95,7 +103,7 @@ class Shutdowns:
         A verified stop is looked at again as long as it is engaged: what was true once is not a
         proof that nothing has come back.
         """
-        found = await left(self._cluster, shutdown)
+        found = await left(self._cluster, shutdown, self._clock.now())
         observed = shutdown.get("status", {}).get("conditions", ())
         before = conditions.find(observed, ShutdownCondition.VERIFIED)
         fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
@@ -104,12 +112,16 @@ class Shutdowns:
             words = f"{unheld}; left: {found}" if found.count else unheld
             return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
-        back = before is not None and (verified or before["reason"] == Reason.CAME_BACK)
+        back = before is not None and (verified or before["reason"] in _FALLEN_BACK)
         if found.count and back:
+            if found.count == found.silent:
+                words = f"nobody vouches for it any more, its node guard is silent: {found}"
+                return (type_, False, Reason.UNGUARDED, words), fields, _SLOW
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            return (type_, True, Reason(before["reason"]), before["message"]), fields, rest
+            words = before["message"].split("; ")[0] + found.testimony
+            return (type_, True, Reason(before["reason"]), words), fields, rest
         took = self._clock.now() - _began(shutdown)
         if found.count:
             late = took > durations.seconds(shutdown["spec"]["deadline"])
@@ -117,7 +129,7 @@ class Shutdowns:
             return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
         text, since = _took(shutdown, took)
         what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
-        message = f"{what}{' again' if back else ''}, {text} {since}"
+        message = f"{what}{' again' if back else ''}, {text} {since}{found.testimony}"
         if not back:
             fields["elapsed"] = text
         return (type_, True, Reason.NO_PODS, message), fields, rest

@@ -1,17 +1,21 @@
 """An independent look at a stop: what the API server's etcd says is left, pod by pod.
 
-Static pods count too: no stop through the API ends them, so they keep it from being verified.
+Static pods count too: no stop through the API ends them, so they keep it from being verified. Only the
+guard of their node can say that they are dead, and only while it goes on saying so: its word is asked
+for anew each time.
 
 The reactor acts and says `Stopped`; this looks with its own list and its own clock, and says
 `Verified`, or names what is left and where.
 """
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from killswitch.core import plans, projections
-from killswitch.core.errors import NotFoundError
+from killswitch.core import plans, projections, reports
+from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import NAMESPACES, NODES, PODS
+from killswitch.core.kinds import NAMESPACES, NODE_GUARDS, NODES, PODS
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.ports import Cluster, Json
 
@@ -22,6 +26,17 @@ class Left:
 
     pods: tuple[Pod, ...] = ()
     nodes: tuple[str, ...] = ()
+    dead: int = 0
+    """Static pods that are still listed, and that their node guards say are dead by this stop."""
+    silent: int = 0
+    """How many of the pods are static ones whose node has a guard that has fallen silent."""
+
+    @property
+    def testimony(self) -> str:
+        """On whose word it rests, to be added to a sentence; empty where nobody's is needed."""
+        if not self.dead:
+            return ""
+        return f"; {self.dead} static pods dead by the word of their node guards"
 
     @property
     def count(self) -> int:
@@ -43,8 +58,8 @@ class Left:
         ]
 
 
-async def left(cluster: Cluster, shutdown: Json) -> Left:
-    """What of this Shutdown or ClusterShutdown still runs or is still open."""
+async def left(cluster: Cluster, shutdown: Json, now: float) -> Left:
+    """What of this Shutdown or ClusterShutdown still runs or is still open at this time."""
     namespace = shutdown["metadata"].get("namespace", "")
     plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], Inventory())
     found: list[Pod] = []
@@ -53,7 +68,30 @@ async def left(cluster: Cluster, shutdown: Json) -> Left:
             pod = projections.pod(body)
             if pod is not None and plans.holds_pod(stop, pod):
                 found.append(pod)
-    return Left(tuple(found), await _open_nodes(cluster, shutdown))
+    told = await _reports(cluster, (pod.node for pod in found if pod.mirror))
+    live = {node: each for node, each in told.items() if each.live(now)}
+    dead = {
+        pod.uid
+        for pod in found
+        if pod.mirror and pod.node in live and live[pod.node].dead(pod, shutdown)
+    }
+    pods = tuple(pod for pod in found if pod.uid not in dead)
+    silent = sum(pod.mirror and pod.node in told.keys() - live.keys() for pod in pods)
+    return Left(pods, await _open_nodes(cluster, shutdown), len(dead), silent)
+
+
+async def _reports(cluster: Cluster, nodes: Iterable[str]) -> dict[str, reports.Report]:
+    """Of the nodes that have one; no answer is no word."""
+
+    async def ask(node: str) -> reports.Report | None:
+        try:
+            return reports.report(await cluster.get(NODE_GUARDS, node))
+        except KillSwitchError:
+            return None
+
+    names = sorted({node for node in nodes if node})
+    answers = zip(names, await asyncio.gather(*map(ask, names)), strict=True)
+    return {node: each for node, each in answers if each is not None}
 
 
 async def _open_nodes(cluster: Cluster, shutdown: Json) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""Step 1 of a stop: one Shutdown in the API server for one order, exactly once.
+"""Step 1 of a stop or a freeze: one object in the API server for one order, exactly once.
 
 Two reactors that decide at once write the same name; whoever comes second finds the first's
-Shutdown and helps. A name that somebody else holds is passed by: it can neither disarm a policy
+object and helps. A name that somebody else holds is passed by: it can neither disarm a policy
 nor be taken for its own.
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from killswitch.api.orders import Order
@@ -18,26 +18,25 @@ _NAMES = 10
 """How many names with a number are tried for one order."""
 
 
-async def engage(cluster: Cluster, order: Order) -> Json:
-    """The engaged Shutdown, created now or by another replica a moment ago.
+async def engage(
+    cluster: Cluster, order: Order, *, holds: Callable[[Json], bool] = engaged
+) -> Json:
+    """What holds the order's targets, created now or by another replica a moment ago.
 
-    Where that one holds less, or the name belongs to somebody else's Shutdown, a supplement under
-    the next free name is created and returned instead.
+    Where that one holds less, or the name belongs to somebody else, a supplement under the next
+    free name is created and returned instead.
     RefusedError: nothing was locked and nothing may be touched. ConflictError: this decision's
-    Shutdown is released already, so the caller's view is old; or no name was free.
+    object does not hold any more, so the caller's view is old; or no name was free.
     """
     spec: Json = order.body["spec"]
     for name in _names(order.name):
-        metadata = {**order.body["metadata"], "name": name}
-        body = {**order.body, "metadata": metadata, "spec": spec}
-        try:
-            return await cluster.create(order.resource, body, order.namespace)
-        except ConflictError:
-            existing = await cluster.get(order.resource, name, order.namespace)
+        existing, made = await _put(cluster, order, name, spec)
+        if made:
+            return existing
         if not _same_decision(spec, existing["spec"]):
             continue
-        if not engaged(existing):
-            raise ConflictError(f"{order.resource.kind} {name} exists and is released")
+        if not holds(existing):
+            raise ConflictError(f"{order.resource.kind} {name} exists and holds no more")
         missing = _missing(spec, existing["spec"])
         if not missing:
             return existing
@@ -45,12 +44,34 @@ async def engage(cluster: Cluster, order: Order) -> Json:
     raise ConflictError(f"no name like {order.name} is free for this {order.resource.kind}")
 
 
+async def once(cluster: Cluster, order: Order, *, same: Callable[[Json], bool]) -> Json:
+    """The object of an order that is carried out once for ever: created now, or found as `same`.
+
+    Whether that one still holds does not matter. A name that somebody else has is passed by.
+    """
+    for name in _names(order.name):
+        found, made = await _put(cluster, order, name, order.body["spec"])
+        if made or same(found):
+            return found
+    raise ConflictError(f"no name like {order.name} is free for this {order.resource.kind}")
+
+
+async def _put(cluster: Cluster, order: Order, name: str, spec: Json) -> tuple[Json, bool]:
+    """The object of this name, and whether it was created just now."""
+    body = {**order.body, "metadata": {**order.body["metadata"], "name": name}, "spec": spec}
+    try:
+        return await cluster.create(order.resource, body, order.namespace), True
+    except ConflictError:
+        return await cluster.get(order.resource, name, order.namespace), False
+
+
 def _names(name: str) -> Iterator[str]:
     """The name, its supplements', and one that nobody can have taken in advance."""
     yield name
     for number in range(1, _NAMES):
         yield f"{name}-more-{number}"
-    yield f"{name}-more-{secrets.token_hex(4)}"
+    # No longer: a Freeze's name has up to 80 characters, `-expired` 8, a Shutdown's up to 100.
+    yield f"{name}-more-{secrets.token_hex(3)}"
 
 
 def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:

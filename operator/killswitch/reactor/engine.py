@@ -1,18 +1,22 @@
 """Observe, decide, act: the reactor's heart, written to be read from top to bottom.
 
     something arrives    `intake`             readings of the signals that want it
-    readings change      `_judge`             facts → event → switch → effect
+    readings change      `_judge`             facts → event → switch → effect, for each step
     effect ENGAGE        `firing`             Shutdown(s), evidence, then the finisher
+                         `freezing`           or Freeze(s), of the rung before the stop
     a Shutdown appears   `shutdown_changed`   its policy is latched; the finisher completes it
+    a Freeze ends        `ending`             in a Shutdown, where it says so
 
 Everything runs in one event loop; nothing here waits between a sample and the request that
 engages. The engine keeps no truth of its own: readings are read again, states are derived from
 stored Shutdowns, stops are finished from what the API server stores. A fire that was accepted in
 one namespace and refused in another goes on, as long as its demand lasts, with what is not held.
+A policy's steps, the stop and the freezing rung, are judged alike (`steps`), the stop first.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -22,7 +26,6 @@ from killswitch.api.policies import Mode
 from killswitch.core import decisions, interlocks, plans, quorum, readings
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
-from killswitch.core.locks import engaged
 from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Reading
@@ -30,13 +33,18 @@ from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.reactor import alerting
+from killswitch.reactor.acting import Fired, left
 from killswitch.reactor.detecting import Detecting, detecting
+from killswitch.reactor.ending import Ending
 from killswitch.reactor.finisher import Progressed
-from killswitch.reactor.firing import Fired, Firing, left
+from killswitch.reactor.firing import Firing
+from killswitch.reactor.freezes import Freezes
+from killswitch.reactor.freezing import Freezing
 from killswitch.reactor.intake import Intake
+from killswitch.reactor.steps import FreezeStep, Step, StopStep
 from killswitch.reactor.turns import Turns
 from killswitch.reactor.view import View
-from killswitch.reactor.watched import Identity, Watched
+from killswitch.reactor.watched import Identity, Switched, Watched
 
 _RETRY = 1.0
 """Seconds before a refused engagement is tried again while the demand lasts."""
@@ -82,7 +90,14 @@ class Engine:
         )
         self._turns = Turns(self._evaluate)
         self.intake = Intake(clock, checker, self._turns, hears_events=hears_events)
+        self.freezes = Freezes(clock, identity.username, self.freeze_changed, self.freeze_changed)
         self._firing = Firing(cluster, clock, identity, self.view, progressed)
+        self.freezing = Freezing(cluster, clock, identity, self.view, self.freezes)
+        self._ending = Ending(
+            cluster, clock, identity, self.view, self.freezes, policy=self._policy
+        )
+        self.stop: Step = StopStep(self.view, self._firing)
+        self.freeze: Step = FreezeStep(self.view, self.freezes, self.freezing)
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
         """uids of policies whose status has something new to say."""
@@ -96,6 +111,8 @@ class Engine:
 
     async def close(self) -> None:
         """Do nothing more; what was under way is cut off where it stands."""
+        await self._ending.close()
+        await self.freezing.close()
         await self._firing.close()
 
     def policy_changed(self, body: Json) -> None:
@@ -122,7 +139,8 @@ class Engine:
             crossed=before.crossed & same if before else set(),
         )
         if before is not None:
-            watched.state, watched.since = before.state, before.since
+            watched.since = before.since
+            watched.stop.state, watched.freeze.state = before.stop.state, before.freeze.state
         self.watched[uid] = watched
         self.intake.watch(watched)
         self._evaluate(watched)
@@ -141,8 +159,18 @@ class Engine:
         """A released Shutdown was deleted."""
         self._evaluate_all([(body["spec"].get("policy") or {}).get("uid", "")])
 
+    def freeze_changed(self, body: Json) -> None:
+        """A Freeze appeared, changed or was deleted."""
+        self._evaluate_all([(body["spec"].get("policy") or {}).get("uid", "")])
+
+    def freezes_listed(self) -> None:
+        """All Freezes were seen: from now on policies can freeze."""
+        self.freezes.listed = True
+        self._evaluate_all(list(self.watched))
+
     def due(self) -> None:
-        """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, retries."""
+        """Judge again what changes by time alone: windows, hold-downs, cooldowns, bypasses, ends."""
+        self._ending.due()
         self.dirty |= self.intake.due()
         now = self._clock.monotonic()
         if now >= self._expire_at:
@@ -153,7 +181,7 @@ class Engine:
                     self._turns(watched)
         for uid in tuple(self._waiting):
             watched = self.watched[uid]  # `_forget` takes it out of both
-            if watched.state is State.PENDING or now >= watched.plan_at:
+            if any(each.state is State.PENDING or now >= each.plan_at for each in watched.switches):
                 self._turns(watched)
 
     def _evaluate_all(self, uids: Iterable[str]) -> None:
@@ -169,26 +197,36 @@ class Engine:
             self._judge(watched)
         except Exception as error:
             found = Inhibition(Cause.DEFECT, f"nothing was decided: {error!r}")
-            if watched.inhibition != found:  # once, not at each sample
+            last = watched.switches[-1]  # of two, what the first has decided stands
+            if last.inhibition != found:  # once, not at each sample
                 _LOG.exception("a policy could not be judged", policy=str(watched.policy))
-                watched.inhibition = found
+                last.inhibition = found
                 self.dirty.add(watched.policy.uid)
 
     def _judge(self, watched: Watched) -> None:
-        """Facts → event → switch → effect, for one policy."""
+        """Both steps of one policy, the stop first: a freeze must not delay it."""
         policy, now = watched.policy, self._clock.monotonic()
         watched.since = quorum.tripped_since(policy.rules, watched.readings, watched.since, now=now)
+        if policy.stops:
+            self._judge_step(self.stop, watched, now)
+        # While a stop is out its answer decides: what it does not hold may then be frozen.
+        if policy.freeze is not None and watched.stop.state is not State.FIRING:
+            self._judge_step(self.freeze, watched, now)
+
+    def _judge_step(self, step: Step, watched: Watched, now: float) -> None:
+        """Facts → event → switch → effect, for one step."""
+        policy, switch = watched.policy, step.switch(watched)
         tally = quorum.tally(
-            policy.rules, watched.readings, watched.since, needed=policy.quorum, now=now
+            policy.rules, watched.readings, watched.since, needed=step.needed(policy), now=now
         )
-        holders = [each for each in self.view.shutdowns_of(policy.uid) if engaged(each)]
+        holders = step.holders(policy)
         plan, inhibition = None, None
-        if tally.demanded and holders and now < watched.plan_at:
-            inhibition = watched.inhibition
+        if tally.demanded and holders and now < switch.plan_at:
+            inhibition = switch.inhibition
         elif tally.demanded:
-            watched.plan_at = now + _AGAIN
+            switch.plan_at = now + _AGAIN
             plan = plans.for_policy(policy.queries, self.view.inventory, self._identity.boundaries)
-            inhibition = self._inhibition(watched, plan, holders)
+            inhibition = self._inhibition(step, watched, plan, holders)
         facts = decisions.Facts(
             enabled=policy.mode is not Mode.DISABLED,
             # Where something is still to be engaged and nothing speaks against it, this is a fire.
@@ -197,67 +235,78 @@ class Engine:
             tally=tally,
             inhibition=inhibition,
         )
-        if watched.note(tally, inhibition):
+        if switch.note(tally, inhibition):
             self.dirty.add(policy.uid)
-        self._switch(watched, decisions.event(facts), plan, tally)
+        self._switch(step, watched, decisions.event(facts), plan, tally)
 
     def _inhibition(
-        self, watched: Watched, plan: Plan, holders: Sequence[Json]
+        self, step: Step, watched: Watched, plan: Plan, holders: Sequence[Json]
     ) -> Inhibition | None:
         """Why this plan may not be engaged now; None also where all of it is held already."""
         if holders and not left(plan, holders):
             return None
-        request = self._request(watched.policy, plan, self._clock.now())
-        return watched.refusal(self._clock.monotonic()) or interlocks.inhibition(request)
+        refusal = step.switch(watched).refusal(self._clock.monotonic()) or step.blind()
+        request = self._request(step, watched.policy, plan, self._clock.now())
+        return refusal or interlocks.inhibition(request)
 
-    def _request(self, policy: CompiledPolicy, plan: Plan, now: float) -> Request:
+    def _request(self, step: Step, policy: CompiledPolicy, plan: Plan, now: float) -> Request:
         """Everything the interlocks may look at."""
         home = policy.namespace or self._identity.namespace
-        released = self.view.released_at(policy.uid)
         return Request(
             dry_run=policy.mode is Mode.DRY_RUN,
             bypass=self.view.bypass(home, policy.name, now),
-            cooldown_ends=None if released is None else released + policy.cooldown,
+            cooldown_ends=step.cooldown_ends(policy),
             plan=plan,
             max_targets=policy.max_targets,
             max_percent=policy.max_percent,
             now=now,
+            freezes=step.freezes,
         )
 
-    def _switch(self, watched: Watched, event: Event, plan: Plan | None, tally: Tally) -> None:
-        """Move the switch; do what the transition asks for."""
-        before = watched.state
+    def _switch(
+        self, step: Step, watched: Watched, event: Event, plan: Plan | None, tally: Tally
+    ) -> None:
+        """Move the step's switch; do what the transition asks for."""
+        uid, switch = watched.policy.uid, step.switch(watched)
+        before = switch.state
         transition = move(before, event)
-        watched.state = transition.state
-        if watched.state in _WAITING and self.watched.get(watched.policy.uid) is watched:
-            self._waiting.add(watched.policy.uid)
+        switch.state = transition.state
+        waits = any(each.state in _WAITING for each in watched.switches)
+        if waits and self.watched.get(uid) is watched:
+            self._waiting.add(uid)
         else:
-            self._waiting.discard(watched.policy.uid)
-        if watched.state is not before:
-            self.dirty.add(watched.policy.uid)
+            self._waiting.discard(uid)
+        if switch.state is not before:
+            self.dirty.add(uid)
         if transition.effect is Effect.ENGAGE and plan is not None:
-            self._firing.begin(watched.policy, plan, tally, self._fired)
+            step.acting.begin(watched.policy, plan, tally, partial(self._fired, step))
 
-    def _fired(self, fired: Fired) -> None:
+    def _fired(self, step: Step, fired: Fired) -> None:
         """A fire has ended. The policy may have been edited meanwhile; it may be gone."""
         watched = self.watched.get(fired.policy)
         if watched is None:
             return
         if fired.problems:
-            self._refused(watched, "; ".join(fired.problems))
+            self._refused(watched, step.switch(watched), "; ".join(fired.problems))
         else:
-            self._switch(watched, Event.ENGAGED, None, fired.tally)
+            self._switch(step, watched, Event.ENGAGED, None, fired.tally)
 
-    def _refused(self, watched: Watched, message: str) -> None:
-        """Something was not locked: say so, and try again while the demand lasts."""
-        if watched.refused != message:  # once, not at each attempt
+    def _refused(self, watched: Watched, switch: Switched, message: str) -> None:
+        """Something was not accepted: say so, and try again while the demand lasts."""
+        if switch.refused != message:  # once, not at each attempt
             _LOG.warning("not engaged", policy=str(watched.policy), problem=message)
-        watched.refused = message
-        watched.retry_at = self._clock.monotonic() + _RETRY
-        watched.inhibition = Inhibition(Cause.REFUSED, message)
+        switch.refused = message
+        switch.retry_at = self._clock.monotonic() + _RETRY
+        switch.inhibition = Inhibition(Cause.REFUSED, message)
         self.dirty.add(watched.policy.uid)
-        if watched.state is State.FIRING:
-            watched.state = move(watched.state, Event.REFUSED).state
+        if switch.state is State.FIRING:
+            switch.state = move(switch.state, Event.REFUSED).state
+        if switch is watched.stop and watched.policy.freeze is not None:
+            self._turns(watched)  # what could not be stopped may be frozen
+
+    def _policy(self, uid: str) -> CompiledPolicy | None:
+        watched = self.watched.get(uid)
+        return None if watched is None else watched.policy
 
     def _forget(self, uid: str) -> None:
         """Watch this policy no longer."""

@@ -73,7 +73,7 @@ class Finisher:
         """`replica` names this reactor in the fields that it writes."""
         # Each replica applies its own fields: with one name for all, the second to write would
         # take away what only the first knows, such as the moment of the decision.
-        self._manager = f"{FIELD_MANAGER}-{replica}"[:128]
+        self._manager = field_manager(replica)
         self._cluster = cluster
         self._clock = clock
         self._sequence = sequence
@@ -203,6 +203,11 @@ class Finisher:
             outcome.note(f"could not report: {error}")
         except KillSwitchError as error:  # e.g. a conflict: the next round writes again
             outcome.note(str(error))
+
+
+def field_manager(replica: str) -> str:
+    """In whose name one replica writes what only it knows."""
+    return f"{FIELD_MANAGER}-{replica}"[:128]
 
 
 def finished(shutdown: Json) -> bool:

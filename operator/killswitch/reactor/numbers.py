@@ -78,7 +78,7 @@ class Numbers(Collector):
         """Why the reactor does not watch yet; empty once everything is listed and judged."""
         if self.reactor is None:
             return "the API server has not answered yet"
-        missing = [each.kind for each in self.reactor.reflectors if not each.synced.is_set()]
+        missing = [each.kind for each in self.reactor.needed if not each.synced.is_set()]
         if missing:
             return f"not listed yet: {', '.join(missing)}"
         return "" if self.reactor.ready.is_set() else "policies are not judged yet"
@@ -128,6 +128,11 @@ class Numbers(Collector):
                 "poll_pace_seconds",
                 "Between two polls of the same query.",
                 self.reactor.poll_pace,
+            )
+            yield CounterMetricFamily(
+                "killswitch_freezes",
+                "Freezes that this replica made for policies.",
+                self.reactor.engine.freezing.made,
             )
             yield from _of_policies(self.reactor)
             yield self._of_watches(self.reactor)

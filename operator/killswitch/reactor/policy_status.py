@@ -87,9 +87,6 @@ def status(watched: Watched, observed: Sequence[Json], paths: Paths, now: float)
 def _judgements(watched: Watched, paths: Paths) -> list[tuple[str, bool, str, str]]:
     tally, inhibition = watched.tally, watched.inhibition
     blind = tally.blind if tally else tuple(watched.readings.values())
-    votes = str(tally) if tally else "not judged yet"
-    demanded = tally is not None and tally.demanded
-    waiting = Reason.HOLD_DOWN if watched.state is State.PENDING else Reason.NO_QUORUM
     uid = watched.policy.uid
     unknown = ", ".join(_unknown(each, paths.of(uid, each.signal)) for each in blind)
     return [
@@ -99,7 +96,7 @@ def _judgements(watched: Watched, paths: Paths) -> list[tuple[str, bool, str, st
             Reason.BLIND if blind else Reason.ALL_ANSWER,
             unknown[:2000] if blind else "every signal answers",
         ),
-        (PolicyCondition.DEMANDED, demanded, Reason.QUORUM if demanded else waiting, votes),
+        (PolicyCondition.DEMANDED, *_demand(watched)),
         (
             PolicyCondition.INHIBITED,
             inhibition is not None,
@@ -107,6 +104,21 @@ def _judgements(watched: Watched, paths: Paths) -> list[tuple[str, bool, str, st
             inhibition.message if inhibition else "nothing inhibits",
         ),
     ]
+
+
+def _demand(watched: Watched) -> tuple[bool, str, str]:
+    """Whether a quorum is met, which, and the votes; `1 of 2 tripped, 2 required, 1 to freeze`."""
+    first, rung = watched.tally, watched.policy.freeze
+    if first is None:
+        return False, Reason.NO_QUORUM, "not judged yet"
+    two = watched.policy.stops and rung is not None
+    votes = f"{first}, {rung.quorum} to freeze" if two and rung is not None else str(first)
+    if first.demanded:
+        return True, Reason.QUORUM if watched.policy.stops else Reason.FREEZE_QUORUM, votes
+    if two and watched.freeze.tally is not None and watched.freeze.tally.demanded:
+        return True, Reason.FREEZE_QUORUM, votes
+    pending = any(each.state is State.PENDING for each in watched.switches)
+    return False, Reason.HOLD_DOWN if pending else Reason.NO_QUORUM, votes
 
 
 def _unknown(reading: Reading, states: Sequence[PathState]) -> str:

@@ -12,6 +12,7 @@ from killswitch.core.kinds import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
+    FREEZES,
     NAMESPACES,
     NODES,
     PODS,
@@ -31,10 +32,10 @@ from killswitch.reactor.finisher import Progress
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
-from killswitch.reflector import Reflector, Sink
 from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
+from killswitch.reflector import Reflector, Sink
 from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
@@ -88,7 +89,9 @@ class Reactor:
             )
         self._recaller = Recaller(source, clock)
         self._asked = -1
-        self.reflectors = self._make_reflectors()
+        self.needed = self._make_reflectors()
+        """Nothing is judged before these have listed everything."""
+        self._freezes = Reflector(cluster, clock, FREEZES, self.engine.freezes.stored)
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
         self.numbers.reactor = self
@@ -100,13 +103,14 @@ class Reactor:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
                 with garbage.put_off():
-                    for reflector in self.reflectors:
+                    for reflector in self.needed:
                         await reflector.synced.wait()
                 # What is alive now stays: a full collection would stop the loop for its scan.
                 gc.collect()
                 gc.freeze()
                 self.engine.start()
                 self.ready.set()
+                group.create_task(self._learn_freezes())
                 group.create_task(self._poller.run())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
@@ -119,9 +123,19 @@ class Reactor:
             self._trace(len(self._untraced))
 
     @property
+    def reflectors(self) -> list[Reflector]:
+        """All of them."""
+        return [*self.needed, self._freezes]
+
+    @property
     def poll_pace(self) -> float:
         """Seconds between two polls of the same query."""
         return self._poller.pace
+
+    async def _learn_freezes(self) -> None:
+        """Stops do not wait for it: whoever upgrades may lack the kind, or the right, for a while."""
+        await self._freezes.synced.wait()
+        self.engine.freezes_listed()
 
     def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         self.engine.intake.deliver(query, answer)

@@ -84,7 +84,7 @@ class _Watch:
     @property
     def stopped(self) -> bool:
         """Whether its policy holds a stop."""
-        return self.taker.watched.state is State.LATCHED
+        return self.taker.watched.stop.state is State.LATCHED
 
 
 @dataclass(slots=True)

@@ -23,8 +23,8 @@ from killswitch.core.pacing import scrape_deadline
 from killswitch.core.readings import Blindness, NoAnswer
 from killswitch.ports import Clock, Cluster, Json, Place, Scraper
 from killswitch.reactor.paths import Paths
-from killswitch.reflector import Reflector
 from killswitch.reactor.scraped import SILENCE, Endpoint, Scraped, Source, tolerance
+from killswitch.reflector import Reflector
 from killswitch.signals import scrape
 from killswitch.signals.scrape import Reader, Slice
 

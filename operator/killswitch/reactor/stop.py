@@ -226,7 +226,7 @@ class StopSequence:
         )
 
     def _cordon(self, node: Node) -> Callable[[], Any]:
-        # The label makes the node lock apply to it (see api/admission).
+        # The label makes the node lock apply to it (see api/admission/lock).
         labels = {GOVERNED_LABEL: "true"}
         body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
         return lambda: self._cluster.patch(NODES, node.name, body)

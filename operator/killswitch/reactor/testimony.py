@@ -8,16 +8,19 @@ from killswitch.ports import Json
 
 
 def statement(
-    policy: CompiledPolicy, tally: Tally, plan: Plan, replica: str, decided: float
+    policy: CompiledPolicy, tally: Tally, plan: Plan, replica: str, decided: float, *, act: str
 ) -> Json:
-    """The content of the evidence record, in wire form; its digest goes into the Shutdown."""
+    """The content of the evidence record, in wire form; its digest goes into the order.
+
+    `act`: what is done with the targets, `stops` or `freezes`.
+    """
     return {
         "decidedAt": times.text(decided),
         "decidedBy": replica,
         "quorum": str(tally)[:32],
         "signals": [_vote(policy, vote) for vote in tally.votes],
         "summary": f"{policy} generation {policy.generation}: {tally}; "
-        f"stops {plan.count} targets with {plan.pods} pods and {plan.gpus} GPUs",
+        f"{act} {plan.count} targets with {plan.pods} pods and {plan.gpus} GPUs",
     }
 
 

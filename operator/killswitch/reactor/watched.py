@@ -24,8 +24,40 @@ class Identity:
 
 
 @dataclass(slots=True)
+class Switched:
+    """Where one switch of a policy stands: that of its stop, or that of its freezing rung."""
+
+    state: State = State.DISARMED
+    inhibition: Inhibition | None = None
+    tally: Tally | None = None
+    refused: str = ""
+    retry_at: float = 0.0
+    """When (monotonic, as the other moments here) what was refused is tried again."""
+    plan_at: float = 0.0
+    """Before this moment a switch that is latched needs no new plan."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is neither on its way, nor holds, nor is held up."""
+        return self.state in {State.ARMED, State.DISARMED} and self.inhibition is None
+
+    def refusal(self, now: float) -> Inhibition | None:
+        """The API server's last refusal, while it is too early to ask again."""
+        if not self.refused or now >= self.retry_at:
+            return None
+        return Inhibition(Cause.REFUSED, self.refused)
+
+    def note(self, tally: Tally, inhibition: Inhibition | None) -> bool:
+        """Keep what was judged; whether it differs in a way that people should see."""
+        before, self.tally = self.tally, tally
+        changed = before is None or _seen(before) != _seen(tally) or inhibition != self.inhibition
+        self.inhibition = inhibition
+        return changed
+
+
+@dataclass(slots=True)
 class Watched:
-    """A policy's compiled form, its last readings, and where its switch stands."""
+    """A policy's compiled form, its last readings, and where its switches stand."""
 
     policy: CompiledPolicy
     readings: dict[str, Reading]
@@ -45,13 +77,30 @@ class Watched:
     look_at: float = 0.0
     """When (monotonic, as the other moments here) their windows are read again at the latest."""
     since: dict[str, Span] = field(default_factory=dict)
-    state: State = State.DISARMED
-    inhibition: Inhibition | None = None
-    tally: Tally | None = None
-    refused: str = ""
-    retry_at: float = 0.0
-    plan_at: float = 0.0
-    """Before this moment a policy that is latched needs no new plan."""
+    stop: Switched = field(default_factory=Switched)
+    freeze: Switched = field(default_factory=Switched)
+
+    @property
+    def switches(self) -> tuple[Switched, ...]:
+        """Those that its policy has, the one that people mean by "the switch" first."""
+        if not self.policy.stops:
+            return (self.freeze,)
+        return (self.stop,) if self.policy.freeze is None else (self.stop, self.freeze)
+
+    @property
+    def state(self) -> State:
+        """Of its first switch."""
+        return self.switches[0].state
+
+    @property
+    def tally(self) -> Tally | None:
+        """Of its first switch."""
+        return self.switches[0].tally
+
+    @property
+    def inhibition(self) -> Inhibition | None:
+        """What inhibits its first switch, or else the freezing rung."""
+        return next((each.inhibition for each in self.switches if each.inhibition), None)
 
     def take(self, reading: Reading, *, max_age: float, now: float, elapsed: float) -> bool:
         """Let a path's reading count; whether the signal says something else than before.
@@ -115,21 +164,7 @@ class Watched:
     @property
     def quiet(self) -> bool:
         """Whether nothing is tripped, kept or inhibited: a reading that stays clear changes nothing."""
-        resting = self.state in {State.ARMED, State.DISARMED}
-        return resting and not self.since and self.inhibition is None
-
-    def refusal(self, now: float) -> Inhibition | None:
-        """The API server's last refusal, while it is too early to ask again."""
-        if not self.refused or now >= self.retry_at:
-            return None
-        return Inhibition(Cause.REFUSED, self.refused)
-
-    def note(self, tally: Tally, inhibition: Inhibition | None) -> bool:
-        """Keep what was judged; whether it differs in a way that people should see."""
-        before, self.tally = self.tally, tally
-        changed = before is None or _seen(before) != _seen(tally) or inhibition != self.inhibition
-        self.inhibition = inhibition
-        return changed
+        return not self.since and all(each.resting for each in self.switches)
 
 
 def _seen(tally: Tally) -> tuple[object, ...]:

@@ -1,0 +1,98 @@
+"""What a policy is about now, as its standing orders and its condition `Freezable` need it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from killswitch.api.compiled import CompiledPolicy
+from killswitch.core import plans, projections
+from killswitch.core.inventory import Inventory, Pod
+from killswitch.core.kinds import PODS, WORKLOADS
+from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.plans import Boundaries, Stop
+from killswitch.ports import Clock, Cluster, Json
+
+_FRESH = 5.0
+"""Seconds for which a listed namespace answers for other policies, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The stops of the policy's plan, and what would be frozen by them."""
+
+    stops: tuple[Stop, ...] = ()
+    templates: Mapping[str, Json] = field(default_factory=dict)
+    """Pod templates by what people call their owner; a pod without such an owner by itself."""
+    pods: tuple[Pod, ...] = ()
+    """Those that have a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a namespace held when it was listed."""
+
+    listed: float
+    workloads: list[Json]
+    pods: list[Json]
+
+
+class Places:
+    """Namespaces by what they hold, each listed once for all policies of one round."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        """Nothing has been listed."""
+        self._cluster = cluster
+        self._clock = clock
+        self._places: dict[str, _Place] = {}
+
+    async def targets(self, policy: CompiledPolicy, protected: frozenset[str]) -> Targets:
+        """What the policy is about; any error of the core means that it is not known."""
+        names = dict.fromkeys(query.namespace for query in policy.queries if query.namespace)
+        return _targets(policy, {name: await self._place(name) for name in names}, protected)
+
+    async def _place(self, namespace: str) -> _Place:
+        now = self._clock.monotonic()
+        self._places = {
+            name: each for name, each in self._places.items() if now - each.listed < _FRESH
+        }
+        if namespace not in self._places:
+            workloads: list[Json] = []
+            for resource in WORKLOADS.values():
+                workloads += (await self._cluster.list(resource, namespace)).items
+            pods = (await self._cluster.list(PODS, namespace)).items
+            self._places[namespace] = _Place(now, workloads, pods)
+        return self._places[namespace]
+
+
+def _targets(
+    policy: CompiledPolicy, places: Mapping[str, _Place], protected: frozenset[str]
+) -> Targets:
+    """ReplicaSets are left out: a Deployment's name covers their pods, also of those that come later.
+
+    So an order need not change with every rollout.
+    """
+    inventory, bodies = Inventory(), {}
+    for namespace, place in places.items():
+        # Who asks has made sure of it: a policy is Ready where its namespaces are governed.
+        inventory.namespaces[namespace] = {GOVERNED_LABEL: "true"}
+        for body in place.workloads:
+            bodies[body["metadata"]["uid"]] = body
+            inventory.put(projections.workload(body))
+    plan = plans.for_policy(policy.queries, inventory, Boundaries(protected, GOVERNED_LABEL))
+    templates = {
+        f"{each.kind} {each.namespace}/{each.name}": bodies[each.uid]["spec"]["template"]
+        for stop in plan.stops
+        for each in stop.targets
+    }
+    owners = {
+        (each.namespace, plans.lock_key(each)) for stop in plan.stops for each in stop.targets
+    }
+    pods = []
+    for body in (each for place in places.values() for each in place.pods):
+        pod = projections.pod(body)
+        if pod is None or not any(plans.holds_pod(stop, pod) for stop in plan.stops):
+            continue
+        if not owners & {(pod.namespace, key) for key in pod.keys}:
+            templates[f"Pod {pod.namespace}/{pod.name}"] = body
+        if pod.node:
+            pods.append(pod)
+    return Targets(plan.stops, templates, tuple(pods))

@@ -1,0 +1,69 @@
+"""The guard's sense of time: when a Freeze ends, and for how long the control plane has been away.
+
+Both count in seconds of CLOCK_BOOTTIME, which nobody sets and which goes on while a machine sleeps:
+the wall clock is asked once, when a Freeze is first seen. Silence counts only what was observed: a
+guard that was stopped or asleep for an hour has not heard an hour of silence. Pure.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from killswitch.core import containment
+
+Json = Mapping[str, Any]
+
+GAP = 20.0
+"""Most seconds that lie between two looks for the control plane; more was not observed."""
+
+
+@dataclass(slots=True)
+class Terms:
+    """What is known of time. `now` is set before each decision."""
+
+    jitter: float = 0.0
+    """Share of an order's patience that this guard adds, 0 to 0.1: nodes must not act as one."""
+    deadlines: dict[str, float] = field(default_factory=dict)
+    """Boot time at which each Freeze ends, by its uid."""
+    silence: float = 0.0
+    """Seconds of observed silence."""
+    now: float = 0.0
+    _looked: float | None = None
+
+    def meet(self, freeze: Json, *, wall: float, boot: float) -> None:
+        """Fix the end of a Freeze that is seen for the first time; later looks change nothing."""
+        uid = freeze["metadata"]["uid"]
+        if uid not in self.deadlines:
+            self.deadlines[uid] = boot + containment.remaining(freeze, wall)
+
+    def keep(self, uids: Container[str]) -> None:
+        """Forget the ends of all other Freezes."""
+        for uid in [each for each in self.deadlines if each not in uids]:
+            del self.deadlines[uid]
+
+    def next_end(self) -> float | None:
+        """Boot time of the next end of a Freeze, or None."""
+        return min((each for each in self.deadlines.values() if each > self.now), default=None)
+
+    def heard(self, at: float) -> None:
+        """The control plane answers."""
+        self.silence, self._looked = 0.0, at
+
+    def silent(self, at: float) -> None:
+        """It was asked and does not."""
+        if self._looked is not None:
+            self.silence += max(0.0, min(at - self._looked, GAP))
+        self._looked = at
+
+    def expired(self, freeze: Json) -> bool:
+        """Whether a Freeze has come to its end."""
+        return self.now >= self.deadlines[freeze["metadata"]["uid"]]
+
+    def isolated(self, order: Json) -> bool:
+        """Whether the silence has lasted for as long as a StandingOrder says."""
+        return self.silence >= containment.patience(order) * (1 + self.jitter)
+
+    @property
+    def term(self) -> containment.Term:
+        """The same for the decision."""
+        return containment.Term(expired=self.expired, isolated=self.isolated)

@@ -1,0 +1,3 @@
+module killswitch.dev/tests/hands
+
+go 1.26.0
