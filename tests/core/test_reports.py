@@ -83,7 +83,7 @@ def test_frozen_is_what_the_kernel_said_of_this_pod(entry: Json, *, frozen: bool
         {"orderKind": "Freeze"},
         {"namespace": "another"},
         {"doneAt": None},
-        {"doneAt": times.text(NOW - 1)},
+        {"renewed": NOW - 1},
     ],
     ids=str,
 )
@@ -91,6 +91,22 @@ def test_dead_is_what_this_shutdown_did_to_this_pod(entry: Json) -> None:
     """Anything else is no proof that this stop is complete."""
     assert guard().dead(THIS, shutdown())
     assert not guard(**entry).dead(THIS, shutdown())
+
+
+def test_what_died_before_is_dead_by_the_shutdown_that_keeps_it_so() -> None:
+    """At the end of a Freeze guards kill; the Shutdown that it ends in is made after that."""
+    assert guard(doneAt=times.text(NOW - 60)).dead(THIS, shutdown())
+
+
+def test_the_first_entry_about_a_pod_is_what_is_true_now() -> None:
+    """What follows is what was."""
+    now, before = (guard(state=state).words["Pod.prod.p"] for state in ("Frozen", "Thawed"))
+    entry = {"namespace": "prod", "uid": "Pod.prod.p", "orderKind": "Shutdown"}
+    entry |= {"orderName": "stop", "doneAt": times.text(NOW)}
+    pods = [{**entry, "state": state} for state in ("Frozen", "Thawed")]
+    status = {"renewedAt": times.text(NOW), "pods": pods}
+    found = report({"metadata": {"name": "n1"}, "status": status})
+    assert found.words == {"Pod.prod.p": now} != {"Pod.prod.p": before}
 
 
 def test_a_cluster_shutdown_is_known_by_its_kind() -> None:

@@ -86,7 +86,12 @@ class Stage:
         return "\n\n".join(f"== {each.log.name}\n{each.tail()}" for each in self._daemons)
 
     def people(self, namespace: str) -> None:
-        """alice, bob and carol answer for the namespace; viewer may look."""
+        """alice, bob and carol answer for the namespace, and may look everywhere."""
+        everyone = [f"--user={name}" for name in ("alice", "bob", "carol")]
+        role = "killswitch-viewer"
+        bound = ["--dry-run=client", "-o", "yaml", f"--clusterrole={role}", *everyone]
+        body = self.control_plane.kubectl("create", "clusterrolebinding", role, *bound).stdout
+        self.control_plane.kubectl("apply", "-f", "-", stdin=body)
         for role, names in {
             "killswitch-responder": ("alice", "bob", "carol"),
             "killswitch-releaser": ("alice", "bob", "carol"),

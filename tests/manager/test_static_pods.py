@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from killswitch.adapters.clock import SystemClock
-from killswitch.core import times
 from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import NODE_GUARDS, SHUTDOWNS, Resource
 from killswitch.manager.verification import left
@@ -55,8 +54,7 @@ async def test_only_the_word_about_this_stop_counts(ward: Ward) -> None:
     usual = await ward.pod("usual", ward.second)
     async with ward.scene.manager(account=ward.account, verify_interval=0.2):
         await stop(ward)
-        before = times.text(SystemClock().now() - 5)
-        ward.say(ward.first, entry(static, "Dead", "another", "Shutdown", doneAt=before))
+        ward.say(ward.first, entry(static, "Dead", "another", "Shutdown"), ago=5)
         ward.say(ward.second, entry(usual, "Dead", "stop", "Shutdown"))
         message = await ward.scene.condition("stop", "Verified", "False")
         await stop(ward, "another", deadline="1s")
@@ -64,7 +62,7 @@ async def test_only_the_word_about_this_stop_counts(ward: Ward) -> None:
     place = ward.scene.namespace
     both = f"left: pod {place}/static on {ward.first}, pod {place}/usual on {ward.second}"
     assert message == both
-    # The word is older than the Shutdown of that name.
+    # The report is older than the Shutdown of that name.
     assert late == both
 
 

@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from killswitch.node import memory
+from killswitch.node.memory import Memory
 from tests.node.guards import GuardedNode, eventually
 from tests.node.scene import FORK
 
@@ -178,15 +180,27 @@ def test_guards_that_keep_dying_leave_nothing_frozen(node: GuardedNode) -> None:
     assert len(node.log("the guard died")) == 5
 
 
-def test_a_damaged_state_file_is_told_and_ignored(node: GuardedNode) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{half", "is damaged and ignored"),
+        (
+            memory.encode(Memory("b", orders=({"kind": "Of a later version", "metadata": {}},))),
+            "is of another version and ignored",
+        ),
+    ],
+)
+def test_a_state_file_that_cannot_be_used_is_told_and_ignored(
+    node: GuardedNode, content: bytes, told: str
+) -> None:
     """The API server says what is wanted."""
     model = node.model("vllm")
     node.state.mkdir()
-    (node.state / "node.json").write_text("{half")
+    (node.state / memory.FILE).write_bytes(content)
     node.freeze()
     node.guard()
     eventually(lambda: model.frozen, "it is frozen")
-    node.problem("node.json is damaged and ignored")
+    node.problem(told)
 
 
 def test_a_setting_that_is_wrong_ends_it_with_the_cure(node: GuardedNode) -> None:

@@ -340,6 +340,16 @@ def test_a_limit_survives_the_guard_that_closed_the_pod(stage: Stage) -> None:
     assert stage.limit(a) == "77"
 
 
+def test_a_limit_survives_a_guard_that_died_as_it_closed_the_pod(stage: Stage) -> None:
+    """It was remembered before, while the pod was open."""
+    a = stage.run("a")
+    (stage.scene.pids / stage.scene.folder(a["metadata"]["uid"]) / "pids.max").write_text("77")
+    stage.desk.lists(a)
+    stage.desk.cgroups.close(a["metadata"]["uid"])
+    stage.desk.successor().lists(a)
+    assert stage.limit(a) == "77"
+
+
 @pytest.mark.parametrize(("then", "state"), [("Freeze", "Frozen"), ("Kill", "Dead")])
 def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: str) -> None:
     """After the patience of the order; let go only when what was ordered meanwhile is known."""

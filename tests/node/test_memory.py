@@ -11,7 +11,14 @@ from tests.node.objects import freeze, pod
 
 HELD = Held("u", 2, "Shutdown", "stop", 1.5, None, 3, "77", True)
 FULL = Memory(
-    "this", (freeze(),), (pod("a", "u"),), (HELD,), {"f": 12.5}, 31.0, ({"state": "Dead"},)
+    "this",
+    orders=(freeze(),),
+    pods=(pod("a", "u"),),
+    held=(HELD,),
+    deadlines={"f": 12.5},
+    silence=31.0,
+    limits={"u": "77"},
+    history=({"state": "Dead"},),
 )
 
 

@@ -148,6 +148,19 @@ def test_a_frozen_server_is_silent_and_goes_on_with_its_state(
     assert until(lambda: told(kernel, uid) == "Thawed")
 
 
+def test_a_pod_is_frozen_again_by_another_freeze(
+    guard: GuardProcess, kernel: ControlPlane, real_node: RealNode, place: str
+) -> None:
+    """What was thawed is history, and the report says what is."""
+    api = kernel.api()
+    uid = model(real_node, api, place)
+    for name in ("first", "second", "third"):
+        hold(api, place, name)
+        assert until(lambda: told(kernel, uid) == "Frozen"), guard.log
+        thaw(api, place, name)
+        assert until(lambda: told(kernel, uid) == "Thawed"), guard.log
+
+
 def test_nothing_of_a_stopped_pod_lives_nor_comes_back(
     guard: GuardProcess, kernel: ControlPlane, real_node: RealNode, place: str
 ) -> None:

@@ -69,23 +69,26 @@ class Report:
         return word is not None and word.frozen
 
     def dead(self, pod: Pod, shutdown: Json) -> bool:
-        """Whether it says that this Shutdown or ClusterShutdown left no process of this pod."""
+        """Whether it says that no process of this pod is left, and that this Shutdown keeps it so.
+
+        It may have died before, at the end of a Freeze or while the node was cut off. But it must be
+        said since the Shutdown was made: what one of the same name killed before may run again.
+        """
         word, metadata = self.words.get(pod.uid), shutdown["metadata"]
-        if word is None or word.state != "Dead" or word.done is None:
+        if word is None or self.renewed is None or word.state != "Dead" or word.done is None:
             return False
-        # A Shutdown that was deleted may have had the same name: what it killed may run again.
-        since = times.seconds(metadata["creationTimestamp"])
         order = (shutdown["kind"], pod.namespace, metadata["name"])
-        return word.order == order and word.done >= since
+        return word.order == order and self.renewed >= times.seconds(metadata["creationTimestamp"])
 
 
 def report(body: Json) -> Report:
-    """The report in a NodeGuard."""
+    """The report in a NodeGuard. Of several entries about a pod the first is what is true now."""
     status = body.get("status") or {}
+    entries = reversed(status.get("pods") or ())
     return Report(
         node=body["metadata"]["name"],
         renewed=_moment(status.get("renewedAt")),
-        words={each["uid"]: _word(each) for each in status.get("pods") or ()},
+        words={each["uid"]: _word(each) for each in entries},
     )
 
 

@@ -115,6 +115,7 @@ class Guard:
         self._terms.silence = memory.silence
         self.knowledge.recall(memory.orders, memory.pods)
         self.hands.history.extend(memory.history)
+        self.hands.limits = dict(memory.limits)
         pods = {each.pod.uid: each for each in self.knowledge.residents.touchable()}
         for held in memory.held:
             if who := pods.get(held.uid):
@@ -154,6 +155,7 @@ class Guard:
             held=tuple(_kept(hold) for hold in self.hands.holds.values()),
             deadlines=dict(self._terms.deadlines),
             silence=self._terms.silence,
+            limits=self.hands.limits,
             history=tuple(self.hands.history),
         )
 

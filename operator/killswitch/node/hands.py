@@ -46,6 +46,9 @@ class Hands:
         self.holds: dict[str, Hold] = {}
         self.history: deque[Json] = deque(maxlen=_HISTORY)
         """Report entries of what is held no more, the oldest first."""
+        self.limits: dict[str, str] = {}
+        """How many processes each pod may have, noted while it is open: a guard that dies between
+        closing a pod and remembering it has a successor who knows."""
         self.changed = False
         """Whether anything that is reported has changed; whoever tells resets it."""
         self._knowledge = knowledge
@@ -149,7 +152,7 @@ class Hands:
                 hold.postpone(self._now, holds.NO_CGROUP)
                 continue
             try:
-                hold.former = hold.former or self._limit(uid)
+                hold.former = hold.former or self.limits.get(uid) or self._limit(uid)
             except CgroupError as error:  # not a reason to let it live
                 _LOG.warning("cannot read its limit", extra={"uid": uid, "error": str(error)})
             struck[uid] = hold
@@ -187,6 +190,7 @@ class Hands:
         try:
             if not hold.gone and not self.cgroups.frozen(uid):
                 return False
+            at = self._clock.wall()
             hold.processes = len(self.cgroups.processes(uid))
             if hold.former and self._knowledge.may_let_go(hold.who):
                 # It was to be dead and is to be frozen now: its containers may begin, and freeze.
@@ -195,7 +199,7 @@ class Hands:
         except CgroupError as error:
             self._failed(hold, error)
         else:
-            hold.done(self._clock.wall())
+            hold.done(at)
         return True
 
     def _failed(self, hold: Hold, error: CgroupError) -> None:
@@ -219,10 +223,20 @@ class Hands:
                 self._release(uid)
         if self._knowledge.sure and self._now >= self._sweep_at:
             self._sweep_at = self._now + _SWEEP
-            self._knowledge.residents.bury(self._present())
+            present = self._present()
+            self._knowledge.residents.bury(present)
+            self._note_limits(present)
             for find in (self.cgroups.frozen_pods, self.cgroups.closed_pods):
                 for uid in self._stray(find, wanted.keys() | self.holds.keys()):
                     self._release(uid)
+
+    def _note_limits(self, present: Iterable[str]) -> None:
+        before = self.limits
+        try:
+            self.limits = {uid: before.get(uid) or self._limit(uid) for uid in present}
+        except CgroupError as error:
+            _LOG.warning("cannot read limits", extra={"error": str(error)})
+        self.changed |= self.limits != before
 
     def _release(self, uid: str, why: str = "") -> None:
         hold = self.holds.get(uid)
@@ -232,7 +246,8 @@ class Hands:
         try:
             there = self.cgroups.thaw(uid)
             if self.cgroups.limit(uid) == _CLOSED:
-                self.cgroups.reopen(uid, hold.former if hold and hold.former else _CLOSED)
+                former = (hold and hold.former) or self.limits.get(uid) or _CLOSED
+                self.cgroups.reopen(uid, former)
         except CgroupError as error:
             _LOG.warning("cannot let go", extra={"uid": uid, "error": str(error)})
             if hold is not None:

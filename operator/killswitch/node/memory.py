@@ -57,6 +57,7 @@ class Memory:
     held: tuple[Held, ...] = ()
     deadlines: Mapping[str, float] = field(default_factory=dict)
     silence: float = 0.0
+    limits: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Json, ...] = ()
 
 
@@ -86,9 +87,10 @@ def decode(raw: bytes, boot: str) -> Memory:
         same = found["boot_id"] == boot
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}
         silence = float(found["silence"]) if same else 0.0
+        limits = {uid: str(limit) for uid, limit in found["limits"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{FILE} is of another version and ignored: {error}") from error
-    return Memory(boot, **lists, held=held, deadlines=deadlines, silence=silence)
+    return Memory(boot, **lists, held=held, deadlines=deadlines, silence=silence, limits=limits)
 
 
 def load(folder: Path, boot: str) -> Memory | None:

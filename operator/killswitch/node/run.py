@@ -122,21 +122,27 @@ def make(
 ) -> Guard:
     """A guard that knows what the one before knew."""
     boot = memory.boot_id()
-    guard = Guard(
-        Cgroups(told.cgroups, told.cgroup_root, step=step),
-        Residents(told.own_pod, told.protected),
-        Terms(jitter=random.uniform(0, _JITTER)),  # noqa: S311  # no secret
-        boot_id=boot,
-        clock=clock,
-        remember=remember,
-        report=report,
-    )
+
+    def fresh() -> Guard:
+        return Guard(
+            Cgroups(told.cgroups, told.cgroup_root, step=step),
+            Residents(told.own_pod, told.protected),
+            Terms(jitter=random.uniform(0, _JITTER)),  # noqa: S311  # no secret
+            boot_id=boot,
+            clock=clock,
+            remember=remember,
+            report=report,
+        )
+
+    guard = fresh()
     try:
         if before := memory.load(told.state, boot):
             guard.recall(before)
-    except DamagedError as error:
-        _LOG.warning("nothing is remembered", extra={"error": str(error)})
-        guard.note(str(error))
+    except (DamagedError, KeyError, ValueError, TypeError) as error:
+        _LOG.warning("nothing is remembered", extra={"error": repr(error)})
+        guard = fresh()  # never half of it
+        known = isinstance(error, DamagedError)
+        guard.note(str(error) if known else f"{memory.FILE} is of another version and ignored")
     return guard
 
 
