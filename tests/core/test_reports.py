@@ -101,8 +101,8 @@ def test_what_died_before_is_dead_by_the_shutdown_that_keeps_it_so() -> None:
 def test_the_first_entry_about_a_pod_is_what_is_true_now() -> None:
     """What follows is what was."""
     now, before = (guard(state=state).words["Pod.prod.p"] for state in ("Frozen", "Thawed"))
-    entry = {"namespace": "prod", "uid": "Pod.prod.p", "orderKind": "Shutdown"}
-    entry |= {"orderName": "stop", "doneAt": times.text(NOW)}
+    entry = {"namespace": "prod", "pod": "p", "uid": "Pod.prod.p", "orderKind": "Shutdown"}
+    entry |= {"orderName": "stop", "seenAt": times.text(NOW), "doneAt": times.text(NOW)}
     pods = [{**entry, "state": state} for state in ("Frozen", "Thawed")]
     status = {"renewedAt": times.text(NOW), "pods": pods}
     found = report({"metadata": {"name": "n1"}, "status": status})

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import yaml
+
 from tests.cluster.control_plane import ControlPlane, User
 
 PLACE = "killswitch-system"
@@ -38,6 +40,16 @@ def guard(control_plane: ControlPlane, node: str) -> User:
     control_plane.kubectl("apply", "-f", "-", stdin=_ROLE)
     control_plane.api().create("/api/v1/namespaces", {"metadata": {"name": PLACE}})
     return control_plane.service_account(PLACE, ACCOUNT, node)
+
+
+def make_static(control_plane: ControlPlane, namespace: str, body: dict[str, Any]) -> None:
+    """Create the pod as the kubelet of its node does for a static one."""
+    annotations = {"kubernetes.io/config.mirror": "0" * 32}
+    mirror = {**body, "metadata": {**body["metadata"], "annotations": annotations}}
+    kubelet = (f"--as=system:node:{body['spec']['nodeName']}", "--as-group=system:masters")
+    control_plane.kubectl(
+        "create", "-n", namespace, "-f", "-", *kubelet, stdin=yaml.safe_dump(mirror)
+    )
 
 
 def report(node: str, *pods: dict[str, Any]) -> dict[str, Any]:

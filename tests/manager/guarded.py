@@ -10,7 +10,7 @@ from killswitch.core import conditions, times
 from killswitch.core.kinds import FREEZES, PODS
 from killswitch.ports import Json
 from tests.cluster.control_plane import User
-from tests.kernel.guards import guard, report
+from tests.kernel.guards import guard, make_static, report
 from tests.kernel.objects import GROUP, freeze, pod
 from tests.manager.harness import Scene
 from tests.reactor.harness import eventually
@@ -36,9 +36,11 @@ class Ward:
         """A pod with the labels that this ward's Freezes cover, on that node."""
         body = pod(name, LABELS)
         body["spec"] |= {"nodeName": node, **spec}
+        cluster, place = self.scene.bench.cluster, self.scene.namespace
         if static:
-            body["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
-        return await self.scene.bench.cluster.create(PODS, body, self.scene.namespace)
+            make_static(self.scene.kernel, place, body)
+            return await cluster.get(PODS, name, place)
+        return await cluster.create(PODS, body, place)
 
     def say(self, node: str, *entries: Json, ago: float = 0.0) -> None:
         """What the guard of this node reports, as of so many seconds ago."""

@@ -104,8 +104,8 @@ async def test_at_its_end_it_thaws_by_itself(ward: Ward) -> None:
         await ward.freeze(until=ward.ahead(2))
         message = await ward.condition("Ended", "True", "Expired")
         found = await ward.let_go()
-        await ward.scene.event("Freeze", "f", "Expired")
-    assert message == f"thawed by itself at its end, {found['spec']['until']}"
+        told = await ward.scene.event("Freeze", "f", "Expired")
+    assert message == told == f"thawed by itself at its end, {found['spec']['until']}"
     frozen = conditions.find(found["status"]["conditions"], "Frozen")
     assert frozen is not None
     assert (frozen["status"], frozen["reason"]) == ("False", "Expired")

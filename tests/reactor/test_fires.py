@@ -23,6 +23,7 @@ from killswitch.core.kinds import (
 from killswitch.ports import Json
 from killswitch.reactor.run import Reactor
 from tests.cluster.control_plane import ControlPlane
+from tests.kernel.guards import make_static
 from tests.kernel.objects import shutdown
 from tests.reactor.harness import (
     OPERATOR_NAMESPACE,
@@ -426,7 +427,9 @@ async def test_nodes_are_cordoned_and_an_earlier_cordon_is_remembered(
         assert await eventually(recorded) == {first: True, second: False}
 
 
-async def test_a_static_pod_keeps_a_stop_from_claiming_success(setting: Bench) -> None:
+async def test_a_static_pod_keeps_a_stop_from_claiming_success(
+    kernel: ControlPlane, setting: Bench
+) -> None:
     """The API cannot stop it: it is named with its node instead."""
     node = (await setting.cluster.list(NODES)).items[0]
     mirror = {
@@ -435,14 +438,13 @@ async def test_a_static_pod_keeps_a_stop_from_claiming_success(setting: Bench) -
         "metadata": {
             "name": "static",
             "labels": {"app": "static"},
-            "annotations": {"kubernetes.io/config.mirror": "x"},
         },
         "spec": {
             "nodeName": node["metadata"]["name"],
             "containers": [{"name": "c", "image": "models.invalid/static"}],
         },
     }
-    await setting.cluster.create(PODS, mirror, setting.namespace)
+    make_static(kernel, setting.namespace, mirror)
     await setting.deployment("vllm", 1)
     body = shutdown("everything", "admin", scope={"wholeNamespace": True})
     async with reactor(setting):

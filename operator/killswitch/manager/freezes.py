@@ -32,8 +32,8 @@ _SLOW, _LEAST = 2.0, 0.05
 _LATE = 30.0
 """Seconds after its end in which the Shutdown that a Freeze ends in should have been made."""
 _ALARMING = {Reason.UNGUARDED, Reason.OVERDUE}
-_UNTOLD = {Reason.FREEZING, Reason.NO_TARGET, Reason.FREEZE_UNKNOWN}
-"""What passes by itself, and comes again with every new pod."""
+_PASSING = {Reason.FREEZING, Reason.NO_TARGET, Reason.FREEZE_UNKNOWN, Reason.EXPIRED}
+"""What passes by itself, or comes again with every new pod: no news, unless it is the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Freezes:
             return await self._look_back(key, freeze, end)
         seen = await self._see(freeze, until)
         frozen = self._frozen(freeze, seen, over=now - until)
-        await self._write(freeze, [frozen], seen, frozen[3])
+        await self._write(freeze, frozen, None, seen)
         if now >= until:
             return _SLOW
         return max(_LEAST, min(self._rest if frozen[1] else _SLOW, until - now))
@@ -120,7 +120,7 @@ class Freezes:
         if still:
             words += f", yet node guards have not said that they let go: {Left(still)}"
         frozen = (FreezeCondition.FROZEN, False, end[2], words)
-        await self._write(freeze, [frozen, end], Seen(still, Left(), ()), end[3])
+        await self._write(freeze, frozen, end, Seen(still, Left(), ()))
         if locks.labelled(freeze):  # off the lists of what is in force
             label = {"metadata": {"labels": {ENGAGED_LABEL: "false"}}}
             await self._cluster.patch(key.resource, key.name, label, key.namespace)
@@ -171,20 +171,30 @@ class Freezes:
         return (type_, True, Reason.ALL_FROZEN, words)
 
     async def _write(
-        self, freeze: Json, judgements: Sequence[Judgement], seen: Seen, news: str
+        self, freeze: Json, frozen: Judgement, end: Judgement | None, seen: Seen
     ) -> None:
-        """Write, and tell people the news when the reason is another."""
-        told = conditions.find(freeze.get("status", {}).get("conditions", ()), judgements[0][0])
+        """Write, and tell people of what is new."""
+        judgements = [frozen] if end is None else [frozen, end]
         generation = freeze["metadata"].get("generation", 0)
         await self._writer.write(
             FREEZES, freeze, judgements, observedGeneration=generation, **seen.as_status()
         )
-        reason = judgements[0][2]
-        if reason not in _UNTOLD and (told is None or told["reason"] != reason):
+        if _is_news(freeze, frozen, end):
+            _, _, reason, message = end or frozen
             warning = reason in _ALARMING
             await events.tell(
-                self._cluster, self._clock, freeze, str(reason), news, warning=warning
+                self._cluster, self._clock, freeze, str(reason), message, warning=warning
             )
+
+
+def _is_news(freeze: Json, frozen: Judgement, end: Judgement | None) -> bool:
+    """Whether the status as it stood did not say so yet."""
+    observed = freeze.get("status", {}).get("conditions", ())
+    told = conditions.find(observed, FreezeCondition.FROZEN)
+    another = told is None or told["reason"] != frozen[2]
+    if end is None:
+        return another and frozen[2] not in _PASSING
+    return another or not conditions.holds(observed, FreezeCondition.ENDED)
 
 
 def _holds(freeze: Json, pod: Pod, report: Report | None) -> bool:

@@ -78,17 +78,18 @@ class Manager:
 
     def _changed(self, key: Key) -> None:
         self._rounds.wake(key)
-        if key.resource not in (*_POLICY_KINDS, FREEZES):
+        if key.resource not in _POLICY_KINDS:
             # Its policy's `Fired` may have changed with it; which one is looked up there.
             self._wake_policies_later(key)
 
     def _wake_policies_later(self, key: Key) -> None:
         name = orders.policy_name(key.name)
-        kinds = (POLICIES,) if key.resource == SHUTDOWNS else (CLUSTER_POLICIES,)
-        for resource in kinds:
-            self._rounds.wake(Key(resource, key.namespace, name))
-        if key.resource == SHUTDOWNS:  # a cluster policy engages in many namespaces
-            self._rounds.wake(Key(CLUSTER_POLICIES, "", name))
+        if key.resource == FREEZES:
+            name = name.removesuffix("-freeze")
+        if key.resource in (SHUTDOWNS, FREEZES):
+            self._rounds.wake(Key(POLICIES, key.namespace, name))
+        # A cluster policy engages in many namespaces.
+        self._rounds.wake(Key(CLUSTER_POLICIES, "", name))
 
     async def _look(self, key: Key) -> float | None:
         if key.resource in _POLICY_KINDS:
