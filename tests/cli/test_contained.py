@@ -1,5 +1,6 @@
 """`status`, `why` and `plan` about Freezes and node guards, whose reports stand-ins write."""
 
+import json
 import re
 import time
 from typing import Any
@@ -10,9 +11,10 @@ from killswitch.core import times
 from tests.cli.conftest import Stage, eventually, told
 from tests.cli.guards import StandIn, guarded, order
 from tests.kernel.objects import GROUP
+from tests.kernel.test_guards import mirror
 
 _STORY = """\
-Freeze NS/dave-TIME  NOT FROZEN: no operator has reported on it; guards act without
+Freeze NS/dave-TIME NOT FROZEN: no operator has reported on it; guards act without
 Decided by dave at WHEN: it may leak
 Ends: WHEN, then thaw (T, then thaw)
 POD NODE STATE TOOK IN WORDS
@@ -187,11 +189,7 @@ def test_why_of_a_stop_does_not_believe_an_older_namesake(frosty: Stage, guard: 
 
 def test_static_pods_are_told_apart(frosty: Stage) -> None:
     """No DELETE ends them: only a guard's word does, and nobody is sent to delete them."""
-    pod = {
-        "metadata": {"name": "static", "annotations": {"kubernetes.io/config.mirror": "x"}},
-        "spec": {"nodeName": "cli-0", "containers": [{"name": "c", "image": "i"}]},
-    }
-    frosty.create("/api/v1", "pods", pod)
+    _static(frosty, "static")
     flags = ("stop", "--all", "--reason", "r", "--deadline", "2s")
     stopped = frosty.run(*flags, by="dave")
     assert (stopped.returncode, "kubectl delete pod" in stopped.stdout) == (4, False)
@@ -202,6 +200,15 @@ def test_static_pods_are_told_apart(frosty: Stage) -> None:
     with guarded(frosty.control_plane, frosty.namespace, "cli-0"):
         dead = f"{where}dead, by its node guard"
         eventually(lambda: dead in frosty.run("why", name, by="dave").stdout)
+
+
+def _static(stage: Stage, name: str) -> None:
+    """A static pod's image in the API, as its kubelet makes it."""
+    plane = stage.control_plane
+    uid = plane.api().get("/api/v1/nodes/cli-0").body["metadata"]["uid"]
+    body = {"apiVersion": "v1", "kind": "Pod", **mirror(name, "cli-0", uid)}
+    kubelet = ("--as=system:node:cli-0", "--as-group=system:masters")
+    plane.kubectl("create", "-n", stage.namespace, "-f", "-", *kubelet, stdin=json.dumps(body))
 
 
 def _report(stage: Stage, name: str, status: dict[str, Any]) -> None:

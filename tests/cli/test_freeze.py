@@ -297,6 +297,18 @@ def test_what_else_holds_the_pods_is_named(frosty: Stage, guard: StandIn) -> Non
     assert f"Still held: by Freeze {second}: kubectl killswitch thaw {second}" in done.stdout
 
 
+def test_one_that_ends_in_a_stop_is_not_prolonged_by_another(frosty: Stage, guard: StandIn) -> None:
+    """The stronger order wins at its own end: the person is told which one to thaw."""
+    frosty.deployment(replicas=1)
+    stop = ("--for", "1h", "--then", "stop", "--reason", "r")
+    first = frosty.json("freeze", "--all", *stop, by="dave")
+    assert (first["onExpiry"], first["stoppedBy"]) == ("Stop", [])
+    done = frosty.run("freeze", "--all", *FREEZE, by="dave")
+    assert f"Ends in a stop: Freeze {first['name']} stops them at " in done.stdout
+    assert f"if not meant: kubectl killswitch thaw {first['name']}" in done.stdout
+    assert order(frosty, "--all")["stoppedBy"] == [first["name"]]
+
+
 def test_a_guard_that_goes_silent_leaves_a_thaw_unseen(frosty: Stage) -> None:
     """Exit 4: pods whose guard died stay frozen, and are named."""
     frosty.deployment(replicas=1)

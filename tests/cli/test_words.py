@@ -74,6 +74,7 @@ def test_every_error_has_words_and_a_next_command() -> None:
         errors.MalformedError("not snappy"),
         errors.InvalidPolicyError("spec.x", "bad", "write y"),
         errors.TransitionError("bug"),
+        errors.CgroupError("refused", "do this"),
     ]
     assert {type(each) for each in found} == set(KillSwitchError.__subclasses__())
     assert all(explained("act", each, "prod").cure for each in found)

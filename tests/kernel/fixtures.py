@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kernel import apply
+from tests.kernel.objects import GROUP, freeze, freezes
 
 # As the chart's roles: whoever stops may not release by that, and the other way round.
 ROLES = """
@@ -36,6 +37,15 @@ rules:
 """
 
 
+_FORGED = freeze("probe", "nobody", until="2099-01-01T00:00:00Z")
+_GUARD = {
+    "apiVersion": "killswitch.dev/v1alpha1",
+    "kind": "NodeGuard",
+    "metadata": {"name": "probe"},
+    "spec": {"node": "probe"},
+}
+
+
 def install(control_plane: ControlPlane) -> None:
     """Apply CRDs and admission policies; return when the lock really denies."""
     apply(control_plane)
@@ -62,10 +72,15 @@ def install(control_plane: ControlPlane) -> None:
     while True:
         api.create(path, body)
         answer = api.create("/api/v1/namespaces/kernel-probe/pods", pod, dry_run=True)
-        # Policies are compiled once a second, each on its own: the last rule of the kernel to
-        # be looked at here is the one that protects what is engaged.
-        protected = api.delete(f"{path}/probe")
-        if "held down by" in answer.message and "cannot be deleted" in protected.message:
+        # Policies are compiled once a second, each on its own: the last rules of the kernel to
+        # be looked at here are those that protect what is engaged, and those of the node guards.
+        refused = (
+            (answer, "held down by"),
+            (api.delete(f"{path}/probe"), "cannot be deleted"),
+            (api.create(freezes("kernel-probe"), _FORGED, dry_run=True), "your own username"),
+            (api.create(f"{GROUP}/nodeguards", _GUARD, dry_run=True), "of that node alone"),
+        )
+        if all(words in each.message for each, words in refused):
             return
         assert time.monotonic() < deadline, f"the kernel does not deny: {answer.message}"
         time.sleep(0.2)

@@ -137,6 +137,16 @@ def test_deleting_one_in_force_is_thawing_it(kernel: ControlPlane, governed: str
     assert kernel.api(kernel.user("bob")).delete(freezes(governed, "f")).status == 200
 
 
+def test_an_owner_that_is_gone_thaws_nothing(kernel: ControlPlane, governed: str) -> None:
+    """Whoever may patch may name an owner; what the garbage collector makes of it is refused."""
+    assert make(kernel, governed).status == 201
+    collector = "--as=system:serviceaccount:kube-system:generic-garbage-collector"
+    done = kernel.kubectl(collector, "-n", governed, "delete", "freeze", "f", check=False)
+    assert "it needs the verb thaw" in done.stderr
+    controller = "--as=system:serviceaccount:kube-system:namespace-controller"
+    assert kernel.kubectl(controller, "-n", governed, "delete", "freeze", "f").returncode == 0
+
+
 def test_the_label_stays_while_it_is_in_force(kernel: ControlPlane, governed: str) -> None:
     """Without it the guards would let go."""
     assert make(kernel, governed).status == 201

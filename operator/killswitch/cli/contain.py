@@ -68,8 +68,8 @@ def freeze(
     """Freeze pods in place for a while: they compute nothing and keep their memory.
 
     Node guards do it, in milliseconds. It locks nothing and is no stop: to stop and hold, use
-    `stop`. It ends by itself, as --then says. Earlier: `thaw`. Longer: `freeze` the same again;
-    what several freeze goes on with the last of them.
+    `stop`. It ends by itself, as --then says. Earlier: `thaw`. Longer: `freeze` the same again:
+    the last to end counts, but one that ends in a stop stops at its own end unless it is thawed.
     """
     screen = Screen(output, progress=not dry_run)
     with usage(screen):

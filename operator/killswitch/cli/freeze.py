@@ -5,12 +5,12 @@ of it. A freeze that cannot work is refused before anything is changed.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from killswitch.api import orders
 from killswitch.api.orders import FreezeTerms, Order
-from killswitch.cli import freezing, guards, kernel, render
+from killswitch.cli import freezes, freezing, guards, kernel, render
 from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
@@ -22,7 +22,7 @@ from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.cli.stop import govern, insist
 from killswitch.cli.stop import name as object_name
-from killswitch.core import conditions, durations
+from killswitch.core import conditions, durations, locks
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.errors import ConflictError, KillSwitchError, RefusedError
 from killswitch.core.inventory import Pod
@@ -75,7 +75,19 @@ async def freeze(session: Session, screen: Screen, request: Request) -> ExitCode
     except asyncio.CancelledError:  # Ctrl-C
         raise _interrupted(request, body) from None
     _step(session, screen, begun, "seen", _observed(body, seen, outcome))
-    return _conclude(session, screen, request, body, seen, outcome=outcome)
+    others = await _others(session, body, seen)
+    return _conclude(session, screen, request, body, seen, outcome=outcome, others=others)
+
+
+async def _others(session: Session, body: Json, seen: Prospect) -> list[Json]:
+    """Other Freezes in force over the same pods that end in a stop: this one does not prevent it."""
+    return [
+        each
+        for each in await freezes.in_force(session)
+        if each["metadata"]["uid"] != body["metadata"]["uid"]
+        and each["spec"]["onExpiry"] == "Stop"
+        and any(locks.covers(each, pod) for pod in seen.pods)
+    ]
 
 
 async def _look(session: Session, screen: Screen, request: Request) -> Prospect:
@@ -198,6 +210,7 @@ def _conclude(
     seen: Prospect,
     *,
     outcome: Seen,
+    others: Sequence[Json],
 ) -> ExitCode:
     """The last words and the exit code: OK only for what was observed."""
     left = {pod.uid: _why(pod, seen, outcome) for pod in seen.pods if pod.uid not in outcome.frozen}
@@ -213,6 +226,12 @@ def _conclude(
         words = f": {named}; what is frozen is so {end}"
         screen.line(Span("Not frozen", Tone.BAD), words)
     _name(screen, seen.pods, left)
+    stopping = [each["metadata"]["name"] for each in others]
+    for each in others:
+        name, end = each["metadata"]["name"], each["spec"]["until"]
+        again = f"{PROGRAM} thaw {name} -n {session.namespace} --reason …"
+        words = f": Freeze {name} stops them at {end} all the same; if not meant: {again}"
+        screen.line(Span("Ends in a stop", Tone.WARN), words)
     screen.line(f"End it: {PROGRAM} thaw {argument(FREEZES, *place)} --reason …")
     flags = f"{request.scope.flags} -n {session.namespace}"
     screen.line(
@@ -220,7 +239,7 @@ def _conclude(
     )
     screen.line(f"For good: {freezing.instead(request.scope, session.namespace)}")
     answer = _answer(body, seen, outcome, left, done=done)
-    answer["warnings"] = _warnings(seen)
+    answer |= {"warnings": _warnings(seen), "stoppedBy": stopping}
     screen.answer(answer, f"freeze.{FREEZES.group}/{place[0]}")
     return ExitCode.OK if done else ExitCode.NOT_VERIFIED
 

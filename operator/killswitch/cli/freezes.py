@@ -1,13 +1,27 @@
 """What a stored Freeze says about itself, in the words of `status`, `why` and `thaw`."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from killswitch.cli.board import Judged, Standing, observed
+from killswitch.cli.connect import Session
 from killswitch.core import conditions, containment, durations, locks, reports
 from killswitch.core.conditions import FreezeCondition
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.kinds import FREEZES
+from killswitch.core.names import ENGAGED_LABEL
 
 Json = Mapping[str, Any]
+
+
+async def in_force(session: Session) -> list[dict[str, Any]]:
+    """Freezes of the namespace that hold something, as far as the user may see. Never raises."""
+    labels = f"{ENGAGED_LABEL}=true"
+    with contextlib.suppress(KillSwitchError):
+        found = (await session.cluster.list(FREEZES, session.namespace, labels=labels)).items
+        return [each for each in found if containment.freeze_in_force(each)]
+    return []
 
 
 def ended(body: Json) -> bool:

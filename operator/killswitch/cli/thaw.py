@@ -16,7 +16,6 @@ from killswitch.cli.references import argument, parse, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, locks
 from killswitch.core.conditions import FreezeCondition, Reason
-from killswitch.core.containment import freeze_in_force
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, PODS, SHUTDOWNS
@@ -60,7 +59,7 @@ async def _find(session: Session, name: str) -> Json:
         if not_installed(error):
             raise
         why = f"there is none of that name in namespace {session.namespace}"
-        found = await _in_force(session)
+        found = await freezes.in_force(session)
         if not found:
             cure = f"no Freeze is in force there; see elsewhere: {PROGRAM} status -A"
             raise Problem(f"thaw {name}", why, cure) from error
@@ -68,15 +67,6 @@ async def _find(session: Session, name: str) -> Json:
             f"{each['metadata']['name']} (until {each['spec']['until']})" for each in found
         )
         raise Problem(f"thaw {name}", why, f"in force there: {named}") from error
-
-
-async def _in_force(session: Session) -> list[Json]:
-    """Freezes of the namespace that hold something, as far as the user may see."""
-    labels = f"{ENGAGED_LABEL}=true"
-    with contextlib.suppress(KillSwitchError):
-        found = (await session.cluster.list(FREEZES, session.namespace, labels=labels)).items
-        return [each for each in found if freeze_in_force(each)]
-    return []
 
 
 def _over(body: Json, what: str, namespace: str) -> Problem:
@@ -177,7 +167,7 @@ def _conclude(
 async def _holders(session: Session, pods: list[Pod]) -> list[Json]:
     """What else keeps these pods from computing."""
     labels = f"{ENGAGED_LABEL}=true"
-    found = await _in_force(session)
+    found = await freezes.in_force(session)
     for kind in (SHUTDOWNS, CLUSTER_SHUTDOWNS):
         with contextlib.suppress(KillSwitchError):
             items = (await session.cluster.list(kind, session.namespace, labels=labels)).items

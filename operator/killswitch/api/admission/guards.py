@@ -4,6 +4,7 @@ from killswitch.api.admission.shape import (
     COLLECTING,
     MANAGER,
     ME,
+    NAMESPACE_CONTROLLER,
     NODE_GUARD,
     NOT_CREATE,
     NOT_DELETE,
@@ -88,9 +89,10 @@ def freezes() -> list[Json]:
                 f" || !{has_label('oldObject', ENGAGED_LABEL)}",
                 f"the label {ENGAGED_LABEL} stays until the manager has seen the end",
             ),
+            # Not the garbage collector: whoever may patch could name an owner that is gone.
             (
-                f"{NOT_DELETE} || !{has_label('oldObject', ENGAGED_LABEL)} || {COLLECTING}"
-                f" || {may('thaw', 'freezes', of_this)}",
+                f"{NOT_DELETE} || !{has_label('oldObject', ENGAGED_LABEL)}"
+                f" || variables.me == '{NAMESPACE_CONTROLLER}' || {may('thaw', 'freezes', of_this)}",
                 "'deleting a Freeze in force thaws: it needs the verb thaw on freezes in '"
                 " + request.namespace",
             ),

@@ -13,9 +13,10 @@ OPERATOR_NAMESPACE = "killswitch-system"
 REACTOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-reactor"
 MANAGER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-manager"
 NODE_GUARD = f"system:serviceaccount:{OPERATOR_NAMESPACE}:killswitch-node"
+NAMESPACE_CONTROLLER = "system:serviceaccount:kube-system:namespace-controller"
 # A namespace that is being deleted takes its objects along through these two accounts.
 _COLLECTORS = (
-    "system:serviceaccount:kube-system:namespace-controller",
+    NAMESPACE_CONTROLLER,
     "system:serviceaccount:kube-system:generic-garbage-collector",
 )
 GOVERNED = {"matchLabels": {GOVERNED_LABEL: "true"}}
