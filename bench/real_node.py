@@ -7,15 +7,18 @@ node.
 """
 
 import asyncio
+import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench import cores
 from bench.figures import Figure, figure, median, percentile
-from bench.scene import policy, reactor
+from bench.reactor_rest import cpu_seconds, megabytes
+from bench.scene import pod_spec, policy, reactor
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import NotFoundError
@@ -38,6 +41,9 @@ _PLACE = "bench-node"
 _LOOK = 0.0003
 """Seconds between two looks at the kernel: more often would take the guard's share of the cores."""
 _REST = 20.0
+_PODS = 110
+_CPU = 1500
+"""Thousandths of a core that a Deployment's servers ask for together."""
 
 
 def measure(setting: Setting) -> Iterator[Figure]:
@@ -45,11 +51,13 @@ def measure(setting: Setting) -> Iterator[Figure]:
     if reason := RealNode.unavailable():
         print(f"# no node figures: {reason}", file=sys.stderr, flush=True)
         return
-    with RealNode(setting.control_plane, gpus=100) as node:
+    with cores.given_to_the_node(), RealNode(setting.control_plane, gpus=100) as node:
         scene = _Scene(setting, node)
-        api_only, scaled = asyncio.run(scene.without_guard())
-        with scene.guard():
+        with cores.given_to_the_rest(setting.control_plane.pids()):
+            api_only, scaled = asyncio.run(scene.without_guard())
+        with scene.guard(), cores.given_to_the_rest(setting.control_plane.pids()):
             yield from asyncio.run(scene.with_guard(api_only, scaled))
+        yield from scene.at_rest()
 
 
 class _Scene:
@@ -102,28 +110,58 @@ class _Scene:
             _milliseconds("node_thaw_to_answer", thaws, most=5, pods=1),
         ]
 
+    def at_rest(self) -> Iterator[Figure]:
+        """Memory and CPU of a guard whose node has as many pods as a kubelet takes."""
+        place = "bench-node-rest"
+        plane = self.setting.control_plane
+        (name,) = plane.add_gpu_nodes(1, prefix="rest")
+        assert plane.api().create("/api/v1/namespaces", {"metadata": {"name": place}}).status == 201
+        for number in range(_PODS):
+            body = {"metadata": {"name": f"p-{number}"}, "spec": {**pod_spec(), "nodeName": name}}
+            answer = plane.api().create(f"/api/v1/namespaces/{place}/pods", body)
+            assert answer.status == 201, answer.message
+        user = guards.guard(plane, name)
+        with GuardProcess(self.node, user, {"NODE_NAME": name}, name="guard-rest") as guard:
+            time.sleep(_REST / 2)
+            pids = guard.pids
+            used = sum(cpu_seconds(pid) for pid in pids)
+            time.sleep(_REST)
+            share = (sum(cpu_seconds(pid) for pid in pids) - used) / _REST * 100
+            memory = [megabytes(pid) for pid in pids]
+        yield figure(
+            "node_guard_rss",
+            max(memory),
+            "MB",
+            aim="<= 35 MB",
+            met=max(memory) <= 35,
+            supervisor_mb=round(memory[0], 1),
+            worker_mb=round(memory[-1], 1),
+            pods=_PODS,
+        )
+        yield figure(
+            "node_guard_cpu", share, "%", aim="<= 0.5 % of a core", met=share <= 0.5, pods=_PODS
+        )
+
     async def _stop(self, cluster: KubernetesApi, running: Reactor) -> float:
         """Seconds from the tripping sample until the last process of a Deployment is dead."""
         name = self._name("stop")
         uids = await self._serve(cluster, name, REPLICAS)
-        kernel = self._kernel()
         trip = await self._armed(cluster, running, policy(name, name.replace("-", "_")))
-        started = time.perf_counter()
-        trip()
-        await _seen(lambda: all(kernel.empty(uid) for uid in uids))
-        took = time.perf_counter() - started
+        with self._processes(uids) as last_dead:
+            started = time.perf_counter()
+            trip()
+            took = await last_dead() - started
         await self._remove(cluster, name, uids)
         return took
 
     async def _scale(self, cluster: KubernetesApi) -> float:
         name = self._name("scaled")
         uids = await self._serve(cluster, name, REPLICAS)
-        kernel = self._kernel()
-        started = time.perf_counter()
-        body = {"spec": {"replicas": 0}}
-        await cluster.patch(DEPLOYMENTS, name, body, _PLACE, subresource="scale")
-        await _seen(lambda: all(kernel.empty(uid) for uid in uids))
-        return time.perf_counter() - started
+        with self._processes(uids) as last_dead:
+            started = time.perf_counter()
+            body = {"spec": {"replicas": 0}}
+            await cluster.patch(DEPLOYMENTS, name, body, _PLACE, subresource="scale")
+            return await last_dead() - started
 
     async def _freezes(
         self, cluster: KubernetesApi, running: Reactor, count: int, rounds: int
@@ -187,6 +225,8 @@ class _Scene:
         """Uids of a Deployment's pods, once every server runs and the reactor knows them."""
         labels = {"app": name}
         spec = self.node.pod_spec(port=port)
+        # As a model server has: one that asks for no CPU at all dies last where cores are short.
+        spec["containers"][0]["resources"]["requests"] = {"cpu": f"{_CPU // count}m"}
         body = {
             "apiVersion": DEPLOYMENTS.api_version,
             "kind": DEPLOYMENTS.kind,
@@ -218,6 +258,35 @@ class _Scene:
                         await _delete(cluster, each["metadata"]["name"])
                 await asyncio.sleep(0.5)
 
+    @contextmanager
+    def _processes(self, uids: Sequence[str]) -> Iterator[Callable[[], Awaitable[float]]]:
+        """What is yielded returns when the last process of these pods has ended, and tells when.
+
+        The kernel tells of each by itself (pidfd): looking again and again would take the guard's
+        share of the cores.
+        """
+        loop, ended = asyncio.get_running_loop(), dict[int, asyncio.Future[float]]()
+
+        def note(descriptor: int) -> None:
+            loop.remove_reader(descriptor)
+            ended[descriptor].set_result(time.perf_counter())
+
+        for pid in (pid for uid in uids for pid in self.node.processes(uid)):
+            descriptor = os.pidfd_open(pid)
+            ended[descriptor] = loop.create_future()
+            loop.add_reader(descriptor, note, descriptor)
+
+        async def last() -> float:
+            async with asyncio.timeout(120):
+                return max(await asyncio.gather(*ended.values()))
+
+        try:
+            yield last
+        finally:
+            for descriptor in ended:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+
     def _kernel(self) -> Cgroups:
         return Cgroups(root=f"/{self.node.cgroup.name}")
 
@@ -240,6 +309,7 @@ def _milliseconds(name: str, taken: Sequence[float], *, most: float, pods: int) 
         n=len(taken),
         pods=pods,
         cgroups="v2" if cgroups.unified() else "v1",
+        cores=cores.told(),
     )
 
 

@@ -47,6 +47,12 @@ class GuardProcess:
         return self._daemon.pid
 
     @property
+    def pids(self) -> list[int]:
+        """Process ids of the supervisor and its worker."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+    @property
     def log(self) -> str:
         """The end of what it wrote."""
         assert self._daemon is not None

@@ -317,7 +317,8 @@ def test_a_dead_guards_freeze_ends_as_its_object_says(
     hold(api, place, until=ahead(seconds=6), then=then)
     assert until(lambda: told(kernel, uid) == "Frozen"), guard.log
     pids = real_node.processes(uid)
-    _kill_tree(guard.pid)
+    for pid in guard.pids:
+        os.kill(pid, 9)
     guard.stop(kill=True)
     guard.start()
     if then == "Stop":
@@ -326,10 +327,3 @@ def test_a_dead_guards_freeze_ends_as_its_object_says(
     else:
         assert until(lambda: told(kernel, uid) == "Thawed", within=30), guard.log
         assert real_node.processes(uid) == pids
-
-
-def _kill_tree(pid: int) -> None:
-    """SIGKILL a process and its children at once."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (pid, *map(int, children)):
-        os.kill(each, 9)
