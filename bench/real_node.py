@@ -82,12 +82,14 @@ class _Scene:
         """All that needs one."""
         async with self.setting.cluster() as cluster, reactor(self.setting, cluster) as running:
             await self._stop(cluster, running)  # the first of everything is slow
+            single = [await self._stop(cluster, running, 1) for _ in range(KILLS)]
             kills = [await self._stop(cluster, running) for _ in range(KILLS)]
             one, thaws = await self._freezes(cluster, running, 1, FREEZES_OF_ONE)
             many, _ = await self._freezes(cluster, running, MANY, FREEZES_OF_MANY)
         dead = median(kills)
         return [
-            _milliseconds("node_decision_to_dead", kills, most=15, pods=REPLICAS),
+            _milliseconds("node_decision_to_dead", single, most=15, pods=1),
+            _milliseconds(f"node_decision_to_dead_{REPLICAS}", kills, most=15, pods=REPLICAS),
             figure(
                 "node_dead_against_api_only",
                 api_only / dead,
@@ -142,10 +144,10 @@ class _Scene:
             "node_guard_cpu", share, "%", aim="<= 0.5 % of a core", met=share <= 0.5, pods=_PODS
         )
 
-    async def _stop(self, cluster: KubernetesApi, running: Reactor) -> float:
+    async def _stop(self, cluster: KubernetesApi, running: Reactor, count: int = REPLICAS) -> float:
         """Seconds from the tripping sample until the last process of a Deployment is dead."""
         name = self._name("stop")
-        uids = await self._serve(cluster, name, REPLICAS)
+        uids = await self._serve(cluster, name, count)
         trip = await self._armed(cluster, running, policy(name, name.replace("-", "_")))
         with self._processes(uids) as last_dead:
             started = time.perf_counter()
