@@ -120,6 +120,19 @@ def test_an_update_hands_frozen_pods_over(node: GuardedNode) -> None:
     assert "no successor" in node.reported(model, "Thawed")["message"]
 
 
+def test_guards_that_leave_at_once_leave_nothing_frozen(node: GuardedNode) -> None:
+    """Uninstalled during an update: neither takes the other for its successor."""
+    model = node.model("vllm")
+    first = node.guard()
+    node.freeze()
+    eventually(lambda: model.frozen, "it is frozen")
+    second = node.guard()
+    first.signal(signal.SIGTERM)
+    second.signal(signal.SIGTERM)
+    eventually(lambda: not first.running and not second.running, "both have left")
+    assert model.running
+
+
 def test_what_is_dead_stays_closed_when_the_guard_leaves(node: GuardedNode) -> None:
     """Uninstalling brings nothing back."""
     model = node.model("vllm")

@@ -115,8 +115,6 @@ time.sleep(100)
 
 def test_a_successor_is_one_that_lives(tmp_path: Path) -> None:
     """The kernel gives its lock back, also after SIGKILL; its file is removed then."""
-    own = Presence(tmp_path, "own")
-    assert not own.successor()
     other = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT / "operator")},
@@ -125,6 +123,7 @@ def test_a_successor_is_one_that_lives(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == "ready\n"
+    own = Presence(tmp_path, "own")
     assert own.successor()
     other.kill()
     other.wait(10)
@@ -133,3 +132,12 @@ def test_a_successor_is_one_that_lives(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / FOLDER).iterdir()] == ["own"]
     own.end()
     assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_of_guards_that_leave_at_once_the_last_finds_nobody(tmp_path: Path) -> None:
+    """None of them is another's successor; one that stays is everybody's."""
+    leaving = [Presence(tmp_path, name) for name in ("a", "b", "c")]
+    assert [each.successor() for each in leaving] == [True, True, False]
+    staying = Presence(tmp_path, "d")
+    assert all(each.successor() for each in leaving)
+    assert not staying.successor()

@@ -20,10 +20,15 @@ class Presence:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._path = self._folder / name
         self._fd = _open(self._path, os.O_CREAT)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def successor(self) -> bool:
-        """Whether another guard is alive. Files of dead ones are removed."""
+        """Whether another guard stays, now that this one leaves. Files of dead ones are removed.
+
+        From here on this guard counts as gone: of several that leave at once, the last to look
+        finds nobody.
+        """
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         others = [each for each in self._folder.iterdir() if each != self._path]
         return any([_alive(each) for each in others])  # noqa: C419  # all are looked at
 
@@ -39,7 +44,8 @@ def _alive(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that look at the same file must not take each other for its owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:
