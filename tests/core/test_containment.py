@@ -97,6 +97,28 @@ def test_the_strongest_order_wins() -> None:
     assert want(resident(), orders(hold, stop), TERM) == (Want.KILL, stop)
 
 
+def test_among_equals_the_first_engaged_is_named() -> None:
+    """However often either is written; of one second, that of the lower uid."""
+    a, b = order("Shutdown", "a"), order("Shutdown", "b")
+    late = order("Shutdown", "0")
+    late["metadata"]["creationTimestamp"] = "2026-01-01T00:00:01Z"
+    for written in (a, b, late):
+        assert want(resident(), orders(late, b, a, written), TERM) == (Want.KILL, a)
+
+
+def test_an_order_that_holds_a_pod_holds_it_whatever_its_labels_say_then() -> None:
+    """As long as that very order is in force; others go by what the pod is now."""
+    stop = order("Shutdown", "s", scope={"podLabels": {"app": "a"}})
+    hold = freeze(scope={"podLabels": {"app": "a"}})
+    relabelled = resident(labels={"app": "b"})
+    held_by = [stop["metadata"]["uid"]]
+    assert want(relabelled, orders(stop, hold), TERM) == (Want.RUN, None)
+    assert want(relabelled, orders(stop, hold), TERM, held_by) == (Want.KILL, stop)
+    assert want(relabelled, orders(hold), TERM, held_by) == (Want.RUN, None)
+    released = {**stop, "spec": {**stop["spec"], "approvals": {"bob": {"reason": "r"}}}}
+    assert want(relabelled, orders(released, hold), TERM, held_by) == (Want.RUN, None)
+
+
 def test_orders_are_found_by_namespace_and_forgotten() -> None:
     """One of another namespace is never looked at; a replaced one counts as it is now."""
     held = orders(order("Shutdown", namespace="dev"), order("Shutdown", "b"))

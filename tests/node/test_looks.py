@@ -28,6 +28,10 @@ from tests.node.scene import COUNT, FORK, SLEEP, Scene, stands_still
 
 Json = dict[str, Any]
 STATIC = "0123456789abcdef0123456789abcdef"
+MIRROR: Json = {
+    "annotations": {"kubernetes.io/config.mirror": STATIC},
+    "ownerReferences": OF_NODE,
+}
 
 
 @dataclass
@@ -172,8 +176,7 @@ def test_a_pod_that_is_made_again_under_its_name_is_another(stage: Stage) -> Non
 
 def test_static_pods_die_by_the_uid_of_their_manifest(stage: Stage) -> None:
     """Deleting their mirror does not let them go."""
-    claim = {"annotations": {"kubernetes.io/config.mirror": STATIC}, "ownerReferences": OF_NODE}
-    a = stage.run("a", STATIC, **claim)
+    a = stage.run("a", STATIC, **MIRROR)
     stop = shutdown()
     stage.desk.lists(a, stop)
     assert stage.desk.until(lambda: stage.desk.states(a) == ["Dead"])
@@ -182,13 +185,19 @@ def test_static_pods_die_by_the_uid_of_their_manifest(stage: Stage) -> None:
     assert stage.desk.cgroups.limit(STATIC) == "0"
 
 
+def test_of_two_stops_the_first_is_named_however_often_either_is_written(stage: Stage) -> None:
+    """Whoever counts the dead of a stop reads one name."""
+    a = stage.run("a", STATIC, **MIRROR)
+    stops = shutdown("s1"), shutdown("s2")
+    stage.desk.lists(a, *stops)
+    assert stage.desk.until(lambda: stage.desk.states(a) == ["Dead"])
+    for written in (*stops, *stops):
+        assert stage.desk.add(written).entry(a)["orderName"] == "s1"
+
+
 def test_a_cgroup_that_two_pods_claim_is_touched_for_neither(stage: Stage) -> None:
     """It is told; the others are served."""
-    claim: Json = {
-        "annotations": {"kubernetes.io/config.mirror": STATIC},
-        "ownerReferences": OF_NODE,
-    }
-    a, b, c = stage.run("a", STATIC, **claim), pod("b", **claim), stage.run("c")
+    a, b, c = stage.run("a", STATIC, **MIRROR), pod("b", **MIRROR), stage.run("c")
     stage.desk.lists(a, b, c, shutdown())
     assert stage.desk.until(lambda: stage.desk.states(c) == ["Dead"])
     assert not stage.frozen(a)

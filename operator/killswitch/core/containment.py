@@ -5,12 +5,12 @@
     StandingOrder, while cut off            FREEZE or KILL
     nothing                                 RUN: what is frozen or closed is let go
 
-The strongest wins. Time comes in as a judgement of the caller, since a guard counts in a clock
+The strongest wins; among equals the order that was engaged first is named. Time comes in as a judgement of the caller, since a guard counts in a clock
 that nobody sets (`Term`): a wall clock that jumps neither ends a Freeze nor prolongs it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -88,6 +88,10 @@ class Orders:
         for namespace in _places(body):
             self._by_namespace[namespace][uid] = body
 
+    def get(self, uid: str) -> Json | None:
+        """The one of this uid."""
+        return self._all.get(uid)
+
     def remove(self, uid: str) -> Json | None:
         """Forget one; unknown uids are fine."""
         body = self._all.pop(uid, None)
@@ -127,14 +131,30 @@ class Term:
     """Of a StandingOrder: whether the control plane has been away for as long as it says."""
 
 
-def want(who: Resident, orders: Orders, term: Term) -> tuple[Want, Json | None]:
+def want(
+    who: Resident, orders: Orders, term: Term, held_by: Collection[str] = ()
+) -> tuple[Want, Json | None]:
     """The strongest that any order wants of this pod, and that order; `(RUN, None)` without one."""
-    strongest: tuple[Want, Json | None] = (Want.RUN, None)
-    for order in orders.about(who.pod):
-        found = _of(order, who, term)
-        if found > strongest[0]:
-            strongest = found, order
-    return strongest
+    return next(iter(wants(who, orders, term, held_by)), (Want.RUN, None))
+
+
+def wants(
+    who: Resident, orders: Orders, term: Term, held_by: Collection[str] = ()
+) -> list[tuple[Want, Json]]:
+    """What orders want of this pod other than to run: the strongest first, then the first engaged.
+
+    `held_by` are uids of orders that hold it already. They do so as long as they are in force,
+    whatever its metadata says now: who may label a pod may not let go of it.
+    """
+    about = {order["metadata"]["uid"]: order for order in orders.about(who.pod)}
+    about |= {uid: order for uid in held_by if (order := orders.get(uid)) is not None}
+    found = [(_of(order, who, term), order) for order in about.values()]
+    return sorted((each for each in found if each[0] is not Want.RUN), key=_precedence)
+
+
+def _precedence(found: tuple[Want, Json]) -> tuple[int, str, str]:
+    metadata = found[1]["metadata"]
+    return -found[0], metadata["creationTimestamp"], metadata["uid"]
 
 
 def _of(order: Json, who: Resident, term: Term) -> Want:
@@ -156,6 +176,11 @@ def _of_freeze(freeze: Json, who: Resident, term: Term) -> Want:
         return Want.RUN
     if not term.expired(freeze):
         return Want.FREEZE
+    return at_end(freeze, who)
+
+
+def at_end(freeze: Json, who: Resident) -> Want:
+    """What a Freeze that nobody ends before its time wants of this pod then."""
     # What came after its end is none of its business: a restored server bears the same names.
     ours = who.created <= times.seconds(freeze["spec"]["until"])
     return Want.KILL if freeze["spec"]["onExpiry"] == "Stop" and ours else Want.RUN
