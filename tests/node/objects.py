@@ -18,7 +18,7 @@ from killswitch.node.cgroups import Cgroups
 from killswitch.node.clock import Clock
 from killswitch.node.guard import Guard, Report
 from killswitch.node.memory import Memory
-from killswitch.node.news import Changed, Gone, Listed
+from killswitch.node.news import Changed, Gone, Heard, Listed, Silent, Unlisted
 from killswitch.node.residents import Residents
 from killswitch.node.terms import Terms
 from killswitch.node.watching import ORDERS
@@ -109,9 +109,12 @@ class Desk:
         made.guard.recall(self.memory)
         return made
 
-    def lists(self, *bodies: Json) -> "Desk":
-        """Complete lists of everything: these are all there is. Then a look."""
+    def lists(self, *bodies: Json, forbidden: Resource | None = None) -> "Desk":
+        """Complete lists of everything, but of what is forbidden: these are all there is. Then a look."""
         for resource in RESOURCES.values():
+            if resource is forbidden:
+                self.guard.observe(Unlisted(resource, "403: forbidden"))
+                continue
             found = tuple(each for each in bodies if each["kind"] == resource.kind)
             self.guard.observe(Listed(resource, found))
         return self.look()
@@ -133,6 +136,14 @@ class Desk:
         self.wall, self.boot = self.wall + after, self.boot + after
         self.guard.look()
         return self
+
+    def alone(self, seconds: int) -> "Desk":
+        """Heard now, and for so long not any more; a look each second."""
+        self.guard.observe(Heard(self.boot))
+        for _ in range(seconds):
+            self.look(1)
+            self.guard.observe(Silent(self.boot))
+        return self.look()
 
     def until(self, true: Callable[[], bool]) -> bool:
         """Look on until that is so: what dies takes a moment."""

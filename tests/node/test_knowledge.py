@@ -1,5 +1,7 @@
 """What is known, and how sure: unknown is never "nothing is wanted"."""
 
+import dataclasses
+
 import pytest
 
 from killswitch.core.containment import Want
@@ -32,7 +34,7 @@ def knowledge(*news: News) -> Knowledge:
 
 def wanted(found: Knowledge) -> Want:
     """What the one pod is to be."""
-    return max((each.want for each in found.decide().values()), default=Want.RUN)
+    return max((each.want for each in found.decide({}).values()), default=Want.RUN)
 
 
 def listed(*kinds: object) -> list[News]:
@@ -89,12 +91,14 @@ def test_a_kind_of_a_newer_installation_has_no_orders() -> None:
 def test_an_expired_freeze_lets_go_whatever_else_is_unknown() -> None:
     """Its object said how it ends; others are waited for."""
     found = knowledge(Changed(FREEZES, freeze(seconds=300)))
-    who = next(iter(found.residents.touchable()))
-    assert wanted(found) is Want.FREEZE
-    assert not found.may_let_go(who)
+    cause = found.decide({})["a"].cause
+    assert (cause.kind, cause.ends) == ("Freeze", 300.0)
+    assert not found.may_let_go(cause)
+    assert not found.may_let_go(dataclasses.replace(cause, ends=None))
     Time.boot = 300.0
     assert wanted(found) is Want.RUN
-    assert found.may_let_go(who)
+    assert found.may_let_go(cause)
+    assert not found.may_let_go(dataclasses.replace(cause, ends=None))
 
 
 @pytest.mark.parametrize(
@@ -161,5 +165,5 @@ def test_two_pods_that_claim_one_cgroup_are_told_of() -> None:
             {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "n", "controller": True}
         ]
         found.observe(Changed(PODS, claim), held=())
-    assert sorted(found.decide()) == ["a", "b"]
+    assert sorted(found.decide({})) == ["a", "b"]
     assert "two pods claim" in found.problems()[0]

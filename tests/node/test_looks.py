@@ -10,10 +10,10 @@ import pytest
 
 from killswitch.core import times
 from killswitch.core.errors import CgroupError
-from killswitch.core.kinds import FREEZES, SHUTDOWNS
+from killswitch.core.kinds import FREEZES, SHUTDOWNS, STANDING_ORDERS
 from killswitch.node.cgroups import Cgroups
 from killswitch.node.hands import Hands
-from killswitch.node.news import Heard, Listed, Silent
+from killswitch.node.news import Changed, Heard, Listed, Silent
 from tests.node.objects import (
     OF_NODE,
     START,
@@ -145,6 +145,62 @@ def test_a_freeze_ends_in_the_state_that_it_names(stage: Stage, known: bool) -> 
     assert desk.until(lambda: desk.states(a, b) == ["Thawed", "Dead"])
     assert not stage.frozen(a)
     assert stage.dead(b)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_freeze_that_leaves_the_list_ends_at_its_time_at_the_latest(
+    stage: Stage, restarted: bool
+) -> None:
+    """Thawed, it loses its label; what is not known then prolongs no Freeze beyond its end."""
+    a = stage.run("a")
+    hold = freeze(seconds=60, then="Stop")
+    thawed = {**hold, "spec": {**hold["spec"], "thaw": {"by": "alice", "reason": "r"}}}
+    desk = stage.desk.lists(a, hold, forbidden=STANDING_ORDERS)
+    desk.guard.observe(Changed(FREEZES, thawed))
+    desk.remove(thawed).look(1)
+    desk = desk.successor().lists(a, forbidden=STANDING_ORDERS) if restarted else desk
+    desk.look(58)
+    assert stage.frozen(a)
+    desk.look(2)
+    assert not stage.frozen(a)
+    assert desk.states(a) == ["Thawed"]
+
+
+def test_a_freeze_that_leaves_the_list_uncleared_ends_as_it_says(stage: Stage) -> None:
+    """The Shutdown that followed it may be what cannot be read: dead until that can be."""
+    a = stage.run("a")
+    hold = freeze(seconds=60, then="Stop")
+    desk = stage.desk.lists(a, hold, forbidden=SHUTDOWNS).remove(hold).look(59)
+    assert stage.frozen(a)
+    desk.look(2)
+    assert desk.until(lambda: desk.states(a) == ["Dead"])
+    desk.look(60)
+    assert stage.limit(a) == "0"
+    desk.lists(a).look(1.1)
+    assert stage.limit(a) == "max"
+
+
+def test_what_is_frozen_without_memory_of_it_waits_for_all_lists(stage: Stage) -> None:
+    """Nothing is known of its end: an order that cannot be read may want it."""
+    a = stage.run("a")
+    stage.desk.lists(a, freeze(seconds=60))
+    desk = Desk(stage.desk.cgroups).lists(a, forbidden=STANDING_ORDERS).look(3600)
+    assert stage.frozen(a)
+    desk.lists(a)
+    assert not stage.frozen(a)
+
+
+def test_a_freeze_that_has_ended_lets_go_of_nothing_but_its_own(stage: Stage) -> None:
+    """What a standing order froze waits until all that came meanwhile is read."""
+    a = stage.run("a")
+    order = standing("Freeze")
+    desk = stage.desk.lists(a, order, freeze(seconds=20)).alone(40)
+    assert desk.entry(a)["orderKind"] == "StandingOrder"
+    desk.guard.observe(Heard(desk.boot))
+    desk.look().look(1)
+    assert stage.frozen(a)
+    desk.lists(a, order)
+    assert not stage.frozen(a)
 
 
 def test_a_wall_clock_that_jumps_changes_nothing(stage: Stage) -> None:

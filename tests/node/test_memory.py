@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from killswitch.core.containment import Want
 from killswitch.node import memory
+from killswitch.node.holds import Cause
 from killswitch.node.memory import DamagedError, Held, Keeper, Memory
 from tests.node.objects import freeze, pod
 
-HELD = Held("u", 2, "Shutdown", "stop", 1.5, None, 3, "77", True)
+CAUSE = Cause("Freeze", "hold", ("f", "g"), 12.5, Want.KILL)
+HELD = Held("u", 2, CAUSE, 1.5, None, 3, "77", True)
 FULL = Memory(
     "this",
     orders=(freeze(),),
@@ -34,7 +37,10 @@ def test_another_boot_has_another_clock(tmp_path: Path) -> None:
     """Ends and silence of an earlier boot mean nothing; orders and pods do."""
     memory.save(tmp_path, FULL)
     found = memory.load(tmp_path, "next")
-    assert found == dataclasses.replace(FULL, boot_id="next", deadlines={}, silence=0.0)
+    held = dataclasses.replace(HELD, cause=dataclasses.replace(CAUSE, ends=None))
+    assert found == dataclasses.replace(
+        FULL, boot_id="next", held=(held,), deadlines={}, silence=0.0
+    )
 
 
 def test_nothing_kept_is_nothing_known(tmp_path: Path) -> None:

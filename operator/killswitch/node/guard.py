@@ -98,7 +98,7 @@ class Guard:
 
     def look(self) -> None:
         """Make the node as it is wanted, then tell."""
-        wanted = self.knowledge.decide()
+        wanted = self.knowledge.decide(self.hands.holds)
         self.hands.work(wanted)
         self._note_isolation(wanted)
         if self.knowledge.changed or self.hands.changed:
@@ -131,7 +131,7 @@ class Guard:
         pods = {each.pod.uid: each for each in self.knowledge.residents.touchable()}
         for held in memory.held:
             if who := pods.get(held.uid):
-                fields = dataclasses.asdict(held)
+                fields = {each.name: getattr(held, each.name) for each in dataclasses.fields(held)}
                 fields |= {"want": Want(held.want), "since": self._clock.boot()}
                 del fields["uid"]
                 self.hands.take_back(who, Hold(who, **fields))
@@ -142,7 +142,7 @@ class Guard:
 
     def _note_isolation(self, wanted: Mapping[str, Wanted]) -> None:
         """What the silence has led to, and when it ended."""
-        alone = [each for each in wanted.values() if each.order["kind"] == STANDING_ORDERS.kind]
+        alone = [each for each in wanted.values() if each.cause.kind == STANDING_ORDERS.kind]
         now = self._clock.wall()
         if alone:
             if self._isolation is None or "ended" in self._isolation:
@@ -209,8 +209,7 @@ def _kept(hold: Hold) -> Held:
     return Held(
         uid=hold.who.pod.uid,
         want=int(hold.want),
-        order_kind=hold.order_kind,
-        order_name=hold.order_name,
+        cause=hold.cause,
         seen_at=hold.seen_at,
         done_at=hold.done_at,
         processes=hold.processes,

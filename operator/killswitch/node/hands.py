@@ -108,12 +108,12 @@ class Hands:
     def _hold(self, uid: str, wanted: Wanted) -> Hold:
         """What is in hand for this cgroup, begun anew when something else is wanted."""
         before = self.holds.get(uid)
-        kind, name = wanted.order["kind"], wanted.order["metadata"]["name"]
+        self.changed |= before is None or before.cause != wanted.cause
         if before is not None and before.want is wanted.want:
-            before.order_kind, before.order_name = kind, name
+            before.cause = wanted.cause
             before.unwanted_since = None
             return before
-        hold = Hold(wanted.who, wanted.want, kind, name, self._clock.wall(), self._now)
+        hold = Hold(wanted.who, wanted.want, wanted.cause, self._clock.wall(), self._now)
         if before is not None:
             hold.former, hold.found = before.former, before.found
         self.holds[uid] = hold
@@ -192,7 +192,7 @@ class Hands:
                 return False
             at = self._clock.wall()
             hold.processes = len(self.cgroups.processes(uid))
-            if hold.former and self._knowledge.may_let_go(hold.who):
+            if hold.former and self._knowledge.may_let_go(hold.cause):
                 # It was to be dead and is to be frozen now: its containers may begin, and freeze.
                 self.cgroups.reopen(uid, hold.former)
                 hold.former = ""
@@ -214,7 +214,10 @@ class Hands:
     def _let_go(self, wanted: Mapping[str, Wanted]) -> None:
         """Thaw and reopen what nothing wants any more, held by this guard or left by another."""
         for uid, hold in list(self.holds.items()):
-            if uid in wanted or not self._knowledge.may_let_go(hold.who):
+            if uid in wanted:
+                continue
+            hold.cause = self._knowledge.settled(hold.cause)
+            if not self._knowledge.may_let_go(hold.cause):
                 continue
             since = hold.unwanted_since = hold.unwanted_since or self._now
             if hold.want is Want.FREEZE or self._now - since >= _REOPEN_AFTER:

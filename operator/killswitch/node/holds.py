@@ -21,14 +21,27 @@ NO_CGROUP = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """By what a pod is held, and until when at most."""
+
+    kind: str
+    name: str
+    orders: tuple[str, ...]
+    """Uids of all orders that hold it, that of the one named first."""
+    ends: float | None = None
+    """When a Freeze comes to its end, by the guard's own clock; None of other orders."""
+    at_end: Want = Want.RUN
+    """What the pod is to be then, unless something is known that wants otherwise."""
+
+
 @dataclass(slots=True)
 class Hold:
     """A pod that is to be frozen or dead, by which order, and how far that is."""
 
     who: Resident
     want: Want
-    order_kind: str
-    order_name: str
+    cause: Cause
     seen_at: float
     """Wall clock, in seconds, when the order was taken up."""
     since: float
@@ -82,8 +95,8 @@ def entry(hold: Hold, state: str, at: float | None, message: str = "") -> Json:
         "pod": hold.who.pod.name,
         "uid": hold.who.pod.uid,
         "state": state,
-        "orderKind": hold.order_kind,
-        "orderName": hold.order_name,
+        "orderKind": hold.cause.kind,
+        "orderName": hold.cause.name,
         "seenAt": times.text(hold.seen_at),
         "processes": hold.processes,
     }

@@ -4,6 +4,7 @@ Unknown is not "nothing is wanted": a list that fails, is cut or names a kind th
 removes no order. Only a complete list, or an event of a watch that began with one, does.
 """
 
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from killswitch.core import containment, locks
 from killswitch.core.containment import Orders, Resident, Want
 from killswitch.core.kinds import FREEZES, PODS, STANDING_ORDERS, Resource
 from killswitch.node.clock import Clock
+from killswitch.node.holds import Cause, Hold
 from killswitch.node.news import Changed, Gone, Heard, Leave, Listed, News, Silent, Unlisted
 from killswitch.node.residents import Residents
 from killswitch.node.terms import Terms
@@ -27,7 +29,7 @@ class Wanted(NamedTuple):
 
     who: Resident
     want: Want
-    order: Json
+    cause: Cause
 
 
 class Knowledge:
@@ -45,6 +47,8 @@ class Knowledge:
         self._known: set[Resource] = set()
         self._unlisted: dict[Resource, str] = {}
         self._unreadable: dict[str, tuple[Resource, str]] = {}
+        self._cleared: set[str] = set()
+        """Uids of thawed Freezes, which leave the list as soon as they are: until all is known."""
 
     def observe(self, news: News, held: Collection[str]) -> None:
         """Take in what another thread has to say; `held` are cgroups that are not forgotten."""
@@ -77,14 +81,15 @@ class Knowledge:
         for body in orders:
             self._put(resources[body["kind"]], body)
 
-    def decide(self) -> dict[str, Wanted]:
-        """By cgroup, what is not simply to run."""
+    def decide(self, holds: Mapping[str, Hold]) -> dict[str, Wanted]:
+        """By cgroup, what is not simply to run; `holds` is what is in hand, by cgroup."""
         self.terms.now = self._clock.boot()
+        if self.sure:
+            self._cleared.clear()
         found = {}
         for who in self.residents.touchable():
-            want, order = containment.want(who, self.orders, self.terms.term)
-            if order is not None:
-                found[who.cgroup] = Wanted(who, want, order)
+            if wanted := self._wanted(who, holds.get(who.cgroup)):
+                found[who.cgroup] = wanted
         return found
 
     @property
@@ -92,12 +97,17 @@ class Knowledge:
         """Whether "no order wants it" is known, not only unheard of."""
         return self._known.issuperset((*ORDERS, PODS))
 
-    def may_let_go(self, who: Resident) -> bool:
-        """When sure, or when the Freeze that covers it has come to its end: its object said so."""
-        return self.sure or any(
-            order["kind"] == FREEZES.kind and self.terms.expired(order)
-            for order in self.orders.about(who.pod)
-        )
+    def may_let_go(self, cause: Cause) -> bool:
+        """Whether what is held by this, and wanted by nothing, may run: when sure, or at its end.
+
+        A Freeze says beforehand how it ends: that comes about whatever else is unknown.
+        """
+        return self.sure or (self._over(cause) and self.settled(cause).at_end is Want.RUN)
+
+    def settled(self, cause: Cause) -> Cause:
+        """The same; of a Freeze that a person has thawed nothing else is to come."""
+        thawed = not self._cleared.isdisjoint(cause.orders[:1])
+        return dataclasses.replace(cause, at_end=Want.RUN) if thawed else cause
 
     @property
     def waits_for_silence(self) -> bool:
@@ -113,6 +123,28 @@ class Knowledge:
             for uid in sorted(self.residents.disputed())
         ]
         return [*self._unlisted.values(), *unreadable, *disputes]
+
+    def _wanted(self, who: Resident, hold: Hold | None) -> Wanted | None:
+        found = containment.wants(who, self.orders, self.terms.term)
+        if found:
+            return Wanted(who, found[0][0], self._cause(who, [order for _, order in found]))
+        if hold is None or self.sure or not self._over(hold.cause):
+            return None
+        # Its Freeze is there no more, and whether a Shutdown has followed is not known.
+        cause = self.settled(hold.cause)
+        return Wanted(who, Want.KILL, cause) if cause.at_end is Want.KILL else None
+
+    def _cause(self, who: Resident, orders: list[Json]) -> Cause:
+        named = orders[0]
+        uids = tuple(order["metadata"]["uid"] for order in orders)
+        found = Cause(named["kind"], named["metadata"]["name"], uids)
+        if named["kind"] != FREEZES.kind:
+            return found
+        at_end = containment.at_end(named, who)
+        return dataclasses.replace(found, ends=self.terms.deadlines[uids[0]], at_end=at_end)
+
+    def _over(self, cause: Cause) -> bool:
+        return cause.ends is not None and self.terms.now >= cause.ends
 
     def _listed(self, news: Listed, held: Collection[str]) -> None:
         resource, there = news.resource, {body["metadata"]["uid"] for body in news.bodies}
@@ -154,6 +186,8 @@ class Knowledge:
         if resource is FREEZES:
             containment.freeze_in_force(body)
             str(body["spec"]["onExpiry"])
+            if body["spec"].get("thaw"):
+                self._cleared.add(body["metadata"]["uid"])
             self.terms.meet(body, wall=self._clock.wall(), boot=self._clock.boot())
         elif resource is STANDING_ORDERS:
             containment.patience(body)

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from killswitch.core.containment import Want
 from killswitch.core.errors import KillSwitchError
+from killswitch.node.holds import Cause
 
 Json = Mapping[str, Any]
 
@@ -38,8 +40,7 @@ class Held:
     uid: str
     """Of the pod in the API."""
     want: int
-    order_kind: str
-    order_name: str
+    cause: Cause
     seen_at: float
     done_at: float | None
     processes: int
@@ -83,14 +84,22 @@ def decode(raw: bytes, boot: str) -> Memory:
     try:
         found = json.loads(text)
         lists = {key: tuple(found[key]) for key in ("orders", "pods", "history")}
-        held = tuple(Held(**each) for each in found["held"])
         same = found["boot_id"] == boot
+        held = tuple(_held(each, same=same) for each in found["held"])
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}
         silence = float(found["silence"]) if same else 0.0
         limits = {uid: str(limit) for uid, limit in found["limits"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{FILE} is of another version and ignored: {error}") from error
     return Memory(boot, **lists, held=held, deadlines=deadlines, silence=silence, limits=limits)
+
+
+def _held(found: Json, *, same: bool) -> Held:
+    cause = dict(found["cause"])
+    cause |= {"orders": tuple(cause["orders"]), "at_end": Want(cause["at_end"])}
+    if not same:
+        cause["ends"] = None
+    return Held(**{**found, "cause": Cause(**cause)})
 
 
 def load(folder: Path, boot: str) -> Memory | None:
