@@ -241,6 +241,21 @@ def test_static_pods_die_by_the_uid_of_their_manifest(stage: Stage) -> None:
     assert stage.desk.cgroups.limit(STATIC) == "0"
 
 
+@pytest.mark.parametrize("order", [shutdown(), freeze()])
+def test_what_is_held_without_an_object_stays_held_over_a_restart(
+    stage: Stage, order: Json
+) -> None:
+    """Deleted by force while it is held, and then the guard is updated."""
+    a = stage.run("a", STATIC, **MIRROR)
+    state = "Dead" if order["kind"] == SHUTDOWNS.kind else "Frozen"
+    assert stage.desk.lists(a, order).until(lambda: stage.desk.states(a) == [state])
+    desk = stage.desk.remove(a).look(40).successor().lists(order).look(40)
+    assert desk.states(a) == [state]
+    assert stage.frozen(a) if state == "Frozen" else stage.desk.cgroups.limit(STATIC) == "0"
+    desk.lists().look(1.1)
+    assert desk.states(a) == ["Thawed"]
+
+
 def test_of_two_stops_the_first_is_named_however_often_either_is_written(stage: Stage) -> None:
     """Whoever counts the dead of a stop reads one name."""
     a = stage.run("a", STATIC, **MIRROR)

@@ -17,6 +17,7 @@ FULL = Memory(
     "this",
     orders=(freeze(),),
     pods=(pod("a", "u"),),
+    ghosts=(pod("b", "v"),),
     held=(HELD,),
     deadlines={"f": 12.5},
     silence=31.0,

@@ -61,6 +61,23 @@ def test_a_held_pod_whose_object_is_deleted_stays_while_its_cgroup_does() -> Non
     assert names(found) == []
 
 
+def test_a_ghost_is_recalled_as_one() -> None:
+    """A later list of what there is does not remove it; a living pod in its place does."""
+    found, body = residents(), mirror("a", "first")
+    found.put(body)
+    found.remove("first", held={STATIC})
+    assert list(found.ghosts()) == [body]
+    assert list(found.bodies()) == []
+    later = residents()
+    later.haunt(body)
+    later.replace([], held={STATIC})
+    assert names(later) == ["a"]
+    assert list(later.ghosts()) == [body]
+    later.put(mirror("a", "second"))
+    assert [each.pod.uid for each in later.touchable()] == ["second"]
+    assert list(later.ghosts()) == []
+
+
 def test_a_mirror_that_is_made_again_takes_its_place() -> None:
     """There is one claim then, not two."""
     found = residents()

@@ -125,7 +125,7 @@ class Guard:
         """Begin with what an earlier process knew: it holds until lists say otherwise."""
         self._terms.deadlines = dict(memory.deadlines)
         self._terms.silence = memory.silence
-        self.knowledge.recall(memory.orders, memory.pods)
+        self.knowledge.recall(memory.orders, memory.pods, memory.ghosts)
         self.hands.history.extend(memory.history)
         self.hands.limits = dict(memory.limits)
         pods = {each.pod.uid: each for each in self.knowledge.residents.touchable()}
@@ -168,6 +168,7 @@ class Guard:
             self._boot_id,
             orders=tuple(self.knowledge.orders),
             pods=tuple(self.knowledge.residents.bodies()),
+            ghosts=tuple(self.knowledge.residents.ghosts()),
             held=tuple(_kept(hold) for hold in self.hands.holds.values()),
             deadlines=dict(self._terms.deadlines),
             silence=self._terms.silence,

@@ -73,8 +73,12 @@ class Knowledge:
             case Leave():
                 pass
 
-    def recall(self, orders: Collection[Json], pods: Collection[Json]) -> None:
+    def recall(
+        self, orders: Collection[Json], pods: Collection[Json], ghosts: Collection[Json]
+    ) -> None:
         """Begin with what an earlier process knew; nothing of it counts as listed."""
+        for body in ghosts:
+            self.residents.haunt(body)
         for body in pods:
             self._put(PODS, body)
         resources = {each.kind: each for each in ORDERS}

@@ -55,6 +55,8 @@ class Memory:
     boot_id: str
     orders: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
+    ghosts: tuple[Json, ...] = ()
+    """Held pods that are gone from the API."""
     held: tuple[Held, ...] = ()
     deadlines: Mapping[str, float] = field(default_factory=dict)
     silence: float = 0.0
@@ -83,7 +85,7 @@ def decode(raw: bytes, boot: str) -> Memory:
         raise DamagedError(f"{FILE} is damaged and ignored; what is held waits for the API server")
     try:
         found = json.loads(text)
-        lists = {key: tuple(found[key]) for key in ("orders", "pods", "history")}
+        lists = {key: tuple(found[key]) for key in ("orders", "pods", "ghosts", "history")}
         same = found["boot_id"] == boot
         held = tuple(_held(each, same=same) for each in found["held"])
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}

@@ -23,8 +23,8 @@ class Residents:
     protected: frozenset[str]
     _bodies: dict[str, Json] = field(default_factory=dict)
     _pods: dict[str, Resident] = field(default_factory=dict)
-    _ghosts: dict[str, Resident] = field(default_factory=dict)
-    """By cgroup: held, and gone from the API."""
+    _ghosts: dict[str, tuple[Resident, Json]] = field(default_factory=dict)
+    """By cgroup: held, and gone from the API; with what that said last."""
 
     def put(self, body: Json) -> bool:
         """Add or replace one; returns whether that changed anything."""
@@ -40,10 +40,12 @@ class Residents:
 
     def remove(self, uid: str, held: Collection[str]) -> None:
         """One has gone from the API; a held one stays as a ghost. Unknown uids are fine."""
-        self._bodies.pop(uid, None)
         found = self._pods.pop(uid, None)
-        if found is not None and found.cgroup in held:
-            self._ghosts[found.cgroup] = found
+        if found is None:
+            return
+        body = self._bodies.pop(uid)
+        if found.cgroup in held:
+            self._ghosts[found.cgroup] = found, body
 
     def replace(self, bodies: Iterable[Json], held: Collection[str]) -> None:
         """These are all that the API has."""
@@ -53,6 +55,12 @@ class Residents:
         for body in listed.values():
             self.put(body)
 
+    def haunt(self, body: Json) -> None:
+        """Recall a ghost; its uid in the API is nobody's any more."""
+        if self.put(body):
+            uid = body["metadata"]["uid"]
+            self.remove(uid, held={self._pods[uid].cgroup})
+
     def bury(self, cgroups: Collection[str]) -> None:
         """Forget ghosts that have no cgroup left."""
         self._ghosts = {uid: ghost for uid, ghost in self._ghosts.items() if uid in cgroups}
@@ -60,7 +68,8 @@ class Residents:
     def touchable(self) -> Iterator[Resident]:
         """Those that orders may be about."""
         forbidden = self.forbidden()
-        for each in (*self._pods.values(), *self._ghosts.values()):
+        ghosts = (ghost for ghost, _ in self._ghosts.values())
+        for each in (*self._pods.values(), *ghosts):
             if each.cgroup not in forbidden:
                 yield each
 
@@ -76,6 +85,10 @@ class Residents:
     def bodies(self) -> Iterator[Json]:
         """As the API gave them."""
         return iter(self._bodies.values())
+
+    def ghosts(self) -> Iterator[Json]:
+        """The same of those that it has no more."""
+        return (body for _, body in self._ghosts.values())
 
     def _exempt(self, who: Resident) -> bool:
         return who.pod.uid == self.own or who.pod.namespace in self.protected
