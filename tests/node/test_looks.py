@@ -1,7 +1,7 @@
 """What a guard does at each look: real cgroups and processes, time and the API's news as told."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -253,6 +253,27 @@ def test_what_is_held_without_an_object_stays_held_over_a_restart(
     assert desk.states(a) == [state]
     assert stage.frozen(a) if state == "Frozen" else stage.desk.cgroups.limit(STATIC) == "0"
     desk.lists().look(1.1)
+    assert desk.states(a) == ["Thawed"]
+
+
+@pytest.mark.parametrize("order", [shutdown, freeze])
+@pytest.mark.parametrize("changed", [{"labels": {}}, {"ownerReferences": []}])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_may_write_a_pods_metadata_does_not_let_go_of_it(
+    stage: Stage, order: Callable[..., Json], changed: Json, restarted: bool
+) -> None:
+    """An order that holds a pod holds it for as long as it is in force; another one does not."""
+    a = stage.run("a", STATIC, **MIRROR)
+    holds = order(scope={"podLabels": {"app": "a"}})
+    state = "Dead" if order is shutdown else "Frozen"
+    assert stage.desk.lists(a, holds).until(lambda: stage.desk.states(a) == [state])
+    b = {**a, "metadata": {**a["metadata"], **changed}}
+    desk = stage.desk.add(b).look(2)
+    desk = desk.successor().lists(b, holds).look(2) if restarted else desk
+    assert desk.states(a) == [state]
+    assert stage.frozen(a) if state == "Frozen" else desk.cgroups.limit(STATIC) == "0"
+    another = order("another", scope={"podLabels": {"app": "a"}})
+    desk.lists(b, *([another] if "labels" in changed else [])).look(1.1)
     assert desk.states(a) == ["Thawed"]
 
 

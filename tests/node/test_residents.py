@@ -1,5 +1,7 @@
 """Which pods may be touched."""
 
+from typing import Any
+
 from killswitch.node.residents import Residents
 from tests.node.objects import OF_NODE, pod
 
@@ -16,7 +18,7 @@ def names(found: Residents) -> list[str]:
     return sorted(each.pod.name for each in found.touchable())
 
 
-def mirror(name: str, uid: str, namespace: str = "prod") -> dict[str, object]:
+def mirror(name: str, uid: str, namespace: str = "prod") -> dict[str, Any]:
     """A static pod's image in the API."""
     annotations = {"kubernetes.io/config.mirror": STATIC}
     return pod(name, uid, namespace, annotations=annotations, ownerReferences=OF_NODE)
@@ -59,6 +61,24 @@ def test_a_held_pod_whose_object_is_deleted_stays_while_its_cgroup_does() -> Non
     assert names(found) == ["a"]
     found.bury(set())
     assert names(found) == []
+
+
+def test_a_pod_keeps_the_cgroup_that_it_was_first_seen_with() -> None:
+    """Whoever may write its owners cannot give away what it holds, also in what is remembered."""
+    found = residents()
+    found.put(mirror("a", "a"))
+    orphan = mirror("a", "a")
+    metadata = dict(orphan["metadata"])
+    orphan["metadata"] = {**metadata, "ownerReferences": [], "labels": {"app": "b"}}
+    assert found.put(orphan)
+    assert not found.put(orphan)
+    assert [each.cgroup for each in found.touchable()] == [STATIC]
+    later = residents()
+    for body in found.bodies():
+        later.put(body)
+    assert [(each.cgroup, each.pod.labels) for each in later.touchable()] == [
+        (STATIC, {"app": "b"})
+    ]
 
 
 def test_a_ghost_is_recalled_as_one() -> None:

@@ -129,7 +129,8 @@ class Knowledge:
         return [*self._unlisted.values(), *unreadable, *disputes]
 
     def _wanted(self, who: Resident, hold: Hold | None) -> Wanted | None:
-        found = containment.wants(who, self.orders, self.terms.term)
+        held_by = hold.cause.orders if hold is not None else ()
+        found = containment.wants(who, self.orders, self.terms.term, held_by)
         if found:
             return Wanted(who, found[0][0], self._cause(who, [order for _, order in found]))
         if hold is None or self.sure or not self._over(hold.cause):

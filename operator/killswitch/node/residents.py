@@ -4,6 +4,7 @@ A pod that has gone from the API while it is held stays here as long as its cgro
 that somebody deletes, as the mirror of a static pod, must not let go of what runs.
 """
 
+import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,13 @@ class Residents:
         found = containment.resident(body)
         if found is None:
             return False
+        before = self._pods.get(uid)
+        if before is not None and before.cgroup != found.cgroup:
+            # A pod keeps its cgroup: whoever takes away its owner does not take it out of there.
+            body = _owned_as(self._bodies[uid], body)
+            found = dataclasses.replace(found, cgroup=before.cgroup)
+            if self._bodies[uid] == body:
+                return False
         self._bodies[uid], self._pods[uid] = body, found
         self._ghosts.pop(found.cgroup, None)
         return True
@@ -92,3 +100,10 @@ class Residents:
 
     def _exempt(self, who: Resident) -> bool:
         return who.pod.uid == self.own or who.pod.namespace in self.protected
+
+
+def _owned_as(before: Json, body: Json) -> Json:
+    named_by = ("ownerReferences", "annotations")
+    rest = {key: value for key, value in body["metadata"].items() if key not in named_by}
+    kept = {key: value for key, value in before["metadata"].items() if key in named_by}
+    return {**body, "metadata": {**rest, **kept}}
