@@ -120,6 +120,42 @@ def test_an_update_hands_frozen_pods_over(node: GuardedNode) -> None:
     assert "no successor" in node.reported(model, "Thawed")["message"]
 
 
+def test_a_frozen_pod_that_is_deleted_by_force_stays_frozen_over_an_update(
+    node: GuardedNode,
+) -> None:
+    """Its processes live as long as its cgroup does; the next guard knows whose that is."""
+    model = node.model("vllm")
+    first = node.guard()
+    node.freeze()
+    node.reported(model, "Frozen")
+    path = f"/api/v1/namespaces/{node.namespace}/pods/vllm"
+    node.api.delete(path, gracePeriodSeconds="0")
+    eventually(lambda: node.api.get(path).status == 404, "its object is gone")
+    eventually(lambda: '"ghosts":[{' in (node.state / memory.FILE).read_text(), "it is remembered")
+    second = node.guard()
+    first.signal(signal.SIGTERM)
+    eventually(lambda: not first.running, "the first has left")
+    eventually(lambda: second.running and model.frozen, "the second holds it")
+    node.thaw()
+    eventually(lambda: model.running, "it runs")
+
+
+def test_a_frozen_pod_that_is_labelled_out_of_its_scope_stays_frozen(node: GuardedNode) -> None:
+    """To label pods is not to thaw them."""
+    model, other = node.model("vllm"), node.model("other")
+    node.guard()
+    node.freeze(scope={"podLabels": {"app": "vllm"}})
+    node.reported(model, "Frozen")
+    path = f"/api/v1/namespaces/{node.namespace}/pods/vllm"
+    answer = node.api.patch(path, {"metadata": {"labels": {"app": "another"}}})
+    assert answer.status == 200, answer.message
+    node.freeze("next", scope={"podLabels": {"app": "other"}})
+    node.reported(other, "Frozen")  # so the guard has heard of what came before
+    assert model.frozen
+    node.thaw()
+    eventually(lambda: model.running, "it runs")
+
+
 def test_guards_that_leave_at_once_leave_nothing_frozen(node: GuardedNode) -> None:
     """Uninstalled during an update: neither takes the other for its successor."""
     model = node.model("vllm")

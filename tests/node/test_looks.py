@@ -513,6 +513,35 @@ def test_a_guard_that_leaves(stage: Stage, successor: bool) -> None:
     assert stage.limit(b) == "0"
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_guard_that_leaves_reopens_what_only_the_isolation_closed(
+    stage: Stage, stopped: bool
+) -> None:
+    """No release will ever do that; a Shutdown's is waited for."""
+    a = stage.run("a")
+    orders = [standing("Kill"), *([shutdown(name="z")] if stopped else [])]
+    desk = stage.desk.lists(a, *orders).alone(40)
+    assert desk.until(lambda: desk.states(a) == ["Dead"])
+    desk.guard.leave(successor=True)
+    assert stage.limit(a) == "0"
+    desk.guard.leave(successor=False)
+    assert stage.limit(a) == ("0" if stopped else "max")
+    assert desk.states(a) == ["Dead" if stopped else "Thawed"]
+
+
+def test_a_guard_that_leaves_just_after_a_release_reopens(stage: Stage) -> None:
+    """It would have done so in a moment; not while what else there is cannot be read."""
+    a = stage.run("a")
+    stop = shutdown()
+    desk = stage.desk.lists(a, stop, forbidden=FREEZES)
+    assert desk.until(lambda: desk.states(a) == ["Dead"])
+    desk.remove(stop).guard.leave(successor=False)
+    assert stage.limit(a) == "0"
+    desk.guard.observe(Listed(FREEZES, ()))
+    desk.guard.leave(successor=False)
+    assert stage.limit(a) == "max"
+
+
 def test_the_last_resort_finishes_kills_and_thaws(stage: Stage) -> None:
     """By memory alone: nothing stays frozen with nobody to end it."""
     a, b = stage.run("a"), stage.run("b")

@@ -109,10 +109,13 @@ class Guard:
     def leave(self, *, successor: bool) -> None:
         """Before this process ends: with nobody to end a Freeze, what is frozen runs again.
 
-        What is dead stays closed. With a successor nothing is changed.
+        What an order stopped stays closed, what only the isolation did is reopened: no release will
+        ever do that. With a successor nothing is changed.
         """
         if not successor:
-            self.hands.thaw_all("the guard was stopped and has no successor")
+            why = "the guard was stopped and has no successor"
+            self.hands.thaw_all(why)
+            self.hands.reopen_unstopped(why)
         self._tell()
 
     def last_resort(self) -> None:

@@ -92,6 +92,12 @@ class Hands:
         for uid in frozen | strays:
             self._release(uid, why)
 
+    def reopen_unstopped(self, why: str) -> None:
+        """Reopen every dead pod that nothing but an isolation keeps closed."""
+        for uid, hold in list(self.holds.items()):
+            if hold.want is Want.KILL and not self._knowledge.stopped(hold):
+                self._release(uid, why)
+
     # --- take up --------------------------------------------------------------------------------
 
     def _due(self, wanted: Mapping[str, Wanted]) -> list[Hold]:

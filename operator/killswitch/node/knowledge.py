@@ -108,6 +108,13 @@ class Knowledge:
         """
         return self.sure or (self._over(cause) and self.settled(cause).at_end is Want.RUN)
 
+    def stopped(self, hold: Hold) -> bool:
+        """Whether a Shutdown keeps it closed, or a Freeze that ended in a stop; isolation aside."""
+        in_contact = containment.Term(self.terms.expired, isolated=lambda _: False)
+        want, _ = containment.want(hold.who, self.orders, in_contact, hold.cause.orders)
+        unknown = not self.sure and hold.cause.kind != STANDING_ORDERS.kind
+        return want is Want.KILL or unknown
+
     def settled(self, cause: Cause) -> Cause:
         """The same; of a Freeze that a person has thawed nothing else is to come."""
         thawed = not self._cleared.isdisjoint(cause.orders[:1])
