@@ -256,6 +256,18 @@ def test_what_is_held_without_an_object_stays_held_over_a_restart(
     assert desk.states(a) == ["Thawed"]
 
 
+def test_a_mirror_that_is_made_again_is_told_of_as_what_it_is_now(stage: Stage) -> None:
+    """Whoever asks whether that pod is dead asks by its new uid."""
+    a = stage.run("a", STATIC, **MIRROR)
+    stop = shutdown()
+    desk = stage.desk.lists(a, stop)
+    assert desk.until(lambda: desk.states(a) == ["Dead"])
+    again = pod("a", **MIRROR)
+    desk.remove(a).add(again)
+    assert desk.states(again) == ["Dead"]
+    assert desk.successor().lists(again, stop).states(again) == ["Dead"]
+
+
 @pytest.mark.parametrize("order", [shutdown, freeze])
 @pytest.mark.parametrize("changed", [{"labels": {}}, {"ownerReferences": []}])
 @pytest.mark.parametrize("restarted", [False, True])

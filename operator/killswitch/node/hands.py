@@ -114,9 +114,10 @@ class Hands:
     def _hold(self, uid: str, wanted: Wanted) -> Hold:
         """What is in hand for this cgroup, begun anew when something else is wanted."""
         before = self.holds.get(uid)
-        self.changed |= before is None or before.cause != wanted.cause
+        if before is None or (before.who, before.cause) != (wanted.who, wanted.cause):
+            self.changed = True
         if before is not None and before.want is wanted.want:
-            before.cause = wanted.cause
+            before.who, before.cause = wanted.who, wanted.cause
             before.unwanted_since = None
             return before
         hold = Hold(wanted.who, wanted.want, wanted.cause, self._clock.wall(), self._now)
