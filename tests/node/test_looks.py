@@ -494,6 +494,25 @@ def test_isolation_acts_and_is_undone_and_told(stage: Stage, then: str, state: s
     assert (isolation["action"], isolation["pods"]) == (then, 1)
 
 
+def test_an_isolation_is_told_by_a_guard_that_started_meanwhile(stage: Stage) -> None:
+    """Since when, as the one before knew; it lasts until the control plane is heard of."""
+    a = stage.run("a")
+    order = standing("Freeze")
+    before = stage.desk.lists(a, order).alone(40)
+    assert before.report is not None
+    told = before.report.isolation
+    desk = before.successor().look(1)
+    assert desk.report is not None
+    assert desk.report.isolation == told
+    desk.guard.observe(Heard(desk.boot))
+    desk.lists(a, order).look(1.1)
+    assert not stage.frozen(a)
+    assert desk.report.isolation == {**(told or {}), "ended": times.text(desk.wall - 1.1)}
+    later = desk.successor().lists()
+    assert later.report is not None
+    assert later.report.isolation == desk.report.isolation
+
+
 def test_a_stop_that_came_during_an_isolation_is_met_without_a_gap(stage: Stage) -> None:
     """Frozen by itself, the node goes over to the stop: the pod never runs in between."""
     a = stage.run("a")

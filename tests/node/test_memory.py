@@ -23,6 +23,7 @@ FULL = Memory(
     silence=31.0,
     limits={"u": "77"},
     history=({"state": "Dead"},),
+    isolation={"since": "2026-01-01T00:00:00Z", "action": "Kill", "pods": 1},
 )
 
 

@@ -131,6 +131,7 @@ class Guard:
         self.knowledge.recall(memory.orders, memory.pods, memory.ghosts)
         self.hands.history.extend(memory.history)
         self.hands.limits = dict(memory.limits)
+        self._isolation = dict(memory.isolation) if memory.isolation else None
         pods = {each.pod.uid: each for each in self.knowledge.residents.touchable()}
         for held in memory.held:
             if who := pods.get(held.uid):
@@ -153,7 +154,7 @@ class Guard:
             kill = any(each.want is Want.KILL for each in alone)
             self._isolation["action"] = "Kill" if kill else "Freeze"
             self._isolation["pods"] = max(self._isolation.get("pods", 0), len(alone))
-        elif self._isolation is not None and "ended" not in self._isolation:
+        elif self._isolation and "ended" not in self._isolation and self.knowledge.in_contact:
             self._isolation["ended"] = times.text(now)
             self.hands.changed = True
 
@@ -177,6 +178,7 @@ class Guard:
             silence=self._terms.silence,
             limits=self.hands.limits,
             history=tuple(self.hands.history),
+            isolation=self._isolation and dict(self._isolation),
         )
 
     def _summary(self) -> Report:
@@ -188,7 +190,7 @@ class Guard:
             self.hands.cgroups.version,
             self.hands.cgroups.driver,
             tuple(pods[:_MOST_PODS]),
-            dict(self._isolation) if self._isolation else None,
+            self._isolation and dict(self._isolation),
             (*self._notes, *self.knowledge.problems()),
         )
 

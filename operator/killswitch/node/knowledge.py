@@ -41,6 +41,8 @@ class Knowledge:
         self.orders = Orders()
         self.behind = False
         """Whether everything must be listed anew before anything is let go, as after an isolation."""
+        self.in_contact = False
+        """Whether the control plane was heard of last, by this process."""
         self.changed = True
         """Whether anything that is remembered or reported has changed; whoever tells resets it."""
         self._clock = clock
@@ -66,6 +68,7 @@ class Knowledge:
             case Unlisted():
                 self._not_listed(news)
             case Heard(at):
+                self.in_contact = True
                 self.changed |= self.terms.silence > 0
                 self.terms.heard(at)
             case Silent(at):
@@ -216,6 +219,7 @@ class Knowledge:
             self._known.add(news.resource)
 
     def _silent(self, at: float) -> None:
+        self.in_contact = False
         self.terms.silent(at)
         standing = self._of(STANDING_ORDERS)
         self.changed |= bool(standing)

@@ -62,6 +62,8 @@ class Memory:
     silence: float = 0.0
     limits: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Json, ...] = ()
+    isolation: Json | None = None
+    """The last one, as it is reported."""
 
 
 def boot_id() -> str:
@@ -91,9 +93,18 @@ def decode(raw: bytes, boot: str) -> Memory:
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}
         silence = float(found["silence"]) if same else 0.0
         limits = {uid: str(limit) for uid, limit in found["limits"].items()}
+        isolation = dict(found["isolation"]) if found["isolation"] else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{FILE} is of another version and ignored: {error}") from error
-    return Memory(boot, **lists, held=held, deadlines=deadlines, silence=silence, limits=limits)
+    return Memory(
+        boot,
+        **lists,
+        held=held,
+        deadlines=deadlines,
+        silence=silence,
+        limits=limits,
+        isolation=isolation,
+    )
 
 
 def _held(found: Json, *, same: bool) -> Held:
