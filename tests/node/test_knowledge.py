@@ -101,6 +101,26 @@ def test_an_expired_freeze_lets_go_whatever_else_is_unknown() -> None:
     assert not found.may_let_go(dataclasses.replace(cause, ends=None))
 
 
+def test_what_several_hold_ends_with_the_last_freeze_and_with_nothing_else() -> None:
+    """A stop that one of them names is what ends it, unless people have thawed all of them."""
+    short, long = freeze("short", 10, "Stop"), freeze("long", 20)
+    found = knowledge(Changed(FREEZES, short), Changed(FREEZES, long))
+    cause = found.decide({})["a"].cause
+    assert (cause.ends, cause.at_end) == (20.0, Want.KILL)
+    thawed = [{**each, "spec": {**each["spec"], "thaw": {"by": "alice"}}} for each in (short, long)]
+    found.observe(Changed(FREEZES, thawed[0]), held=())
+    assert found.settled(cause).at_end is Want.KILL
+    found.observe(Changed(FREEZES, thawed[1]), held=())
+    assert found.settled(cause).at_end is Want.RUN
+    found = knowledge(Changed(FREEZES, long), Changed(STANDING_ORDERS, standing("Freeze")))
+    found.observe(Heard(0), held=())
+    for number in range(1, 7):
+        found.observe(Silent(number * 5), held=())
+    cause = found.decide({})["a"].cause
+    assert len(cause.orders) == 2
+    assert cause.ends is None
+
+
 @pytest.mark.parametrize(
     ("good", "bad"),
     [

@@ -30,7 +30,8 @@ class Cause:
     orders: tuple[str, ...]
     """Uids of all orders that hold it, that of the one named first."""
     ends: float | None = None
-    """When a Freeze comes to its end, by the guard's own clock; None of other orders."""
+    """When the last Freeze comes to its end, by the guard's own clock; None where any other order
+    holds it, too."""
     at_end: Want = Want.RUN
     """What the pod is to be then, unless something is known that wants otherwise."""
 

@@ -119,8 +119,8 @@ class Knowledge:
         return want is Want.KILL or unknown
 
     def settled(self, cause: Cause) -> Cause:
-        """The same; of a Freeze that a person has thawed nothing else is to come."""
-        thawed = not self._cleared.isdisjoint(cause.orders[:1])
+        """The same; of Freezes that people have thawed nothing else is to come."""
+        thawed = self._cleared.issuperset(cause.orders)
         return dataclasses.replace(cause, at_end=Want.RUN) if thawed else cause
 
     @property
@@ -153,10 +153,11 @@ class Knowledge:
         named = orders[0]
         uids = tuple(order["metadata"]["uid"] for order in orders)
         found = Cause(named["kind"], named["metadata"]["name"], uids)
-        if named["kind"] != FREEZES.kind:
+        if any(order["kind"] != FREEZES.kind for order in orders):
             return found
-        at_end = containment.at_end(named, who)
-        return dataclasses.replace(found, ends=self.terms.deadlines[uids[0]], at_end=at_end)
+        ends = max(self.terms.deadlines[uid] for uid in uids)
+        at_end = max(containment.at_end(order, who) for order in orders)
+        return dataclasses.replace(found, ends=ends, at_end=at_end)
 
     def _over(self, cause: Cause) -> bool:
         return cause.ends is not None and self.terms.now >= cause.ends
