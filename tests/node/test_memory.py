@@ -16,7 +16,9 @@ FULL = Memory(
     pods=(pod("a", "u"),),
     held=(HELD,),
     deadlines={"f": 12.5},
+    jitter=0.07,
     silence=31.0,
+    looked=99.5,
     limits={"u": "77"},
     history=({"state": "Dead"},),
 )
@@ -34,7 +36,9 @@ def test_another_boot_has_another_clock(tmp_path: Path) -> None:
     """Ends and silence of an earlier boot mean nothing; orders and pods do."""
     memory.save(tmp_path, FULL)
     found = memory.load(tmp_path, "next")
-    assert found == dataclasses.replace(FULL, boot_id="next", deadlines={}, silence=0.0)
+    assert found == dataclasses.replace(
+        FULL, boot_id="next", deadlines={}, silence=0.0, looked=None
+    )
 
 
 def test_nothing_kept_is_nothing_known(tmp_path: Path) -> None:

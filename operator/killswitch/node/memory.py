@@ -1,8 +1,8 @@
 """What a guard must know before the API server answers: one file, written whole or not at all.
 
-Orders in force, the node's pods, what was held and how, ends of Freezes, observed silence. A file
-that is damaged in any part is told of and ignored wholly. Times of CLOCK_BOOTTIME mean something in
-the boot that they were taken in only.
+Orders in force, the node's pods, what was held and how, ends of Freezes, observed silence and until
+when. A file that is damaged in any part is told of and ignored wholly. Times of CLOCK_BOOTTIME mean
+something in the boot that they were taken in only.
 """
 
 import hashlib
@@ -56,7 +56,10 @@ class Memory:
     pods: tuple[Json, ...] = ()
     held: tuple[Held, ...] = ()
     deadlines: Mapping[str, float] = field(default_factory=dict)
+    jitter: float = 0.0
     silence: float = 0.0
+    looked: float | None = None
+    """Boot time of the last look for the control plane."""
     limits: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Json, ...] = ()
 
@@ -86,11 +89,22 @@ def decode(raw: bytes, boot: str) -> Memory:
         held = tuple(Held(**each) for each in found["held"])
         same = found["boot_id"] == boot
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}
+        jitter = float(found["jitter"])
         silence = float(found["silence"]) if same else 0.0
+        looked = float(found["looked"]) if same and found["looked"] is not None else None
         limits = {uid: str(limit) for uid, limit in found["limits"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{FILE} is of another version and ignored: {error}") from error
-    return Memory(boot, **lists, held=held, deadlines=deadlines, silence=silence, limits=limits)
+    return Memory(
+        boot,
+        **lists,
+        held=held,
+        deadlines=deadlines,
+        jitter=jitter,
+        silence=silence,
+        looked=looked,
+        limits=limits,
+    )
 
 
 def load(folder: Path, boot: str) -> Memory | None:
