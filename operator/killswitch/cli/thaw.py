@@ -4,6 +4,7 @@ The API server decides; refusals are explained from facts that are read afterwar
 """
 
 import contextlib
+import re
 from collections.abc import Iterable
 
 from killswitch.cli import freezes, guards, observe, rights
@@ -77,7 +78,10 @@ def _over(body: Json, what: str, namespace: str) -> Problem:
     why = f"it has ended: {found['message']}" if found else "it has ended"
     cure = f"nothing is left to thaw by it; see what else holds: {PROGRAM} status -n {namespace}"
     if found is not None and found["reason"] == Reason.STOPPED:
-        stop = argument(SHUTDOWNS, f"{body['metadata']['name']}-expired", namespace)
+        # The reactor names it last of all, and only there: it may have had to take another name.
+        named = re.search(r"Shutdown (\S+)", found["message"])
+        name = named[1] if named else f"{body['metadata']['name']}-expired"
+        stop = argument(SHUTDOWNS, name, namespace)
         cure = f"it has become a stop, which people release: {PROGRAM} approve {stop} --reason …"
     return Problem(f"thaw {what}", why, cure)
 
@@ -117,7 +121,9 @@ async def _observe(
         left = None if pods is None or found.unknown else _still(pods, body, found)
         metadata = body["metadata"]
         body = await session.cluster.get(FREEZES, metadata["name"], metadata["namespace"])
-        if left == [] or freezes.ended(body) or session.clock.monotonic() >= until:
+        # The manager writes the end at once, and guards report what they did up to a second later.
+        told = left == [] or (left is None and freezes.ended(body))
+        if told or session.clock.monotonic() >= until:
             return body, left
         await session.clock.sleep(_LOOK)
 
