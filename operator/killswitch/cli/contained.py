@@ -147,6 +147,8 @@ def say_killed(screen: Screen, body: Json, found: Guards, static: Sequence[Pod])
         screen.table(("NODE", "DEAD", "SLOWEST", "PROCESSES", "NOT DONE"), rows[:_SHOWN])
         if len(rows) > _SHOWN:
             screen.line(f"and {len(rows) - _SHOWN} more nodes")
+    elif found.reports:
+        screen.line("Node guards: none reports a pod of it (their reports come within two seconds)")
     for pod in static:
         word = found.word(pod)
         dead = word is not None and word.state == "Dead" and word.done is not None
