@@ -19,7 +19,7 @@ from killswitch.core import conditions, locks
 from killswitch.core.conditions import FreezeCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, PODS, SHUTDOWNS
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 
@@ -45,7 +45,7 @@ async def thaw(session: Session, screen: Screen, text: str, reason: str) -> Exit
         except RefusedError as error:
             raise await _refused(session, name, me, error) from error
         screen.line(Span("Thaw ordered", Tone.GOOD), f" for {what} by {me}.")
-    pods = await _pods(session, body)
+    pods = await observe.covered(session.cluster, body)
     holders = await _holders(session, pods or [])
     # What another order keeps from computing is not this one's to let go.
     free = [p for p in pods or () if not any(locks.covers(each, p) for each in holders)]
@@ -97,18 +97,6 @@ async def _refused(session: Session, name: str, me: str, error: RefusedError) ->
         if not await rights.may(session, verb, FREEZES, name, namespace):
             return no_verb(what, verb, FREEZES, me, namespace)
     return explained(what, error, namespace)
-
-
-async def _pods(session: Session, body: Json) -> list[Pod] | None:
-    """Running pods that it covers; None where the user may not see them."""
-    try:
-        seen = await observe.namespaces(session.cluster, [session.namespace])
-    except KillSwitchError:
-        return None
-    if any(each.startswith(f"{PODS.plural}: ") for each in seen.unseen):
-        return None
-    here = seen.inventory.pods_in(session.namespace)
-    return [pod for pod in here if pod.node and locks.covers(body, pod)]
 
 
 async def _observe(
