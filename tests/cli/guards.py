@@ -47,6 +47,8 @@ class StandIn:
         self._thread = threading.Thread(target=self._run)
         self.failing: str = ""
         """What it says of every pod that it is to freeze, if anything."""
+        self.late = 0.0
+        """Seconds between what it does and its report."""
 
     def __enter__(self) -> Self:
         """Return when it has reported once."""
@@ -88,6 +90,7 @@ class StandIn:
     def _run(self) -> None:
         while not self._over.wait(0.1):
             if self._look():
+                self._over.wait(self.late)
                 self.tell()
 
     def _look(self) -> bool:

@@ -246,6 +246,41 @@ def test_a_mistake_is_thawed_by_whoever_made_it(frosty: Stage, guard: StandIn) -
     assert (again["thawed"], again["thaw"]["reason"]) == (True, "false alarm")
 
 
+def test_a_thaw_waits_for_the_guards_word(frosty: Stage, guard: StandIn) -> None:
+    """The manager writes the end at once; guards report what they did up to a second later."""
+    frosty.deployment()
+    name = order(frosty, "--all")["name"]
+    guard.late = 1.5
+    process = _begin(frosty, "thaw", name, "--reason", "false alarm", by="dave")
+    eventually(lambda: "thaw" in stored(frosty)[0]["spec"])
+    _write_end(frosty, name)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "Thawed: nothing is frozen by" in out
+
+
+def test_a_freeze_that_ended_in_a_stop_names_it(frosty: Stage, guard: StandIn) -> None:
+    """Its policy's own stop has another name than the one at its end."""
+    frosty.deployment(replicas=1)
+    name = order(frosty, "--all")["name"]
+    words = "its policy has stopped its targets: Shutdown p-1"
+    _write_end(frosty, name, reason="ShutdownMade", message=words)
+    done = frosty.run("thaw", name, "--reason", "r", by="dave")
+    assert done.returncode == 1
+    assert f"kubectl killswitch approve p-1 -n {frosty.namespace}" in done.stderr
+
+
+def _write_end(
+    stage: Stage, name: str, *, reason: str = "Thawed", message: str = "by dave"
+) -> None:
+    """What reactor and manager do."""
+    ended = {"type": "Ended", "status": "True", "reason": reason, "message": message}
+    ended |= {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    path = f"{freezes(stage.namespace, name)}/status"
+    answer = stage.control_plane.api().patch(path, {"status": {"conditions": [ended]}})
+    assert answer.status == 200, answer.message
+
+
 def test_others_need_the_verb_thaw(frosty: Stage, guard: StandIn) -> None:
     """Alice is told which verb she lacks; bob has it, and may not read what the guards say."""
     frosty.deployment(replicas=1)

@@ -164,3 +164,28 @@ def test_a_freeze_locks_nothing(kernel: ControlPlane, governed: str) -> None:
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     answer = kernel.api().create(f"/api/v1/namespaces/{governed}/pods", pod, dry_run=True)
     assert answer.status == 201
+
+
+def test_whoever_writes_the_status_could_thaw(kernel: ControlPlane, governed: str) -> None:
+    """Guards obey its condition Ended: programs do not write it, people need the verb thaw."""
+    assert make(kernel, governed, then="Stop").status == 201
+    model = kernel.service_account(governed, "model")
+    kernel.kubectl(
+        "-n", governed, "create", "rolebinding", "all", "--clusterrole=cluster-admin",
+        f"--serviceaccount={governed}:model",
+    )  # fmt: skip
+    ended = {"type": "Ended", "status": "True", "reason": "Thawed"}
+    ended |= {"message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    body = {"status": {"conditions": [ended]}}
+    path = f"{freezes(governed, 'f')}/status"
+    answer = kernel.api(model).patch(path, body)
+    assert "only the operator writes the status of a Freeze" in answer.message
+    role = "writes-status"
+    kernel.kubectl(
+        "-n", governed, "create", "role", role, "--verb=patch",
+        "--resource=freezes.killswitch.dev/status",
+    )  # fmt: skip
+    kernel.kubectl("-n", governed, "create", "rolebinding", role, f"--role={role}", "--user=dave")
+    answer = kernel.api(kernel.user("dave")).patch(path, body)
+    assert "dave sets spec.thaw instead, which needs the verb thaw" in answer.message
+    assert kernel.api().patch(path, body).status == 200

@@ -178,7 +178,7 @@ async def test_a_recorded_decision_is_what_a_stop_is_timed_from(scene: Scene) ->
 async def test_a_namespace_that_is_not_governed_keeps_a_stop_from_being_verified(
     scene: Scene,
 ) -> None:
-    """The API server cannot look when the ClusterShutdown is made, so nothing is held there."""
+    """The API server cannot look when the ClusterShutdown is made, so nothing is locked there."""
     name, missing = scene.namespace, f"{scene.namespace}-typo"
     label: Json = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
     await scene.bench.cluster.patch(NAMESPACES, name, label)
@@ -200,7 +200,7 @@ async def test_a_namespace_that_is_not_governed_keeps_a_stop_from_being_verified
         await scene.bench.cluster.patch(NAMESPACES, missing, label)
         await eventually(lambda: verified("True", "NoPodsLeft", "no pod left"))
         _bob_releases(scene, name)
-    assert f"namespace {name} is not governed, so nothing is held there" in message
+    assert f"namespace {name} is not governed, so nothing is locked there" in message
     assert f"kubectl killswitch govern {name};" in message
     assert f"namespace {missing} does not exist" in message
     assert f"namespace {name} is" not in fewer

@@ -131,6 +131,15 @@ def test_a_watch_that_another_thread_cuts_ends_at_once(session: Session, namespa
     session.close()
 
 
+def test_a_watch_can_be_cut_as_soon_as_there_is_one(session: Session, namespace: str) -> None:
+    """Before anybody waits for its first event."""
+    events = session.watch(MAPS.path(namespace), {"watch": "true"}, "application/json")
+    session.cut()
+    with pytest.raises(UnavailableError):
+        list(events)
+    session.close()
+
+
 def test_a_kept_connection_that_was_closed_is_replaced(session: Session) -> None:
     """As a server or a load balancer does with idle ones."""
     session.ping(5)

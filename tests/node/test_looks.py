@@ -530,6 +530,89 @@ def test_a_stop_that_came_during_an_isolation_is_met_without_a_gap(stage: Stage)
     assert stage.shown(a).read_text() == counted
 
 
+def cut_off(desk: Desk, seconds: int) -> None:
+    """The control plane answers, then not for so long."""
+    desk.guard.observe(Heard(desk.boot))
+    desk.look()
+    for _ in range(seconds):
+        desk.look(1).guard.observe(Silent(desk.boot))
+    desk.look()
+
+
+@pytest.mark.parametrize("gone", [0.1, 86_400])
+def test_a_guard_that_has_not_asked_does_nothing_by_a_standing_order(
+    stage: Stage, gone: float
+) -> None:
+    """Whatever it remembers, of just now or of yesterday: the control plane may be there again."""
+    a = stage.run("a")
+    desk = stage.desk.lists(a, standing("Kill"))
+    desk.guard._terms.jitter = 0.1
+    cut_off(desk, 32)
+    assert not stage.dead(a)
+    desk.boot += gone
+    after = desk.successor()
+    after.guard.look()
+    assert after.states(a) == [""]
+    assert stage.limit(a) == "max"
+    after.look(1).guard.observe(Heard(after.boot))
+    after.look()
+    assert not stage.dead(a)
+
+
+def test_silence_of_yesterday_does_not_add_to_that_of_today(stage: Stage) -> None:
+    """The guard was away in between, and has heard nothing of what was."""
+    a = stage.run("a")
+    desk = stage.desk.lists(a, standing("Freeze"))
+    cut_off(desk, 25)
+    desk.boot += 86_400
+    desk = desk.successor().look()
+    for _ in range(30):
+        desk.look(1).guard.observe(Silent(desk.boot))
+        desk.look()
+    assert not stage.frozen(a)
+    desk.look(1).guard.observe(Silent(desk.boot))
+    desk.look()
+    assert stage.frozen(a)
+
+
+def test_a_guard_that_crashes_goes_on_with_the_silence_and_the_patience_of_the_one_before(
+    stage: Stage,
+) -> None:
+    """A crash neither hastens an isolation nor begins it anew."""
+    a = stage.run("a")
+    desk = stage.desk.lists(a, standing("Freeze"))
+    desk.guard._terms.jitter = 0.1
+    cut_off(desk, 30)
+    for _ in range(2):  # 31 s, then 32 s
+        desk = desk.successor().look()
+        for _ in range(2):
+            desk.look(1).guard.observe(Silent(desk.boot))
+        desk.look()
+        assert not stage.frozen(a)
+    desk.look(1).guard.observe(Silent(desk.boot))
+    desk.look()
+    assert stage.frozen(a)
+
+
+def test_a_guard_that_crashes_in_an_isolation_lets_nothing_go(stage: Stage) -> None:
+    """The next one holds what it finds held until it has heard or has asked itself."""
+    a = stage.run("a")
+    order = standing("Freeze")
+    desk = stage.desk.lists(a, order)
+    cut_off(desk, 31)
+    assert stage.frozen(a)
+    counted = stage.shown(a).read_text()
+    desk = desk.successor().look()
+    assert desk.states(a) == ["Frozen"]
+    desk.look(1).guard.observe(Silent(desk.boot))
+    desk.look()
+    assert desk.states(a) == ["Frozen"]
+    assert stage.shown(a).read_text() == counted
+    desk.guard.observe(Heard(desk.boot))
+    desk.lists(a, order)
+    assert not stage.frozen(a)
+
+
 @pytest.mark.parametrize("successor", [True, False])
 def test_a_guard_that_leaves(stage: Stage, successor: bool) -> None:
     """Frozen pods run again where nobody follows; what is dead stays closed either way."""

@@ -20,7 +20,9 @@ FULL = Memory(
     ghosts=(pod("b", "v"),),
     held=(HELD,),
     deadlines={"f": 12.5},
+    jitter=0.07,
     silence=31.0,
+    looked=99.5,
     limits={"u": "77"},
     history=({"state": "Dead"},),
     isolation={"since": "2026-01-01T00:00:00Z", "action": "Kill", "pods": 1},
@@ -41,7 +43,7 @@ def test_another_boot_has_another_clock(tmp_path: Path) -> None:
     found = memory.load(tmp_path, "next")
     held = dataclasses.replace(HELD, cause=dataclasses.replace(CAUSE, ends=None))
     assert found == dataclasses.replace(
-        FULL, boot_id="next", held=(held,), deadlines={}, silence=0.0
+        FULL, boot_id="next", held=(held,), deadlines={}, silence=0.0, looked=None
     )
 
 

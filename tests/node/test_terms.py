@@ -85,9 +85,30 @@ def test_a_guard_that_slept_has_not_heard_an_hour_of_silence() -> None:
 
 
 def test_the_first_look_of_a_process_finds_no_silence_yet() -> None:
-    """It knows of none before; what an earlier one observed is added to."""
-    terms = Terms(silence=20)
+    """It knows of none before; what an earlier one has just observed is added to."""
+    terms = Terms()
+    terms.silent(5000)
+    assert terms.silence == 0
+    terms = Terms(silence=20, looked=4995)
     terms.silent(5000)
     assert terms.silence == 20
     terms.silent(5010)
+    assert terms.isolated(standing(after="30s"))
+
+
+@pytest.mark.parametrize("looked", [None, 5000 - GAP, 5000 - 86_400.0])
+def test_silence_that_an_earlier_process_observed_long_ago_is_none(looked: float | None) -> None:
+    """Nobody knows what was in between: it begins anew."""
+    terms = Terms(silence=1000, looked=looked)
+    terms.silent(5000)
+    assert terms.silence == 0
+    terms.silent(5010)
+    assert terms.silence == 10
+
+
+def test_a_process_that_has_not_asked_does_not_take_itself_for_isolated() -> None:
+    """However long the one before heard nothing: the link may be back. Its own first look says."""
+    terms = Terms(silence=1000, looked=4999)
+    assert not terms.isolated(standing(after="30s"))
+    terms.silent(5000)
     assert terms.isolated(standing(after="30s"))

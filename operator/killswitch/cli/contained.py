@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from killswitch.cli import decided, freezes, freezing, guards, observe
+from killswitch.cli import decided, freezes, freezing, guards, observe, render
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.guards import Guards
-from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Cell, Screen, Span, Tone
@@ -20,7 +19,7 @@ from killswitch.core import durations, locks, plans, projections
 from killswitch.core.containment import freeze_in_force
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES, PODS
+from killswitch.core.kinds import FREEZES
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reports import Word
 from killswitch.ports import Json
@@ -33,7 +32,7 @@ async def freeze(session: Session, screen: Screen, body: Json) -> ExitCode:
     now = session.clock.now()
     name, place = body["metadata"]["name"], body["metadata"]["namespace"]
     judged, over = freezes.judged(body, now), freezes.ended(body)
-    pods = None if over else await _covered(session, body)
+    pods = None if over else await observe.covered(session.cluster, body)
     found = await guards.of_nodes(session, (pod.node for pod in pods or ()))
     evidence = await decided.evidence(session, FREEZES, body)
     remark = f": {judged.why}" if judged.why else ""
@@ -50,25 +49,6 @@ async def freeze(session: Session, screen: Screen, body: Json) -> ExitCode:
     rows = None if pods is None else [_row_value(pod, found) for pod in pods]
     screen.answer({**freezes.value(body, now), "evidence": evidence, "podsNow": rows}, name)
     return ExitCode.OK
-
-
-async def _covered(session: Session, body: Json) -> list[Pod] | None:
-    """Pods that it covers; None where the user may not see them."""
-    place = body["metadata"]["namespace"]
-    try:
-        seen = await observe.namespaces(session.cluster, [place])
-    except KillSwitchError:
-        return None
-    return None if _blind(seen) else [p for p in _sorted(seen, place) if locks.covers(body, p)]
-
-
-def _blind(seen: Observed) -> bool:
-    """Whether the pods could not be listed."""
-    return any(each.startswith(f"{PODS.plural}: ") for each in seen.unseen)
-
-
-def _sorted(seen: Observed, place: str) -> list[Pod]:
-    return sorted(seen.inventory.pods_in(place), key=lambda pod: pod.name)
 
 
 def _pods(screen: Screen, pods: Sequence[Pod] | None, found: Guards, now: float) -> None:
@@ -147,6 +127,8 @@ def say_killed(screen: Screen, body: Json, found: Guards, static: Sequence[Pod])
         screen.table(("NODE", "DEAD", "SLOWEST", "PROCESSES", "NOT DONE"), rows[:_SHOWN])
         if len(rows) > _SHOWN:
             screen.line(f"and {len(rows) - _SHOWN} more nodes")
+    elif found.reports:
+        screen.line("Node guards: none reports a pod of it (their reports come within two seconds)")
     for pod in static:
         word = found.word(pod)
         dead = word is not None and word.state == "Dead" and word.done is not None
@@ -157,7 +139,7 @@ def say_killed(screen: Screen, body: Json, found: Guards, static: Sequence[Pod])
 def _sum(words: dict[str, list[Word]]) -> str:
     dead = [(node, word) for node, did in words.items() for word in _dead(did)]
     nodes = len({node for node, _ in dead})
-    said = f"{_pods_count(len(dead))} dead on {nodes} node{'' if nodes == 1 else 's'}"
+    said = f"{render.count(len(dead), 'pod')} dead on {render.count(nodes, 'node')}"
     slowest = max(((word.took or 0.0, node) for node, word in dead), default=None)
     if slowest is None:
         return said
@@ -179,10 +161,6 @@ def _node_row(node: str, did: Sequence[Word]) -> Sequence[Cell]:
 
 def _dead(did: Sequence[Word]) -> list[Word]:
     return [word for word in did if word.state == "Dead" and word.done is not None]
-
-
-def _pods_count(number: int) -> str:
-    return "1 pod" if number == 1 else f"{number} pods"
 
 
 def killed_value(body: Json, found: Guards, static: Sequence[Pod]) -> dict[str, Any]:

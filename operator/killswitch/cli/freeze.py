@@ -142,7 +142,7 @@ async def _observe(session: Session, body: Json, seen: Prospect) -> Seen:
     outcome = Seen()
     until = session.clock.monotonic() + _LONGEST
     while True:
-        if seen.guards.unknown or freezing.blind(seen):
+        if seen.guards.unknown or seen.observed.blind:
             over = await _ask_operator(session, body, seen, outcome)
         else:
             left = [pod for pod in seen.reach.guarded if pod.uid not in outcome.frozen]
@@ -220,9 +220,13 @@ def _conclude(
     then = "they go on" if spec["onExpiry"] == "Thaw" else "they are stopped and held"
     end = f"until {spec['until']} (for {durations.text(request.seconds)}), then {then}"
     if done:
-        screen.line(Span("Frozen", Tone.GOOD), f": {_count(frozen)}, {end}")
+        screen.line(Span("Frozen", Tone.GOOD), f": {render.count(frozen, 'pod')}, {end}")
     else:
-        named = f"{_count(len(left))} of {len(seen.pods)}" if left else "no pod was seen frozen"
+        named = (
+            f"{render.count(len(left), 'pod')} of {len(seen.pods)}"
+            if left
+            else "no pod was seen frozen"
+        )
         words = f": {named}; what is frozen is so {end}"
         screen.line(Span("Not frozen", Tone.BAD), words)
     _name(screen, seen.pods, left)
@@ -294,10 +298,6 @@ def _step(session: Session, screen: Screen, begun: float, stage: str, words: str
 
 def _named(body: Json) -> str:
     return shown(FREEZES, body["metadata"]["name"], body["metadata"]["namespace"])
-
-
-def _count(pods: int) -> str:
-    return "1 pod" if pods == 1 else f"{pods} pods"
 
 
 def _interrupted(request: Request, body: Json) -> Interrupted:

@@ -19,7 +19,7 @@ from killswitch.core import budgets, durations, plans, times
 from killswitch.core.budgets import Endurance
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES, PODS, Resource
+from killswitch.core.kinds import FREEZES, Resource
 from killswitch.core.plans import Plan, Refusal
 from killswitch.ports import Json
 
@@ -144,7 +144,7 @@ def _nothing(request: Request, seen: Prospect, namespace: str) -> Problem | None
 
 
 def _idle(request: Request, seen: Prospect, namespace: str) -> Problem | None:
-    if request.unguarded or blind(seen) or any(pod.node for pod in seen.pods):
+    if request.unguarded or seen.observed.blind or any(pod.node for pod in seen.pods):
         return None
     why = "no pod of it runs: there is nothing to freeze"
     cure = (
@@ -178,11 +178,6 @@ def _restarts(request: Request, seen: Prospect, namespace: str) -> Problem | Non
         seen.endurance.restarts,
         cure,
     )
-
-
-def blind(seen: Prospect) -> bool:
-    """Whether the pods could not be listed."""
-    return any(each.startswith(f"{PODS.plural}: ") for each in seen.observed.unseen)
 
 
 def not_installed(request: Request, namespace: str, lacking: str) -> Problem:

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from killswitch.core.errors import NotFoundError, RefusedError, ServerError
-from killswitch.core.inventory import Inventory
+from killswitch.core import locks
+from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
+from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import (
     DEPLOYMENTS,
     NAMESPACES,
@@ -40,6 +41,11 @@ class Observed:
     assumed: list[str] = field(default_factory=list)
     """Namespaces that the user may not read, taken for governed: the API server decides."""
 
+    @property
+    def blind(self) -> bool:
+        """Whether the pods could not be listed."""
+        return any(each.startswith(f"{PODS.plural}: ") for each in self.unseen)
+
 
 async def namespaces(cluster: Cluster, names: Iterable[str]) -> Observed:
     """Workloads and pods of these namespaces; NotFoundError where one does not exist."""
@@ -50,6 +56,17 @@ async def namespaces(cluster: Cluster, names: Iterable[str]) -> Observed:
     await asyncio.gather(*looks)
     observed.unseen.sort()
     return observed
+
+
+async def covered(cluster: Cluster, order: Json) -> list[Pod] | None:
+    """The pods that an order of a namespace covers, by name; None where the user may not see them."""
+    place = order["metadata"]["namespace"]
+    try:
+        seen = await namespaces(cluster, [place])
+    except KillSwitchError:
+        return None
+    here = sorted(seen.inventory.pods_in(place), key=lambda pod: pod.name)
+    return None if seen.blind else [pod for pod in here if locks.covers(order, pod)]
 
 
 async def nodes(cluster: Cluster) -> Observed:

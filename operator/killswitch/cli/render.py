@@ -20,12 +20,12 @@ def summary(plan: Plan) -> str:
     """`2 workloads with 3 pods and 8 GPUs`, or `1 node`."""
     nodes = sum(len(stop.nodes) for stop in plan.stops)
     if nodes:
-        return f"{_count(nodes, 'node')}"
+        return f"{count(nodes, 'node')}"
     workloads, pods = (
-        _count(sum(len(stop.targets) for stop in plan.stops), "workload"),
-        _count(plan.pods, "pod"),
+        count(sum(len(stop.targets) for stop in plan.stops), "workload"),
+        count(plan.pods, "pod"),
     )
-    return f"{workloads} with {pods} and {_count(plan.gpus, 'GPU')}"
+    return f"{workloads} with {pods} and {count(plan.gpus, 'GPU')}"
 
 
 def show(screen: Screen, plan: Plan, inventory: Inventory, *, held: str = "Held") -> None:
@@ -118,5 +118,6 @@ def _pairs(stop: Stop) -> str:
     return ",".join(f"{key}={text}" for key, text in sorted((stop.pod_labels or {}).items()))
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 pod`, `2 pods`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -4,6 +4,7 @@ The API server decides; refusals are explained from facts that are read afterwar
 """
 
 import contextlib
+import re
 from collections.abc import Iterable
 
 from killswitch.cli import freezes, guards, observe, rights
@@ -18,7 +19,7 @@ from killswitch.core import conditions, locks
 from killswitch.core.conditions import FreezeCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, PODS, SHUTDOWNS
+from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 
@@ -44,7 +45,7 @@ async def thaw(session: Session, screen: Screen, text: str, reason: str) -> Exit
         except RefusedError as error:
             raise await _refused(session, name, me, error) from error
         screen.line(Span("Thaw ordered", Tone.GOOD), f" for {what} by {me}.")
-    pods = await _pods(session, body)
+    pods = await observe.covered(session.cluster, body)
     holders = await _holders(session, pods or [])
     # What another order keeps from computing is not this one's to let go.
     free = [p for p in pods or () if not any(locks.covers(each, p) for each in holders)]
@@ -77,7 +78,10 @@ def _over(body: Json, what: str, namespace: str) -> Problem:
     why = f"it has ended: {found['message']}" if found else "it has ended"
     cure = f"nothing is left to thaw by it; see what else holds: {PROGRAM} status -n {namespace}"
     if found is not None and found["reason"] == Reason.STOPPED:
-        stop = argument(SHUTDOWNS, f"{body['metadata']['name']}-expired", namespace)
+        # The reactor names it last of all, and only there: it may have had to take another name.
+        named = re.search(r"Shutdown (\S+)", found["message"])
+        name = named[1] if named else f"{body['metadata']['name']}-expired"
+        stop = argument(SHUTDOWNS, name, namespace)
         cure = f"it has become a stop, which people release: {PROGRAM} approve {stop} --reason …"
     return Problem(f"thaw {what}", why, cure)
 
@@ -95,18 +99,6 @@ async def _refused(session: Session, name: str, me: str, error: RefusedError) ->
     return explained(what, error, namespace)
 
 
-async def _pods(session: Session, body: Json) -> list[Pod] | None:
-    """Running pods that it covers; None where the user may not see them."""
-    try:
-        seen = await observe.namespaces(session.cluster, [session.namespace])
-    except KillSwitchError:
-        return None
-    if any(each.startswith(f"{PODS.plural}: ") for each in seen.unseen):
-        return None
-    here = seen.inventory.pods_in(session.namespace)
-    return [pod for pod in here if pod.node and locks.covers(body, pod)]
-
-
 async def _observe(
     session: Session, body: Json, pods: list[Pod] | None
 ) -> tuple[Json, list[Pod] | None]:
@@ -117,7 +109,9 @@ async def _observe(
         left = None if pods is None or found.unknown else _still(pods, body, found)
         metadata = body["metadata"]
         body = await session.cluster.get(FREEZES, metadata["name"], metadata["namespace"])
-        if left == [] or freezes.ended(body) or session.clock.monotonic() >= until:
+        # The manager writes the end at once, and guards report what they did up to a second later.
+        told = left == [] or (left is None and freezes.ended(body))
+        if told or session.clock.monotonic() >= until:
             return body, left
         await session.clock.sleep(_LOOK)
 

@@ -69,16 +69,15 @@ class Report:
         return word is not None and word.frozen
 
     def dead(self, pod: Pod, shutdown: Json) -> bool:
-        """Whether it says that no process of this pod is left, and that this Shutdown keeps it so.
+        """Whether it says, since this Shutdown was made, that no process of this pod is left.
 
-        It may have died before, at the end of a Freeze or while the node was cut off. But it must be
-        said since the Shutdown was made: what one of the same name killed before may run again.
+        By whichever order: a guard names one, though several may hold the pod, and it may have died
+        before, at the end of a Freeze or while the node was cut off.
         """
         word, metadata = self.words.get(pod.uid), shutdown["metadata"]
         if word is None or self.renewed is None or word.state != "Dead" or word.done is None:
             return False
-        order = (shutdown["kind"], pod.namespace, metadata["name"])
-        return word.order == order and self.renewed >= times.seconds(metadata["creationTimestamp"])
+        return self.renewed >= times.seconds(metadata["creationTimestamp"])
 
 
 def report(body: Json) -> Report:

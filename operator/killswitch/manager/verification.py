@@ -120,4 +120,4 @@ async def _unheld(cluster: Cluster, namespace: str) -> str:
         await cluster.get(NAMESPACES, namespace)
     except NotFoundError:
         return f"namespace {namespace} does not exist; once it does: {cure}"
-    return f"namespace {namespace} is not governed, so nothing is held there: {cure}"
+    return f"namespace {namespace} is not governed, so nothing is locked there: {cure}"

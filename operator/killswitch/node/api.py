@@ -121,16 +121,15 @@ class Session:
         self._body(self._send(_Request("GET", "/livez", timeout=timeout)))
 
     def watch(self, path: str, query: Mapped, accept: str) -> Iterator[Json]:
-        """Changes as they come, bookmarks included, until the server ends the watch."""
+        """Changes as they come, bookmarks included, until the server ends the watch.
+
+        The watch is open when this returns: from then on `cut` ends it.
+        """
         response = self._send(_Request("GET", path, query, {"Accept": accept}))
-        try:
-            if response.status != 200:
-                raise _failure(response.status, self._body(response))
-            self._patient(_SILENCE)
-            yield from self._lines(response)
-        finally:
-            # What is left of the stream would be read as the answer to the next request.
-            self.close()
+        if response.status != 200:
+            raise _failure(response.status, self._body(response))
+        self._patient(_SILENCE)
+        return self._events(response)
 
     def cut(self) -> None:
         """End whatever this session is waiting for; it connects anew at the next request."""
@@ -207,6 +206,13 @@ class Session:
     def _body(self, response: HTTPResponse) -> bytes:
         with self._failing():
             return response.read()
+
+    def _events(self, response: HTTPResponse) -> Iterator[Json]:
+        try:
+            yield from self._lines(response)
+        finally:
+            # What is left of the stream would be read as the answer to the next request.
+            self.close()
 
     def _lines(self, response: HTTPResponse) -> Iterator[Json]:
         rest = b""

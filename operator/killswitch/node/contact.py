@@ -34,21 +34,25 @@ class Lookout:
         self._contact = contact
         self._tell = tell
         self._returned = returned
+        self._in_vain = 0
 
     def run(self) -> None:
         """Look until the process ends."""
-        in_vain = 0
         while True:
-            if self._answers():
-                if in_vain >= _SEVERAL:
-                    time.sleep(random.uniform(0, _SPREAD))  # noqa: S311  # no secret
-                    self._returned()
-                in_vain = 0
-                self._tell(Heard(self._contact.clock()))
-            else:
-                in_vain += 1
-                self._tell(Silent(self._contact.clock()))
-            time.sleep(_AGAIN if in_vain else self.interval)
+            time.sleep(self.look())
+
+    def look(self) -> float:
+        """Look once and tell; seconds until the next look."""
+        if not self._answers():
+            self._in_vain += 1
+            self._tell(Silent(self._contact.clock()))
+            return _AGAIN
+        if self._in_vain >= _SEVERAL:
+            time.sleep(random.uniform(0, _SPREAD))  # noqa: S311  # no secret
+            self._returned()
+        self._in_vain = 0
+        self._tell(Heard(self._contact.clock()))
+        return self.interval
 
     def _answers(self) -> bool:
         began = self._contact.clock()

@@ -127,7 +127,8 @@ class Guard:
     def recall(self, memory: Memory) -> None:
         """Begin with what an earlier process knew: it holds until lists say otherwise."""
         self._terms.deadlines = dict(memory.deadlines)
-        self._terms.silence = memory.silence
+        self._terms.jitter = memory.jitter
+        self._terms.silence, self._terms.looked = memory.silence, memory.looked
         self.knowledge.recall(memory.orders, memory.pods, memory.ghosts)
         self.hands.history.extend(memory.history)
         self.hands.limits = dict(memory.limits)
@@ -175,7 +176,9 @@ class Guard:
             ghosts=tuple(self.knowledge.residents.ghosts()),
             held=tuple(_kept(hold) for hold in self.hands.holds.values()),
             deadlines=dict(self._terms.deadlines),
+            jitter=self._terms.jitter,
             silence=self._terms.silence,
+            looked=self._terms.looked,
             limits=self.hands.limits,
             history=tuple(self.hands.history),
             isolation=self._isolation and dict(self._isolation),

@@ -1,8 +1,8 @@
 """What a guard must know before the API server answers: one file, written whole or not at all.
 
-Orders in force, the node's pods, what was held and how, ends of Freezes, observed silence. A file
-that is damaged in any part is told of and ignored wholly. Times of CLOCK_BOOTTIME mean something in
-the boot that they were taken in only.
+Orders in force, the node's pods, what was held and how, ends of Freezes, observed silence and until
+when. A file that is damaged in any part is told of and ignored wholly. Times of CLOCK_BOOTTIME mean
+something in the boot that they were taken in only.
 """
 
 import hashlib
@@ -59,7 +59,10 @@ class Memory:
     """Held pods that are gone from the API."""
     held: tuple[Held, ...] = ()
     deadlines: Mapping[str, float] = field(default_factory=dict)
+    jitter: float = 0.0
     silence: float = 0.0
+    looked: float | None = None
+    """Boot time of the last look for the control plane."""
     limits: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Json, ...] = ()
     isolation: Json | None = None
@@ -91,7 +94,9 @@ def decode(raw: bytes, boot: str) -> Memory:
         same = found["boot_id"] == boot
         held = tuple(_held(each, same=same) for each in found["held"])
         deadlines = {uid: float(at) for uid, at in found["deadlines"].items()} if same else {}
+        jitter = float(found["jitter"])
         silence = float(found["silence"]) if same else 0.0
+        looked = float(found["looked"]) if same and found["looked"] is not None else None
         limits = {uid: str(limit) for uid, limit in found["limits"].items()}
         isolation = dict(found["isolation"]) if found["isolation"] else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,7 +106,9 @@ def decode(raw: bytes, boot: str) -> Memory:
         **lists,
         held=held,
         deadlines=deadlines,
+        jitter=jitter,
         silence=silence,
+        looked=looked,
         limits=limits,
         isolation=isolation,
     )

@@ -79,12 +79,12 @@ class Watcher:
         self._session = session
         self._feed = feed
         self._tell = tell
-        self._awake = threading.Event()
+        self._anew = threading.Event()
         self._well = True
 
     def resume(self) -> None:
         """List again at once: the link is back, and a watch may not have noticed that it was cut."""
-        self._awake.set()
+        self._anew.set()  # before the cut, which ends nothing where nothing is connected
         self._session.cut()
 
     def run(self) -> None:
@@ -92,6 +92,7 @@ class Watcher:
         pause, absent, version = _FIRST, _ABSENT[0], ""
         while True:
             try:
+                version = "" if self._anew.is_set() else version
                 version = version or self._list()
                 for latest in self._watch(version):
                     version, pause = latest, _FIRST
@@ -109,10 +110,10 @@ class Watcher:
                 version, wait = "", pause * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
                 pause = min(pause * 2, _LONGEST)
                 self._failed(error)
-            self._awake.wait(wait)
-            self._awake.clear()
+            self._anew.wait(wait)
 
     def _list(self) -> str:
+        self._anew.clear()
         accept = METADATA.format("List") if self._feed.metadata_only else JSON
         page = self._session.get(self._feed.resource.path(), self._feed.selector, accept)
         bodies = tuple(self._trimmed(each) for each in page.get("items") or ())
@@ -132,7 +133,11 @@ class Watcher:
             "timeoutSeconds": str(random.randint(*_WATCH_SECONDS)),  # noqa: S311  # no secret
         }
         accept = METADATA.format("") if self._feed.metadata_only else JSON
-        for event in self._session.watch(self._feed.resource.path(), query, accept):
+        events = self._session.watch(self._feed.resource.path(), query, accept)
+        if self._anew.is_set():  # asked for while there was nothing yet to be cut
+            self._session.close()
+            return
+        for event in events:
             body = event["object"]
             match event["type"]:
                 case "ADDED" | "MODIFIED":

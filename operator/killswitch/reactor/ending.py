@@ -130,7 +130,9 @@ class Ending:
         except NotFoundError:
             current = None
         except RefusedError:
-            return True  # it may not be looked at: what the watch says must do
+            # It may not be looked at: what the watch says must do.
+            seen = self._freezes.stored.objects.get(metadata["uid"])
+            return seen is not None and containment.freeze_in_force(seen)
         if current is None or current["metadata"]["uid"] != metadata["uid"]:
             self._freezes.stored.remove(metadata["uid"])
             return False

@@ -11,7 +11,13 @@ from killswitch.api.admission.accounts import account_labels, accounts
 from killswitch.api.admission.authors import authors, bypasses, cluster_authors
 from killswitch.api.admission.definitions import definitions
 from killswitch.api.admission.governed import governed_label, governing, namespaces
-from killswitch.api.admission.guards import freezes, mirrors, node_guards, standing_orders
+from killswitch.api.admission.guards import (
+    freeze_status,
+    freezes,
+    mirrors,
+    node_guards,
+    standing_orders,
+)
 from killswitch.api.admission.lives import cluster_shutdowns, records, shutdowns
 from killswitch.api.admission.lock import cluster_lock, lock, node_lock
 from killswitch.api.admission.shape import Json
@@ -39,6 +45,7 @@ def manifests() -> list[Json]:
         *cluster_authors(),
         *bypasses(),
         *freezes(),
+        *freeze_status(),
         *standing_orders(),
         *node_guards(),
         *mirrors(),

@@ -100,6 +100,33 @@ def freezes() -> list[Json]:
     )
 
 
+def freeze_status() -> list[Json]:
+    """Guards obey the condition `Ended`, so writing it is thawing.
+
+    CEL has no clock: whether the time is over cannot be asked here. Of the accounts of programs only
+    the operator's own write it; the threat model says what that is worth to a thief.
+    """
+    of_this = ".namespace(request.namespace).name(oldObject.metadata.name)"
+    person = (
+        "!variables.me.startsWith('system:serviceaccount:')"
+        " && !variables.me.startsWith('system:node:')"
+    )
+    return policy(
+        "freeze-status",
+        "The status of a Freeze ends it: the operator writes it, or a person who may thaw.",
+        match={"resourceRules": [rule(GROUP, "freezes/status", "UPDATE")]},
+        variables=[ME],
+        validations=[
+            (
+                f"variables.me in ['{REACTOR}', '{MANAGER}']"
+                f" || ({person} && {may('thaw', 'freezes', of_this)})",
+                "'only the operator writes the status of a Freeze, since that ends it: '"
+                " + variables.me + ' sets spec.thaw instead, which needs the verb thaw on freezes'",
+            )
+        ],
+    )
+
+
 def standing_orders() -> list[Json]:
     """What a guard does when nobody can reach it comes from a policy, through the manager."""
     return policy(
