@@ -221,9 +221,10 @@ def test_it_governs_the_namespace_first(open_stage: Stage) -> None:
     assert "Governed first: namespace" in done.stdout
 
 
-def test_an_interrupt_says_what_is_in_force(frosty: Stage) -> None:
+def test_an_interrupt_says_what_is_in_force(frosty: Stage, guard: StandIn) -> None:
     """Ctrl-C ends the looking, not the Freeze."""
     frosty.deployment(replicas=1)
+    guard.late = 60.0  # so that there is something to look for
     process = _begin(frosty, "freeze", "--all", *FREEZE, by="alice")
     eventually(lambda: stored(frosty))
     process.send_signal(signal.SIGINT)
