@@ -93,7 +93,9 @@ class FreezeStatus(Model):
 
     observed_generation: int = Field(default=0, ge=0, description="The generation last judged.")
     conditions: Conditions = []
-    pods: int = Field(default=0, ge=0, description="Pods that it covers.")
+    pods: int = Field(
+        default=0, ge=0, description="Pods that it covers; after its end those that are not let go."
+    )
     frozen: int = Field(default=0, ge=0, description="Those that node guards report as frozen.")
     leftovers: list[Leftover] = Field(
         default=[],

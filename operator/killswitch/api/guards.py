@@ -106,7 +106,9 @@ class NodeGuardStatus(Model):
     cgroups: str = Field(default="", max_length=8, description="v1 or v2.")
     driver: str = Field(default="", max_length=16, description="cgroupfs or systemd.")
     pods: Annotated[list[GuardedPod], Field(max_length=250, json_schema_extra=_ATOMIC)] = Field(
-        default=[], description="Pods of the node that it acted on, and the last others."
+        default=[],
+        description="Pods of the node that it acted on, and the last others. Of several entries"
+        " about one pod the first is what is so now.",
     )
     isolation: Isolation | None = Field(default=None, description="The last one.")
     problems: list[Annotated[str, Field(max_length=512)]] = Field(
