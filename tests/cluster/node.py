@@ -31,6 +31,8 @@ SERVER_IMAGE = "killswitch.test/server:1"
 _PAUSE_IMAGE = "killswitch.test/pause:1"
 _TAINT = "killswitch.dev/real-node"
 _TOOLS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "unshare", "nsenter")
+_SOCKET, _ROOT = "/run/containerd.sock", "/run/kubelet"
+"""As its namespace has them: paths of sockets must be short, and those of temporary folders are not."""
 _NAMESPACES = ("--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
 
 
@@ -184,10 +186,6 @@ class RealNode:
         daemons = (self._containerd, self._kubelet)
         return [each.pid for each in daemons if each is not None and each.running]
 
-    @property
-    def _socket(self) -> Path:
-        return self.directory / "containerd.sock"
-
     def _start_containerd(self) -> None:
         (self.directory / "containerd.toml").write_text(self._containerd_config())
         (self.directory / "cni" / "10-none.conflist").write_text(
@@ -222,10 +220,12 @@ class RealNode:
         raise ProcessLookupError("the first process of the namespace is gone")
 
     def _containerd_answers(self) -> bool:
-        return self._socket.exists() and self._ctr("version", check=False).returncode == 0
+        there = (self.directory / "run" / Path(_SOCKET).name).exists()
+        return there and self._ctr("version", check=False).returncode == 0
 
     def _ctr(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        command = ["ctr", f"--address={self._socket}", "--namespace=k8s.io", *arguments]
+        inside = ["nsenter", f"--target={self._init()}", "--mount"]
+        command = [*inside, "ctr", f"--address={_SOCKET}", "--namespace=k8s.io", *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if check and result.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: {result.stderr}")
@@ -247,8 +247,8 @@ class RealNode:
                 f"--kubeconfig={self.control_plane.user(NODE).kubeconfig}",
                 f"--hostname-override={NAME}",
                 f"--node-ip={_address()}",
-                f"--root-dir={self.directory / 'kubelet'}",
-                f"--cert-dir={self.directory / 'kubelet' / 'pki'}",
+                f"--root-dir={_ROOT}",
+                f"--cert-dir={_ROOT}/pki",
             ],
             self.directory / "kubelet.log",
         )
@@ -288,7 +288,7 @@ state = "{self.directory}/containerd-state"
 # It would make /opt/containerd.
 disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
-address = "{self._socket}"
+address = "{_SOCKET}"
 [{cri}]
 sandbox_image = "{_PAUSE_IMAGE}"
 # Without CAP_SYS_RESOURCE no process may be given a lower score than its parent's.
@@ -306,7 +306,7 @@ conf_dir = "{self.directory}/cni"
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "containerRuntimeEndpoint": f"unix://{self._socket}",
+            "containerRuntimeEndpoint": f"unix://{_SOCKET}",
             "cgroupRoot": f"/{self.cgroup.name}",
             "cgroupDriver": "cgroupfs",
             "failCgroupV1": False,
