@@ -1,5 +1,6 @@
 """`freeze` and `thaw` on the real API server, with stand-ins that report as node guards do."""
 
+import functools
 import os
 import re
 import signal
@@ -383,4 +384,6 @@ def _begin(stage: Stage, *arguments: str, by: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "KUBECONFIG": str(plane.user(by).kubeconfig), "COLUMNS": "200"},
+        # A shell that starts the tests in the background has it ignored, and so would this.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
