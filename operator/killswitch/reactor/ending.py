@@ -201,8 +201,7 @@ def _overtakes(shutdown: Json, freeze: Json) -> bool:
         return True
     if shutdown["metadata"].get("namespace") != namespace:
         return False
-    if (held.get("scope") or {}).get("wholeNamespace"):
-        return True
-    frozen = freeze["spec"]
-    names = {key for key in frozen.get("locks") or () if not key.startswith(_CHANGING)}
-    return "scope" not in frozen and names <= (held.get("locks") or {}).keys()
+    spec = freeze["spec"]
+    locks = spec.get("locks") or {}
+    named = {key: value for key, value in locks.items() if not key.startswith(_CHANGING)}
+    return not engaging.beyond({**spec, "locks": named}, held)

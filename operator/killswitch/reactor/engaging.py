@@ -37,7 +37,7 @@ async def engage(
             continue
         if not holds(existing):
             raise ConflictError(f"{order.resource.kind} {name} exists and holds no more")
-        missing = _missing(spec, existing["spec"])
+        missing = beyond(spec, existing["spec"])
         if not missing:
             return existing
         spec = {**spec, **missing}
@@ -85,8 +85,8 @@ def _same_decision(spec: Json, existing: Mapping[str, Any]) -> bool:
     return bool(existing["requiredApprovals"] >= spec["requiredApprovals"])
 
 
-def _missing(spec: Json, held: Mapping[str, Any]) -> Json:
-    """What the order holds and the existing Shutdown does not; empty when it is covered."""
+def beyond(spec: Mapping[str, Any], held: Mapping[str, Any]) -> Json:
+    """What an order holds and the existing Shutdown does not; empty when it is covered."""
     if (held.get("scope") or {}).get("wholeNamespace"):
         return {}
     missing: Json = {}

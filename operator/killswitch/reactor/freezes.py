@@ -23,6 +23,8 @@ class Freezes:
         self._username = username
         self._tell_changed, self._tell_removed = changed, removed
         self._of_policy: dict[str, dict[str, Json]] = defaultdict(dict)
+        self._in_force: dict[str, Json] = {}
+        """Those that nobody has ended, by uid: what is history costs a tick nothing."""
         self._ends: dict[str, float] = {}
         """When (monotonic) each comes to its end."""
         self._thawed: dict[str, float] = {}
@@ -43,16 +45,15 @@ class Freezes:
 
     def ending(self) -> Iterator[Json]:
         """Those whose time is over, that nobody has ended, and that end in a stop."""
-        for freeze in self.stored.objects.values():
-            stops = freeze["spec"]["onExpiry"] == "Stop"
-            if stops and self._over(freeze) and containment.freeze_in_force(freeze):
+        for freeze in self._in_force.values():
+            if freeze["spec"]["onExpiry"] == "Stop" and self._over(freeze):
                 yield freeze
 
     def holding(self) -> Iterator[Json]:
         """Policies' own that freeze now."""
-        for policy, freezes in self._of_policy.items():
-            if policy:
-                yield from (each for each in freezes.values() if self.holds(each))
+        for freeze in self._in_force.values():
+            if self._policy_of(freeze) and not self._over(freeze):
+                yield freeze
 
     def ended_at(self, policy_uid: str) -> float | None:
         """When (seconds since the epoch) the last Freeze of a policy ended; None: none has.
@@ -90,6 +91,9 @@ class Freezes:
     def _changed(self, body: Json) -> None:
         uid = body["metadata"]["uid"]
         self._ends[uid] = self._end(body)
+        self._in_force.pop(uid, None)
+        if containment.freeze_in_force(body):
+            self._in_force[uid] = body
         self._of_policy[self._policy_of(body)][uid] = body
         self._ended_at(body)  # the moment at which a thaw was first seen so counts
         self._tell_changed(body)
@@ -99,6 +103,7 @@ class Freezes:
         if policy and self.holds(body):  # whoever deletes one that holds, thaws
             self._deleted[policy] = self._clock.now()
         self._ends.pop(uid, None)
+        self._in_force.pop(uid, None)
         self._thawed.pop(uid, None)
         self._of_policy[policy].pop(uid, None)
         if not self._of_policy[policy]:
