@@ -19,9 +19,9 @@ from killswitch.core import conditions, durations, locks, projections, times
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STANDING_ORDERS
+from killswitch.core.names import MIRROR_ANNOTATION
 
 Json = Mapping[str, Any]
-_MIRROR = "kubernetes.io/config.mirror"
 _STATIC_UID = 32
 """Hex digits of a static pod's uid, which has no dashes: never that of a pod of the API."""
 
@@ -60,7 +60,7 @@ def _cgroup(metadata: Json) -> str:
     The annotation is believed only in the form that a kubelet writes: a user's pod that names
     another pod's uid in it stays what it is.
     """
-    named = (metadata.get("annotations") or {}).get(_MIRROR, "")
+    named = (metadata.get("annotations") or {}).get(MIRROR_ANNOTATION, "")
     owners = metadata.get("ownerReferences") or ()
     of_node = any(owner.get("controller") and owner["kind"] == "Node" for owner in owners)
     static = len(named) == _STATIC_UID and not set(named) - set("0123456789abcdef")

@@ -13,5 +13,8 @@ POLICY_LABEL = f"{GROUP}/policy"
 SHUTDOWN_LABEL = f"{GROUP}/shutdown"
 """Name of the Shutdown that a ShutdownRecord belongs to."""
 
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+"""On a static pod's image in the API: the uid that its kubelet knows it by."""
+
 PROTECTED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "killswitch-system")
 """Never governed, never stopped. The chart replaces the last by its own namespace."""

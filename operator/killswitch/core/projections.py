@@ -6,6 +6,7 @@ from typing import Any
 from killswitch.core import evidence
 from killswitch.core.inventory import Child, Node, Pod, Workload
 from killswitch.core.kinds import PODS
+from killswitch.core.names import MIRROR_ANNOTATION
 
 Json = Mapping[str, Any]
 _GPU_SUFFIXES = ("/gpu", ".com/gpu")
@@ -28,7 +29,7 @@ def pod(body: Json) -> Pod | None:
         keys=lock_keys(metadata),
         gpus=sum(_gpus(container) for container in spec.get("containers", ())),
         terminating="deletionTimestamp" in metadata,
-        mirror="kubernetes.io/config.mirror" in (metadata.get("annotations") or {}),
+        mirror=MIRROR_ANNOTATION in (metadata.get("annotations") or {}),
         addresses=tuple(each["ip"] for each in status.get("podIPs") or () if each.get("ip")),
     )
 

@@ -20,7 +20,7 @@ from killswitch.core.kinds import (
     STANDING_ORDERS,
     Resource,
 )
-from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.names import ENGAGED_LABEL, MIRROR_ANNOTATION
 from killswitch.node.api import JSON, METADATA, Session, failure_of
 from killswitch.node.news import Changed, Gone, Listed, News, Unlisted
 
@@ -28,7 +28,6 @@ Json = Mapping[str, Any]
 
 ORDERS = (SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES, STANDING_ORDERS)
 _IN_FORCE = {"labelSelector": f"{ENGAGED_LABEL}=true"}
-_MIRROR = "kubernetes.io/config.mirror"
 _METADATA = ("name", "namespace", "uid", "labels", "creationTimestamp", "deletionTimestamp")
 _SPEC = (
     *("locks", "scope", "namespaces"),
@@ -167,8 +166,8 @@ def trimmed(kind: str, body: Json) -> Json:
     metadata = {key: body["metadata"][key] for key in _METADATA if key in body["metadata"]}
     if owners := body["metadata"].get("ownerReferences"):
         metadata["ownerReferences"] = owners
-    if mirror := (body["metadata"].get("annotations") or {}).get(_MIRROR):
-        metadata["annotations"] = {_MIRROR: mirror}
+    if mirror := (body["metadata"].get("annotations") or {}).get(MIRROR_ANNOTATION):
+        metadata["annotations"] = {MIRROR_ANNOTATION: mirror}
     if kind == PODS.kind:
         return {"kind": kind, "metadata": metadata}
     spec = {key: body["spec"][key] for key in _SPEC if key in body["spec"]}
