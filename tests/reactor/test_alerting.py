@@ -6,7 +6,7 @@ import time
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from killswitch.adapters.promql import PromqlChecker
@@ -488,8 +488,20 @@ steps = st.one_of(
 )
 
 
+POLLED_BETWEEN_TWO_ALERTS: list[tuple[str, Any, Any]] = [
+    ("poll", None, 1.0),
+    ("fire", "a", 1.0),
+    ("resolve", "a", None),
+    ("poll", None, 500.0),
+    ("fire", "b", 1.0),
+    ("resolve", "b", None),
+]
+"""What the second alert leaves behind is the poll between the two, not the one before both."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(story=st.lists(steps, max_size=25), other=st.booleans())
+@example(story=POLLED_BETWEEN_TWO_ALERTS, other=False)
 def test_whatever_arrives_a_live_alert_trips_and_clear_is_proven(
     story: list[tuple[str, Any, Any]], *, other: bool
 ) -> None:

@@ -113,6 +113,8 @@ class Watched:
         if others and name not in self.detecting:  # a detector combines its paths itself
             self.heard[name] = (*others, reading)
             reading = combined(self.heard[name], max_age=max_age, now=now)
+        else:
+            self.heard.pop(name, None)  # what the only path said before counts no more
         self.readings[name] = reading
         self._know(reading)
         if reading.verdict is Verdict.UNKNOWN or reading.lasting:
