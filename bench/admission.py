@@ -14,8 +14,8 @@ from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.resources import NAMESPACES, PODS, SHUTDOWNS
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out
 

@@ -14,7 +14,7 @@ from bench.figures import Figure, figure, median
 from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 from killswitch.reactor.deleting import GRACE, WIDTH
 from killswitch.reactor.fan_out import fan_out
 

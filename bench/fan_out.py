@@ -17,8 +17,8 @@ from bench.figures import Figure, figure, median, percentile
 from bench.reactor_rest import cpu_seconds
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.resources import SHUTDOWNS
 from tests.kernel.objects import shutdown
 
 GUARDS = (50, 125, 250, 500)

@@ -17,7 +17,7 @@ from bench.figures import Figure, figure
 from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import PODS, POLICIES
+from killswitch.core.resources import PODS, POLICIES
 from killswitch.reactor.fan_out import fan_out
 from tests.cluster.prometheus import Exporter, Prometheus
 

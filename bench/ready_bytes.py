@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 
 
 @dataclass

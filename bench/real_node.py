@@ -22,8 +22,8 @@ from bench.scene import pod_spec, policy, reactor
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import NotFoundError
-from killswitch.core.kinds import DEPLOYMENTS, FREEZES, PODS, POLICIES
 from killswitch.core.readings import Answer
+from killswitch.core.resources import DEPLOYMENTS, FREEZES, PODS, POLICIES
 from killswitch.node.cgroups import Cgroups
 from killswitch.reactor.run import Reactor
 from tests.cluster import cgroups

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import DEPLOYMENTS, POLICIES
 from killswitch.core.readings import Answer
+from killswitch.core.resources import DEPLOYMENTS, POLICIES
 from killswitch.ports import Json
 from killswitch.reactor.run import Reactor
 

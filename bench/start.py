@@ -21,7 +21,7 @@ from bench.setting import Setting, identity
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import PODS, POLICIES
+from killswitch.core.resources import PODS, POLICIES
 from killswitch.reactor.run import Reactor
 
 SIZES = (10, 100, 1000)

@@ -21,13 +21,13 @@ from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory
-from killswitch.core.kinds import CLUSTER_POLICIES, DEPLOYMENTS, PODS, REPLICASETS
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import TargetQuery
+from killswitch.core.projections import PROJECTIONS
 from killswitch.core.readings import Answer
+from killswitch.core.resources import CLUSTER_POLICIES, DEPLOYMENTS, PODS, REPLICASETS
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out
-from killswitch.reactor.view import PROJECTIONS
 
 NAMESPACES, PER_NAMESPACE = 10, 100
 GROWTH = (1, 10)
@@ -180,7 +180,7 @@ async def _send(setting: Setting, cluster: KubernetesApi, places: list[str]) -> 
     inventory = Inventory(namespaces={place: {GOVERNED_LABEL: "true"} for place in places})
     for resource in (DEPLOYMENTS, REPLICASETS, PODS):
         for body in (await cluster.list(resource)).items:
-            if (item := PROJECTIONS[resource.kind](body)) is not None:
+            if (item := PROJECTIONS[resource.key](body)) is not None:
                 inventory.put(item)
     targets = [TargetQuery("Deployment", place, labels={"bench": "thousand"}) for place in places]
     stops = plans.for_policy(targets, inventory, setting.identity().boundaries).stops

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from killswitch.core.kinds import Resource
 from killswitch.core.reaction import Feeds, RuleGroup
 from killswitch.core.readings import Answer, NoAnswer
+from killswitch.core.resources import Resource
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from killswitch.core.errors import ExpiredError, KillSwitchError
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 from killswitch.ports import Change, Clock, Cluster, Json
 
 _FIRST, _LONGEST = 0.05, 2.0

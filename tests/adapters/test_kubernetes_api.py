@@ -18,7 +18,7 @@ from killswitch.core.errors import (
     ServerError,
     UnavailableError,
 )
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 from tests.adapters.foreign_server import ForeignServer, serving
 
 Call = Callable[[KubernetesApi], Coroutine[Any, Any, object]]

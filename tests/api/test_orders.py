@@ -9,8 +9,8 @@ from killswitch.api.freezes import FreezeSpec
 from killswitch.api.orders import FreezeTerms, Terms
 from killswitch.api.shutdowns import ShutdownSpec
 from killswitch.core import plans
-from killswitch.core.kinds import FREEZES, SHUTDOWNS
 from killswitch.core.plans import MOST_LOCKS, Stop, TargetQuery
+from killswitch.core.resources import FREEZES, SHUTDOWNS
 from tests.api.test_compiled import policy
 from tests.core.builders import (
     BOUNDARIES,

@@ -11,7 +11,7 @@ import pytest
 from killswitch.cli import consent, find
 from killswitch.cli.connect import Session
 from killswitch.cli.screen import Screen
-from killswitch.core.kinds import SHUTDOWNS
+from killswitch.core.resources import SHUTDOWNS
 from killswitch.ports import Cluster
 from tests.cli.conftest import STOPPING, LeapingClock, Stage, told
 

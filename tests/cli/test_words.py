@@ -16,7 +16,7 @@ from killswitch.cli.screen import Screen
 from killswitch.cli.stop import Request, name, stop
 from killswitch.core import errors, times
 from killswitch.core.errors import KillSwitchError, UnavailableError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Cluster, Page
 from tests.cli.conftest import LeapingClock
 

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from killswitch.core.inventory import Child, Inventory, Item, Node, Pod, Workload
+from killswitch.core.kinds import TABLE
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Reading, Verdict
+from killswitch.core.resources import REPLICASETS
 
 GOVERNED = "killswitch.dev/governed"
 BOUNDARIES = Boundaries(frozenset({"kube-system", "killswitch-system"}), GOVERNED)
@@ -14,14 +16,20 @@ NOW = 1_800_000_000.0
 
 def workload(name: str, namespace: str = "prod", kind: str = "Deployment", **more: Any) -> Workload:
     """A workload whose uid tells where it is."""
-    fields: dict[str, Any] = {"generation": 1, "labels": {}, "replicas": 1, "template_digest": "-"}
-    return Workload(kind, namespace, name, f"{kind}.{namespace}.{name}", **{**fields, **more})
+    replicas = more.pop("replicas", 1)
+    fields: dict[str, Any] = {"generation": 1, "labels": {}, "template_digest": "-"}
+    found = TABLE[kind]
+    values = (replicas,) if found.counted else (None,) * len(found.settings)
+    fields |= {"values": values, **more}
+    return Workload(found, namespace, name, f"{kind}.{namespace}.{name}", **fields)
 
 
 def replica_set(owner: Workload, suffix: str) -> Child:
     """A ReplicaSet of a Deployment."""
     name = f"{owner.name}-{suffix}"
-    return Child(owner.namespace, name, f"ReplicaSet.{owner.namespace}.{name}", owner.uid)
+    return Child(
+        REPLICASETS, owner.namespace, name, f"ReplicaSet.{owner.namespace}.{name}", owner.uid
+    )
 
 
 def pod(name: str, owner: Workload | Child | None = None, **more: Any) -> Pod:

@@ -11,7 +11,7 @@ def test_lookups() -> None:
     """Each index finds its items; workloads come by kind and name."""
     web = deployment("web", pods=2)
     held = inventory(*web, workload("db", kind="StatefulSet"), workload("api"), pod("bare"))
-    found = [(each.kind, each.name) for each in held.workloads("prod")]
+    found = [(each.kind.name, each.name) for each in held.workloads("prod")]
     assert found == [("Deployment", "api"), ("Deployment", "web"), ("StatefulSet", "db")]
     assert [each.name for each in held.workloads("prod", "StatefulSet")] == ["db"]
     assert [each.name for each in held.children(web[0].uid)] == ["web-abc"]

@@ -67,7 +67,7 @@ def test_kinds_are_kept_apart() -> None:
     """A StatefulSet of the same name is another target, and not eligible for a share either."""
     held = inventory(*deployment("vllm"), workload("vllm", kind="StatefulSet"))
     plan = planned(held, by_name("vllm", "StatefulSet"))
-    assert [target.kind for target in plan.stops[0].targets] == ["StatefulSet"]
+    assert [target.kind.name for target in plan.stops[0].targets] == ["StatefulSet"]
     assert plan.eligible == 1
 
 
@@ -319,7 +319,7 @@ def test_a_plan_stays_within_what_was_asked(held: Inventory, wanted: list[Target
     for stop in plan.stops:
         for target in stop.targets:
             assert any(
-                q.kind == target.kind and q.matches(target.name, target.labels) for q in wanted
+                q.kind == target.kind.name and q.matches(target.name, target.labels) for q in wanted
             )
         owners = {uid for each in stop.targets for uid in plans.owner_uids(each, held)}
         assert all(each.owner in owners for each in stop.pods)

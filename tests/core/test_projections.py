@@ -4,6 +4,10 @@ import pytest
 
 from killswitch.core import evidence, projections
 from killswitch.core.inventory import Child, Node, Pod, Workload
+from killswitch.core.kinds import TABLE
+from killswitch.core.resources import REPLICASETS
+
+STATEFUL = TABLE["StatefulSet"]
 
 REPLICA_SET = {
     "apiVersion": "apps/v1",
@@ -128,13 +132,18 @@ def workload_body(**spec: Any) -> dict[str, Any]:
     }
 
 
+def project(body: dict[str, Any]) -> Workload:
+    """The StatefulSet as a workload."""
+    found = projections.workload(STATEFUL, body)
+    assert isinstance(found, Workload)
+    return found
+
+
 def test_workload() -> None:
     """Absent replicas stay absent: restore must bring absence back."""
-    expected = Workload(
-        "StatefulSet", "prod", "db", "u", 3, {}, None, evidence.digest({"spec": {}})
-    )
-    assert expected == projections.workload(workload_body())
-    assert projections.workload(workload_body(replicas=0)).replicas == 0
+    expected = Workload(STATEFUL, "prod", "db", "u", 3, {}, evidence.digest({"spec": {}}), (None,))
+    assert expected == project(workload_body())
+    assert project(workload_body(replicas=0)).replicas == 0
 
 
 @pytest.mark.parametrize("claims", [[], [{"metadata": {"name": "data"}}]])
@@ -145,16 +154,18 @@ def test_deletes_volumes(claims: list[Any], policy: dict[str, str] | None) -> No
     if policy is not None:
         spec["persistentVolumeClaimRetentionPolicy"] = policy  # type: ignore[assignment]
     expected = bool(claims) and policy == {"whenScaled": "Delete"}
-    assert expected is projections.workload(workload_body(**spec)).deletes_volumes
+    assert expected is project(workload_body(**spec)).deletes_volumes
 
 
 def test_child() -> None:
     """A ReplicaSet by its Deployment's uid."""
     metadata = {"namespace": "prod", "name": "a-1", "uid": "c"}
     owner = {"uid": "d", "controller": True}
-    assert Child("prod", "a-1", "c", "") == projections.child({"metadata": metadata})
+    assert Child(REPLICASETS, "prod", "a-1", "c", "") == projections.child(
+        REPLICASETS, {"metadata": metadata}
+    )
     owned = {"metadata": {**metadata, "ownerReferences": [owner]}}
-    assert Child("prod", "a-1", "c", "d") == projections.child(owned)
+    assert Child(REPLICASETS, "prod", "a-1", "c", "d") == projections.child(REPLICASETS, owned)
 
 
 def test_node() -> None:

@@ -10,7 +10,7 @@ import pytest
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import conditions
-from killswitch.core.kinds import SHUTDOWNS
+from killswitch.core.resources import SHUTDOWNS
 from killswitch.manager import armed
 from killswitch.ports import Json
 from killswitch.settings import Settings

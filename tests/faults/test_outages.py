@@ -17,7 +17,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import times
 from killswitch.core.errors import KillSwitchError, RefusedError
-from killswitch.core.kinds import DEPLOYMENTS, FREEZES, SHUTDOWNS
+from killswitch.core.resources import DEPLOYMENTS, FREEZES, SHUTDOWNS
 from killswitch.reactor.finisher import finished
 from tests.cluster.control_plane import ControlPlane
 from tests.faults.conftest import breakable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from killswitch.core.errors import InvalidPolicyError
-from killswitch.core.kinds import POLICIES, SHUTDOWNS
+from killswitch.core.resources import POLICIES, SHUTDOWNS
 from tests.cluster.control_plane import ControlPlane
 from tests.faults.conftest import message
 from tests.kernel.objects import shutdown

@@ -7,7 +7,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import conditions, times
-from killswitch.core.kinds import FREEZES, PODS
+from killswitch.core.resources import FREEZES, PODS
 from killswitch.ports import Json
 from tests.cluster.control_plane import User
 from tests.kernel.guards import guard, make_static, report

@@ -16,7 +16,7 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.core import conditions, times
 from killswitch.core.conditions import Reason
-from killswitch.core.kinds import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
+from killswitch.core.resources import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.run import Manager
 from killswitch.ports import Json, SampleFeeds
@@ -241,16 +241,11 @@ class Scene:
 async def fill(inventory: Any, setting: Bench) -> None:
     """Put what the namespace holds into an inventory."""
     from killswitch.core import projections
-    from killswitch.core.kinds import PODS, REPLICASETS, STATEFULSETS
+    from killswitch.core.resources import PODS, REPLICASETS, STATEFULSETS
 
-    for resource, project in (
-        (DEPLOYMENTS, projections.workload),
-        (STATEFULSETS, projections.workload),
-        (REPLICASETS, projections.child),
-        (PODS, projections.pod),
-    ):
+    for resource in (DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS):
         for body in (await setting.cluster.list(resource, setting.namespace)).items:
-            item = project(body)
+            item = projections.PROJECTIONS[resource.key](body)
             if item is not None:
                 inventory.put(item)
 

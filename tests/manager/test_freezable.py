@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from killswitch.core import conditions
-from killswitch.core.kinds import CLUSTER_POLICIES, DEPLOYMENTS, POLICIES
+from killswitch.core.resources import CLUSTER_POLICIES, DEPLOYMENTS, POLICIES
 from tests.kernel.objects import cluster_policy
 from tests.manager.guarded import Ward
 from tests.reactor.harness import deployment, eventually

@@ -4,7 +4,7 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core import conditions, times
-from killswitch.core.kinds import FREEZES, NODE_GUARDS
+from killswitch.core.resources import FREEZES, NODE_GUARDS
 from killswitch.manager.freezes import Freezes
 from killswitch.manager.guards import Guards
 from killswitch.manager.numbers import Numbers

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from killswitch.core import times
-from killswitch.core.kinds import FREEZES
 from killswitch.core.reports import SILENT
+from killswitch.core.resources import FREEZES
 from killswitch.manager.guards import Guards
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.rounds import Key

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from killswitch.core.kinds import POLICIES, Resource
+from killswitch.core.resources import POLICIES, Resource
 from killswitch.manager import kernel
 from killswitch.manager.kernel import ADMISSION_POLICIES, BINDINGS
 from killswitch.ports import Json

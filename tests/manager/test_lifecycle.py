@@ -7,7 +7,7 @@ import time
 import pytest
 
 from killswitch.core import conditions, times
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
     FREEZES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from killswitch.core.kinds import DEPLOYMENTS, EVENTS
+from killswitch.core.resources import DEPLOYMENTS, EVENTS
 from tests.manager.harness import Scene
 
 pytestmark = pytest.mark.cluster

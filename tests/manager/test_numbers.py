@@ -10,7 +10,7 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core import times
-from killswitch.core.kinds import SHUTDOWNS
+from killswitch.core.resources import SHUTDOWNS
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.rounds import Key
 from killswitch.manager.shutdowns import Shutdowns

@@ -14,9 +14,9 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.prometheus_feeds import PrometheusFeeds
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import pacing
-from killswitch.core.kinds import POLICIES
 from killswitch.core.reaction import Feed, RuleGroup
 from killswitch.core.readings import Blindness
+from killswitch.core.resources import POLICIES
 from killswitch.manager import reactions
 from killswitch.manager.reactions import PathStates, Reactions
 from killswitch.manager.rounds import Key

@@ -2,7 +2,7 @@
 
 import pytest
 
-from killswitch.core.kinds import SHUTDOWNS
+from killswitch.core.resources import SHUTDOWNS
 from killswitch.ports import Json
 from tests.manager.harness import Scene
 from tests.reactor.harness import eventually

@@ -10,14 +10,14 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
 from killswitch.core.errors import UnavailableError
-from killswitch.core.kinds import (
+from killswitch.core.plans import Stop
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     DEPLOYMENTS,
     POLICIES,
     STANDING_ORDERS,
     Resource,
 )
-from killswitch.core.plans import Stop
 from killswitch.manager.guards import Guards
 from killswitch.manager.policies import Policies
 from killswitch.manager.reactions import Reactions

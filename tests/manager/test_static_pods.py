@@ -6,7 +6,7 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import NODE_GUARDS, SHUTDOWNS, Resource
+from killswitch.core.resources import NODE_GUARDS, SHUTDOWNS, Resource
 from killswitch.manager.verification import left
 from killswitch.ports import Json
 from tests.kernel.objects import shutdown

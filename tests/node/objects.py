@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from killswitch.core import times
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     FREEZES,
     PODS,

@@ -13,7 +13,7 @@ from killswitch.core.errors import (
     RefusedError,
     UnavailableError,
 )
-from killswitch.core.kinds import PODS, Resource
+from killswitch.core.resources import PODS, Resource
 from killswitch.node.api import METADATA, Contact, Server, Session, failure_of
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import free_port

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from killswitch.core.containment import Want
-from killswitch.core.kinds import FREEZES, PODS, SHUTDOWNS, STANDING_ORDERS
+from killswitch.core.resources import FREEZES, PODS, SHUTDOWNS, STANDING_ORDERS
 from killswitch.node.clock import Clock
 from killswitch.node.knowledge import Knowledge
 from killswitch.node.news import Changed, Gone, Heard, Leave, Listed, News, Silent, Unlisted

@@ -10,7 +10,7 @@ import pytest
 
 from killswitch.core import times
 from killswitch.core.errors import CgroupError
-from killswitch.core.kinds import FREEZES, SHUTDOWNS, STANDING_ORDERS
+from killswitch.core.resources import FREEZES, SHUTDOWNS, STANDING_ORDERS
 from killswitch.node.cgroups import Cgroups
 from killswitch.node.hands import Hands
 from killswitch.node.news import Changed, Heard, Listed, Silent

@@ -8,7 +8,7 @@ import pytest
 
 from killswitch.core import times
 from killswitch.core.errors import ConflictError, NotFoundError, UnavailableError
-from killswitch.core.kinds import NODE_GUARDS
+from killswitch.core.resources import NODE_GUARDS
 from killswitch.node import reporting
 from killswitch.node.api import Contact, Server, Session
 from killswitch.node.guard import Report

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from killswitch.core.errors import UnavailableError
-from killswitch.core.kinds import FREEZES, PODS, SHUTDOWNS, STANDING_ORDERS
+from killswitch.core.resources import FREEZES, PODS, SHUTDOWNS, STANDING_ORDERS
 from killswitch.node.api import Contact, Server, Session
 from killswitch.node.news import Changed, Listed, News
 from killswitch.node.watching import Feed, Watcher, feeds, trimmed

@@ -12,7 +12,10 @@ from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import NotFoundError
-from killswitch.core.kinds import (
+from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.plans import Boundaries
+from killswitch.core.readings import Answer, Blindness, NoAnswer
+from killswitch.core.resources import (
     DEPLOYMENTS,
     FREEZES,
     NAMESPACES,
@@ -22,9 +25,6 @@ from killswitch.core.kinds import (
     SHUTDOWNS,
     Resource,
 )
-from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries
-from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.ports import Clock, Json, Scraper, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity

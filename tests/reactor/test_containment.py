@@ -9,8 +9,8 @@ import pytest
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core.kinds import POLICIES
 from killswitch.core.readings import Answer, NoAnswer
+from killswitch.core.resources import POLICIES
 from killswitch.reactor.poller import Poller
 from tests.cluster.control_plane import ControlPlane
 from tests.reactor.harness import Bench, Dial, reactor

@@ -9,9 +9,9 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.prometheus import PrometheusSource
-from killswitch.core.kinds import POLICIES
 from killswitch.core.readings import Blindness, NoAnswer, Reading, Verdict
 from killswitch.core.readings import Path as Way
+from killswitch.core.resources import POLICIES
 from killswitch.ports import Json
 from killswitch.reactor.detecting import Unusual
 from killswitch.reactor.listening import Listening

@@ -9,7 +9,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import RefusedError, UnavailableError
-from killswitch.core.kinds import FREEZES, POLICIES, SHUTDOWNS, Resource
+from killswitch.core.resources import FREEZES, POLICIES, SHUTDOWNS, Resource
 from killswitch.core.switch import State
 from killswitch.ports import Json
 from tests.cluster.control_plane import ControlPlane

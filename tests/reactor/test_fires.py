@@ -8,7 +8,7 @@ import pytest
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import RefusedError, UnavailableError
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,

@@ -9,7 +9,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import evidence, times
 from killswitch.core.errors import NotFoundError, RefusedError
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     BYPASSES,
     CLUSTER_POLICIES,
     FREEZES,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from killswitch.core import times
-from killswitch.core.kinds import POLICIES
+from killswitch.core.resources import POLICIES
 from killswitch.signals.alerts import FIRE, GENERATION, POLICY, SIGNAL, VALUE
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.processes import free_port

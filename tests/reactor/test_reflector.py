@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from killswitch.core.errors import ExpiredError, OverloadedError, RefusedError, UnavailableError
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 from killswitch.ports import Change, Json, Page
 from killswitch.reflector import Reflector
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from killswitch.core.errors import UnavailableError
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 from killswitch.ports import Page
 from killswitch.reactor.shared import SharedLists
 

@@ -10,7 +10,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import evidence
 from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import BYPASSES, DEPLOYMENTS, POLICIES, SHUTDOWNS, STATEFULSETS
+from killswitch.core.resources import BYPASSES, DEPLOYMENTS, POLICIES, SHUTDOWNS, STATEFULSETS
 from tests.cluster.control_plane import ControlPlane
 from tests.reactor.harness import Bench, deployment, eventually, reactor
 

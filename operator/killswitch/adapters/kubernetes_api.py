@@ -31,7 +31,7 @@ from killswitch.core.errors import (
     TimedOutError,
     UnavailableError,
 )
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Change, Json, Page
 
 _MERGE = "application/merge-patch+json"

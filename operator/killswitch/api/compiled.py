@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 
 from killswitch.api.detectors import DetectorSpec, detector
 from killswitch.api.policies import (
+    QUIET,
     AlertSignal,
     ClusterKillSwitchPolicy,
     ClusterTarget,
+    Escalation,
     EventSignal,
+    Graceful,
     KillSwitchPolicy,
     MetricSignal,
     Mode,
@@ -25,7 +28,7 @@ from killswitch.api.policies import (
     Signal,
     Target,
 )
-from killswitch.core import detectors, durations
+from killswitch.core import detectors, durations, kinds
 from killswitch.core.detectors import Detector, Kind
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.plans import TargetQuery
@@ -160,6 +163,13 @@ class CompiledPolicy:
     """Whether the quorum stops; else it freezes, and nothing but a person or the end stops."""
     on_isolation: str = "Ignore"
     isolated_after: str = "5m"
+    node_action: str = ""
+    """Cordon, Drain, Taint or Quarantine, where it is about nodes."""
+    graceful: Graceful | None = None
+    """How long category Graceful takes; None: Immediate."""
+    quiet: tuple[str, ...] = tuple(QUIET)
+    escalation: tuple[Escalation, ...] = ()
+    accept_loss: bool = False
 
     @property
     def rules(self) -> tuple[VotingRule, ...]:
@@ -207,6 +217,11 @@ def compiled(policy: AnyPolicy) -> CompiledPolicy:
         on_isolation=spec.action.on_isolation,
         isolated_after=spec.action.isolated_after,
         soak=spec.restore.soak,
+        node_action="" if spec.action.type in {"Stop", "Freeze"} else spec.action.type,
+        graceful=spec.action.graceful,
+        quiet=tuple(spec.action.quiet),
+        escalation=tuple(spec.action.escalation),
+        accept_loss=spec.action.accept_loss,
     )
 
 
@@ -229,7 +244,8 @@ def _queries(target: Target | ClusterTarget, namespace: str) -> Iterator[TargetQ
     labels = None if target.selector is None else target.selector.match_labels
     places = [namespace] if isinstance(target, Target) else target.namespaces or [""]
     for place in places:
-        yield TargetQuery(target.kind, place, target.name, labels)
+        kind = kinds.named(target.kind, target.group)
+        yield TargetQuery(kind, place, target.name, labels, target.image)
 
 
 def _signal(signal: Signal, namespace: str) -> CompiledSignal:

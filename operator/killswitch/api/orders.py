@@ -4,6 +4,7 @@ Used by the reactor when a policy fires and by the command line when a person st
 deterministic, so that two reactors that decide at once write one Shutdown, or one Freeze.
 """
 
+import json
 import math
 import re
 from collections import Counter
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from killswitch.api.compiled import CompiledPolicy
+from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.plans import Stop
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
 
 Json = dict[str, Any]
 CHUNK = 500
@@ -54,6 +56,11 @@ class Terms:
     deadline: str = "1m"
     canary_replicas: int = 1
     soak: str = "30s"
+    graceful: Graceful | None = None
+    """How long category Graceful takes; None: Immediate."""
+    quiet: tuple[str, ...] = tuple(QUIET)
+    escalation: tuple[Escalation, ...] = ()
+    node_action: str = "Cordon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,10 @@ def _terms(policy: CompiledPolicy, requested_by: str, reason: str) -> Terms:
         deadline=policy.deadline,
         canary_replicas=policy.canary_replicas,
         soak=policy.soak,
+        graceful=policy.graceful,
+        quiet=policy.quiet,
+        escalation=policy.escalation,
+        node_action=policy.node_action or "Cordon",
     )
 
 
@@ -202,7 +213,14 @@ def for_stops(name: str, stops: Sequence[Stop], terms: Terms) -> list[Order]:
     if nodes:
         held = {node.name: node.uid for stop in nodes for node in stop.nodes}
         orders.append(
-            _order(CLUSTER_SHUTDOWNS, name, "", held={"nodes": held}, terms=terms, stops=nodes)
+            _order(
+                CLUSTER_SHUTDOWNS,
+                name,
+                "",
+                held={"nodes": held, "nodeAction": terms.node_action},
+                terms=terms,
+                stops=nodes,
+            )
         )
     if len(whole) > 1:
         places = {stop.namespace: "" for stop in whole}
@@ -275,8 +293,14 @@ def _order(
         "requiredApprovals": terms.required_approvals,
         "deadline": terms.deadline,
         "restorePolicy": {"canaryReplicas": terms.canary_replicas, "soak": terms.soak},
+        "quiet": list(terms.quiet),
         **held,
     }
+    if terms.graceful is not None:
+        graceful = terms.graceful.model_dump(by_alias=True, exclude_none=True)
+        spec |= {"category": "Graceful", "graceful": graceful}
+    if terms.escalation:
+        spec["escalation"] = [each.model_dump(by_alias=True) for each in terms.escalation]
     return Order(resource, _body(resource, name, namespace, spec), stops)
 
 
@@ -346,11 +370,17 @@ def _target(item: Workload | Node) -> Json:
             "unschedulable": item.unschedulable,
         }
     found: Json = {
-        "kind": item.kind,
+        "kind": item.kind.name,
         "name": item.name,
         "uid": item.uid,
         "generation": item.generation,
         "templateDigest": item.template_digest,
     }
-    # Absent is a value: it means the default of 1, and comes back as absent would.
-    return found if item.replicas is None else {**found, "replicas": item.replicas}
+    # Absent is a value: it means what the kind's default is, and comes back as absent would.
+    if item.kind.counted:
+        return found if item.replicas is None else {**found, "replicas": item.replicas}
+    settings = [
+        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
+        for setting, was in zip(item.kind.settings, item.values, strict=True)
+    ]
+    return {**found, "settings": settings} if settings else found

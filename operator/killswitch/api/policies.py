@@ -47,51 +47,89 @@ class LabelSelector(Model):
     )
 
 
+KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=63)]
+GroupName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9*][A-Za-z0-9*._:/@-]*$", max_length=512)]
+
+_IMAGE_RULE = Rule("!has(self.image) || self.kind == 'Pod'", "image goes with kind: Pod")
+
+
 class Target(Model):
-    """Workloads that the policy may stop, by name or by labels."""
+    """Workloads that the policy may stop, by name, by labels or by image."""
 
     model_config = rules(
         Rule(
-            "has(self.name) != has(self.selector)",
-            "give a target either a name or a selector",
-        )
+            "[has(self.name), has(self.selector), has(self.image)].exists_one(given, given)",
+            "give a target exactly one of name, selector and image",
+        ),
+        _IMAGE_RULE,
+        Rule(
+            "self.kind != 'Namespace' && self.kind != 'Node'",
+            "Namespace and Node targets belong in a ClusterKillSwitchPolicy",
+        ),
     )
 
-    kind: Literal["Deployment", "StatefulSet"] = Field(description="Kind of the workload.")
+    kind: KindName = Field(
+        description="Kind of the workload, at whatever level: what is above it is stopped as a whole."
+        " Pod means whatever the pods belong to. docs/kinds.md lists the kinds."
+    )
+    group: GroupName | None = Field(
+        default=None,
+        description="API group of the kind; needed where docs/kinds.md shows it, and for other kinds.",
+    )
     name: Name | None = Field(default=None, description="One workload by its name.")
     selector: LabelSelector | None = Field(
         default=None, description="Every workload with these labels, looked up when it fires."
     )
+    image: Image | None = Field(
+        default=None,
+        description="Of Pod targets: those with a container of this image, whole or without tag and"
+        " digest; `*` stands for any characters.",
+    )
 
 
 class ClusterTarget(Model):
-    """Workloads in named governed namespaces, whole namespaces, or nodes."""
+    """Workloads in named governed namespaces, whole namespaces, pods anywhere, or nodes."""
 
     model_config = rules(
         Rule(
-            "self.kind == 'Node' ? !has(self.namespaces) : has(self.namespaces)",
-            "workload and Namespace targets name their namespaces; Node targets have none",
+            "self.kind == 'Node' ? !has(self.namespaces)"
+            " : (self.kind == 'Pod' && !has(self.name)) || has(self.namespaces)",
+            "workload and Namespace targets name their namespaces; Node targets have none; Pod targets"
+            " with a selector or an image may leave them out",
         ),
         Rule(
-            "self.kind == 'Namespace' ? !has(self.name) && !has(self.selector)"
-            " : has(self.name) != has(self.selector)",
-            "give a target either a name or a selector; Namespace targets have neither",
+            "self.kind == 'Namespace' ? !has(self.name) && !has(self.selector) && !has(self.image)"
+            " : [has(self.name), has(self.selector), has(self.image)].exists_one(given, given)",
+            "give a target exactly one of name, selector and image; Namespace targets have none",
         ),
+        _IMAGE_RULE,
     )
 
-    kind: Literal["Deployment", "StatefulSet", "Namespace", "Node"] = Field(
-        description="What is stopped: workloads, everything in the namespaces, or nodes (cordon)."
+    kind: KindName = Field(
+        description="What is stopped: workloads of any kind (Pod: whatever the pods belong to),"
+        " Namespace: everything in the namespaces, or Node."
+    )
+    group: GroupName | None = Field(
+        default=None,
+        description="API group of the kind; needed where docs/kinds.md shows it, and for other kinds.",
     )
     namespaces: list[Name] | None = Field(
         default=None,
         min_length=1,
         max_length=64,
-        description="Governed namespaces, named literally since labels are others' to edit.",
+        description="Governed namespaces, named literally since labels are others' to edit. Pod"
+        " targets without it look in all of them: copies run everywhere.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     name: Name | None = Field(default=None, description="One workload or node by its name.")
     selector: LabelSelector | None = Field(
         default=None, description="Every workload or node with these labels."
+    )
+    image: Image | None = Field(
+        default=None,
+        description="Of Pod targets: those with a container of this image, whole or without tag and"
+        " digest; `*` stands for any characters.",
     )
 
 
@@ -376,6 +414,50 @@ class FreezeRung(Model):
     )
 
 
+class Graceful(Model):
+    """Stop category 1: nothing new comes in, what is under way may end, then category 0."""
+
+    model_config = rules(
+        Rule(
+            "duration(self.drain) <= duration('1h') && duration(self.terminate) <= duration('1h')"
+            " && duration(self.terminate) >= duration('1s')",
+            "drain is at most 1h, terminate from 1s to 1h",
+        )
+    )
+
+    drain: Duration = Field(
+        default="0s",
+        description="How long the servers go on after their traffic is cut, to answer what they have.",
+    )
+    in_flight: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="PromQL query for the requests under way, e.g."
+        ' sum(vllm:num_requests_running{namespace="prod"}). At 0 the drain ends early.',
+    )
+    terminate: Duration = Field(
+        default="30s",
+        description="How long pods may take to end by themselves; then they get one second.",
+    )
+
+
+Quieted = Literal["KEDA", "ArgoCD", "Flux"]
+QUIET: list[Quieted] = ["KEDA"]
+
+
+class Escalation(Model):
+    """What is done about nodes where pods are left."""
+
+    after: Duration = Field(
+        description="How long after the stop's deadline. What is left by then is on these nodes."
+    )
+    do: Literal["Taint", "Fence"] = Field(
+        description="Taint: the nodes get a NoExecute taint, as a ClusterShutdown of their own. Fence:"
+        " they are marked for the fencing that the cluster has. Nothing is ever deleted by force."
+    )
+
+
 class Action(Model):
     """What is done when the policy fires."""
 
@@ -389,8 +471,16 @@ class Action(Model):
             "with type Stop, freeze.quorum says how many signals freeze",
         ),
         Rule(
-            "self.type != 'Cordon' || (!has(self.freeze) && self.onIsolation == 'Ignore')",
-            "type Cordon takes neither freeze nor onIsolation",
+            "self.type in ['Stop', 'Freeze'] || (!has(self.freeze) && self.onIsolation == 'Ignore')",
+            "freeze and onIsolation are about workloads: leave them out where nodes are acted upon",
+        ),
+        Rule(
+            "(self.category == 'Graceful') == has(self.graceful)",
+            "category Graceful needs graceful, and only that one",
+        ),
+        Rule(
+            "self.category == 'Immediate' || self.type in ['Stop', 'Drain']",
+            "category Graceful goes with type Stop or Drain",
         ),
         Rule(
             "!has(self.freeze) || (duration(self.freeze.__for__) >= duration('1s')"
@@ -403,14 +493,39 @@ class Action(Model):
         ),
     )
 
-    type: Literal["Stop", "Freeze", "Cordon"] = Field(
+    type: Literal["Stop", "Freeze", "Cordon", "Drain", "Taint", "Quarantine"] = Field(
         default="Stop",
         description="Stop the targets; Freeze them for a while, and leave the rest to people or to"
-        " the deadline; Cordon for nodes.",
+        " the deadline. Of nodes: Cordon (no new pods), Drain (the pods of governed namespaces go),"
+        " Taint (NoExecute: every pod without a toleration goes), Quarantine (no new pods, all that"
+        " runs is kept for forensics: containment, not a stop).",
     )
-    category: Literal["Immediate"] = Field(
+    category: Literal["Immediate", "Graceful"] = Field(
         default="Immediate",
-        description="Immediate: pods are deleted with one second of grace (stop category 0).",
+        description="Immediate: pods are deleted with one second of grace (stop category 0)."
+        " Graceful: traffic is cut and what is under way may end first (category 1).",
+    )
+    graceful: Graceful | None = Field(default=None, description="How long category Graceful takes.")
+    quiet: list[Quieted] = Field(
+        default=QUIET,
+        max_length=3,
+        description="Who is paused after the stop, until the restore: KEDA (ScaledObjects of the"
+        " targets), ArgoCD (automated sync of their Application, all of it), Flux (their"
+        " Kustomization or HelmRelease, all of it). The lock holds without it; who is not paused"
+        " starts the targets at the release.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    escalation: list[Escalation] = Field(
+        default=[],
+        max_length=4,
+        description="What is done about nodes whose pods do not go, one after the other; only in a"
+        " ClusterKillSwitchPolicy.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    accept_loss: bool = Field(
+        default=False,
+        description="Whether what a stop of these kinds loses for good is accepted, such as the work"
+        " of Jobs: docs/kinds.md says what. Without it such a policy is not Ready.",
     )
     freeze: FreezeRung | None = Field(
         default=None, description="The rung before the stop; needs node guards."
@@ -551,8 +666,8 @@ class KillSwitchPolicySpec(PolicyTerms):
             "a KillSwitchPolicy scrapes Services of its own namespace: leave scrape.namespace out",
         ),
         Rule(
-            "self.action.type != 'Cordon'",
-            "a KillSwitchPolicy is about workloads: action.type Stop or Freeze",
+            "self.action.type in ['Stop', 'Freeze'] && size(self.action.escalation) == 0",
+            "a KillSwitchPolicy is about workloads: action.type Stop or Freeze, and no escalation",
         ),
     )
 
@@ -578,8 +693,9 @@ class ClusterKillSwitchPolicySpec(PolicyTerms):
             "scrape.namespace is missing: a ClusterKillSwitchPolicy names the Service's namespace",
         ),
         Rule(
-            "self.targets.all(t, (t.kind == 'Node') == (self.action.type == 'Cordon'))",
-            "Node targets go with action.type Cordon, all others with Stop or Freeze",
+            "self.targets.all(t, (t.kind == 'Node') == !(self.action.type in ['Stop', 'Freeze']))",
+            "Node targets go with action.type Cordon, Drain, Taint or Quarantine, all others with Stop"
+            " or Freeze",
         ),
     )
 

@@ -43,10 +43,25 @@ class Evidence(Model):
     summary: str = Field(default="", max_length=1024, description="The decision in a sentence.")
 
 
+class SettingRecord(Model):
+    """One field before it was written. Absent is a value."""
+
+    field: str = Field(
+        max_length=512, description="JSON pointer to the field, e.g. `/spec/suspend`."
+    )
+    was: str | None = Field(
+        default=None, max_length=1024, description="What stood there, as JSON; absent: nothing did."
+    )
+
+
 class TargetRecord(Model):
     """What one workload (or node) was before it was touched. Absent is a value."""
 
-    kind: Literal["Deployment", "StatefulSet", "Node"] = Field(description="Kind.")
+    kind: str = Field(
+        min_length=1,
+        max_length=253,
+        description="Kind, with its API group where it needs one: `Service.serving.knative.dev`.",
+    )
     name: Name = Field(description="Name.")
     uid: str = Field(max_length=64, description="uid then.")
     generation: int = Field(default=0, ge=0, description="Generation then.")
@@ -54,8 +69,22 @@ class TargetRecord(Model):
     replicas: int | None = Field(
         default=None, ge=0, description="`spec.replicas` then; absent means the default of 1."
     )
+    settings: list[SettingRecord] | None = Field(
+        default=None,
+        max_length=8,
+        description="What stood in the fields that bring a kind without a count to rest.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    manifest: str | None = Field(
+        default=None,
+        max_length=65536,
+        description="Of a pod that nobody owned: what it is made again from, as JSON.",
+    )
     unschedulable: bool | None = Field(
         default=None, description="Whether the node was cordoned already: then it stays so."
+    )
+    tainted: bool | None = Field(
+        default=None, description="Whether the node bore the taint of this stop already."
     )
 
 

@@ -18,7 +18,7 @@ from killswitch.api.common import (
     User,
     rules,
 )
-from killswitch.api.policies import Restore
+from killswitch.api.policies import QUIET, Escalation, Graceful, Quieted, Restore
 from killswitch.core.plans import MOST_LOCKS
 
 # Room for `inferenceservices.serving.kserve.io/` and a name of 253, while 4000 of these with their
@@ -82,6 +82,8 @@ _IMMUTABLE = (
     "reason",
     "requiredApprovals",
     "category",
+    "quiet",
+    "escalation",
     "deadline",
     "restorePolicy",
 )
@@ -97,6 +99,11 @@ def unchanged(field: str, *, optional: bool) -> Rule:
 
 _LIFECYCLE_RULES = (
     *(unchanged(field, optional=False) for field in _IMMUTABLE),
+    Rule(
+        "(self.category == 'Graceful') == has(self.graceful)",
+        "category Graceful needs graceful, and only that one",
+    ),
+    unchanged("graceful", optional=True),
     unchanged("policy", optional=True),
     unchanged("evidenceDigest", optional=True),
     Rule(
@@ -125,8 +132,23 @@ class ShutdownTerms(Model):
     required_approvals: int = Field(
         ge=1, le=5, description="The lock holds while fewer people have approved."
     )
-    category: Literal["Immediate"] = Field(
-        default="Immediate", description="Stop category 0: pods get one second of grace."
+    category: Literal["Immediate", "Graceful"] = Field(
+        default="Immediate",
+        description="Immediate: pods get one second of grace (stop category 0). Graceful: traffic is"
+        " cut and what is under way may end first (category 1).",
+    )
+    graceful: Graceful | None = Field(default=None, description="How long category Graceful takes.")
+    quiet: list[Quieted] = Field(
+        default=QUIET,
+        max_length=3,
+        description="Who is paused after the stop, until the restore.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    escalation: list[Escalation] = Field(
+        default=[],
+        max_length=4,
+        description="What is done about nodes whose pods do not go, counted from the deadline.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     deadline: Duration = Field(
         default="1m", description="Not verified by then: what is left is named."
@@ -183,6 +205,7 @@ class ClusterShutdownSpec(ShutdownTerms):
         ),
         unchanged("namespaces", optional=True),
         unchanged("nodes", optional=True),
+        unchanged("nodeAction", optional=False),
     )
 
     namespaces: dict[Name, Annotated[str, Field(max_length=64)]] | None = Field(
@@ -202,6 +225,31 @@ class ClusterShutdownSpec(ShutdownTerms):
         description="Nodes held cordoned, by name; the value is free text. While held they "
         "keep their `killswitch.dev/` taints and are not deleted.",
     )
+    node_action: Literal["Cordon", "Drain", "Taint", "Quarantine"] = Field(
+        default="Cordon",
+        description="What is done with the nodes: Cordon, Drain (the pods of governed namespaces go),"
+        " Taint (NoExecute) or Quarantine (no new pods, all that runs is kept).",
+    )
+
+
+class Fighter(Model):
+    """Something that would start the targets again by itself."""
+
+    name: str = Field(max_length=320, description="`ScaledObject prod/vllm`.")
+    state: Literal["Quieted", "Resting", "Unquieted", "Resumed"] = Field(
+        description="Quieted: paused by this stop. Resting: does nothing at 0. Unquieted: it starts the"
+        " targets as soon as they are released. Resumed: given back by the restore."
+    )
+    message: str = Field(default="", max_length=1024, description="In a sentence.")
+
+
+class Attempt(Model):
+    """Somebody tried to start what is held, and was denied."""
+
+    who: str = Field(max_length=253, description="The controller, or the field manager.")
+    object: str = Field(max_length=320, description="On what: `ReplicaSet vllm-6c5f`.")
+    count: int = Field(ge=1, description="How often, as far as was seen.")
+    last: Timestamp = Field(description="When it was last seen.")
 
 
 class Leftover(Model):
@@ -220,6 +268,11 @@ class Stages(Model):
     deleted: Timestamp | None = Field(default=None, description="Every pod delete was accepted.")
     recorded: Timestamp | None = Field(default=None, description="What was there was stored.")
     scaled: Timestamp | None = Field(default=None, description="Every workload was scaled to 0.")
+    cut: Timestamp | None = Field(default=None, description="Traffic was cut (Graceful).")
+    drained: Timestamp | None = Field(
+        default=None,
+        description="Nothing was under way any more, or the drain was over (Graceful).",
+    )
     proven: Timestamp | None = Field(default=None, description="A dry-run restart was denied.")
     stopped: Timestamp | None = Field(default=None, description="No pod left in an etcd list.")
     canary_ready: Timestamp | None = Field(
@@ -243,6 +296,21 @@ class ShutdownStatus(Model):
         "decision was recorded.",
     )
     stages: Stages = Field(default=Stages(), description="When each stage was reached.")
+    in_flight: str = Field(
+        default="", max_length=64, description="Requests under way when last asked (Graceful)."
+    )
+    fighters: list[Fighter] = Field(
+        default=[],
+        max_length=50,
+        description="Who would start the targets again by itself.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    attempts: list[Attempt] = Field(
+        default=[],
+        max_length=50,
+        description="Who tried to start what is held, and was denied.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     leftovers: list[Leftover] = Field(
         default=[],
         max_length=20,

@@ -16,8 +16,8 @@ from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import Resource
 from killswitch.core.locks import engaged
+from killswitch.core.resources import Resource
 from killswitch.ports import Json
 
 _LOOK = 0.5

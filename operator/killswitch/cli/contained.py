@@ -15,13 +15,13 @@ from killswitch.cli.guards import Guards
 from killswitch.cli.problems import PROGRAM
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import durations, locks, plans, projections
+from killswitch.core import durations, locks
 from killswitch.core.containment import freeze_in_force
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reports import Word
+from killswitch.core.resources import FREEZES
 from killswitch.ports import Json
 
 _SHOWN = 20
@@ -210,7 +210,8 @@ async def of_workload(session: Session, workload: Json) -> list[Frozen]:
     if not stored:
         return []
     seen = await observe.namespaces(session.cluster, [place])
-    owners = plans.owner_uids(projections.workload(workload), seen.inventory)
+    uid = workload["metadata"]["uid"]
+    owners = [uid, *(each.uid for each in seen.inventory.below(uid))]
     pods = seen.inventory.pods_of(owners)
     found = await guards.of_nodes(session, (pod.node for pod in pods))
     now = session.clock.now()

@@ -6,8 +6,8 @@ from typing import Any
 from killswitch.cli.connect import Session
 from killswitch.cli.screen import Cell, Screen, Span, Tone
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import RECORDS, Resource
 from killswitch.core.names import SHUTDOWN_LABEL
+from killswitch.core.resources import RECORDS, Resource
 from killswitch.ports import Json
 
 _OPERATOR_NAMESPACE = "killswitch-system"

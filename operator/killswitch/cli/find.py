@@ -6,7 +6,7 @@ from killswitch.cli.connect import Session
 from killswitch.cli.problems import PROGRAM, Problem, not_installed
 from killswitch.cli.references import parse
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     FREEZES,

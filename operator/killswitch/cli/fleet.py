@@ -10,7 +10,7 @@ from killswitch.cli.connect import Session
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import reports
 from killswitch.core.errors import KillSwitchError, NotFoundError
-from killswitch.core.kinds import NODE_GUARDS, NODES
+from killswitch.core.resources import NODE_GUARDS, NODES
 from killswitch.ports import Json
 
 _SHOWN = 5

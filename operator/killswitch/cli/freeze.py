@@ -26,8 +26,8 @@ from killswitch.core import conditions, durations, locks
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.errors import ConflictError, KillSwitchError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES
 from killswitch.core.reports import Word
+from killswitch.core.resources import FREEZES
 from killswitch.ports import Json
 
 _LONGEST = 5.0

@@ -9,8 +9,8 @@ from killswitch.cli.connect import Session
 from killswitch.core import conditions, containment, durations, locks, reports
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import FREEZES
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.resources import FREEZES
 
 Json = Mapping[str, Any]
 

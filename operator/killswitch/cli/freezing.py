@@ -19,8 +19,8 @@ from killswitch.core import budgets, durations, plans, times
 from killswitch.core.budgets import Endurance
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES, Resource
 from killswitch.core.plans import Plan, Refusal
+from killswitch.core.resources import FREEZES, Resource
 from killswitch.ports import Json
 
 _REVIEWS = Resource(
@@ -105,7 +105,7 @@ def _templates(plan: Plan, observed: Observed) -> Mapping[str, Json]:
     found: dict[str, Json] = {}
     for stop in plan.stops:
         owners = {
-            uid: f"{workload.kind.lower()}/{workload.name}"
+            uid: f"{workload.kind.word}/{workload.name}"
             for workload in stop.targets
             for uid in plans.owner_uids(workload, observed.inventory)
         }

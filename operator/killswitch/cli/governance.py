@@ -9,8 +9,8 @@ from killswitch.cli.problems import PROGRAM, Problem
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.cli.stop import name as object_name
 from killswitch.core import durations, times
-from killswitch.core.kinds import BYPASSES, NAMESPACES, POLICIES
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
+from killswitch.core.resources import BYPASSES, NAMESPACES, POLICIES
 
 
 async def govern(session: Session, screen: Screen, namespace: str) -> ExitCode:

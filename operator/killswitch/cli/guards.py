@@ -16,8 +16,8 @@ from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import reports, times
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import NODE_GUARDS
 from killswitch.core.reports import Report, Word
+from killswitch.core.resources import NODE_GUARDS
 from killswitch.ports import Json
 
 _FEW = 64

@@ -12,9 +12,10 @@ from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
+from killswitch.core import kinds
 from killswitch.core.errors import RefusedError, ServerError
-from killswitch.core.kinds import NODES, WORKLOADS
 from killswitch.core.plans import Plan, Refusal, Stop
+from killswitch.core.resources import NODES
 
 
 def without(scope: Scope, namespace: str) -> str:
@@ -81,8 +82,12 @@ async def nothing(
 
 def _blind(scope: Scope, observed: Observed) -> bool:
     """Whether a list in which the named things would stand could not be read."""
-    kinds = [WORKLOADS[each.kind] for each in scope.workloads] + ([NODES] if scope.nodes else [])
-    return any(each.startswith(f"{kind.plural}: ") for each in observed.unseen for kind in kinds)
+    resources = [kinds.TABLE[each.kind].resource for each in scope.workloads] + (
+        [NODES] if scope.nodes else []
+    )
+    return any(
+        each.startswith(f"{found.plural}: ") for each in observed.unseen for found in resources
+    )
 
 
 async def _for_nodes(session: Session, scope: Scope) -> str:
@@ -101,7 +106,7 @@ async def _for_nodes(session: Session, scope: Scope) -> str:
 def _by_name(scope: Scope, namespace: str, name: str, terms: Terms) -> str:
     """A lock needs no list; a name is enough for it, and the operator does the rest."""
     locks = {
-        f"{WORKLOADS[each.kind].key}/{each.name}": f"{each.kind}/{each.name}"[:64]
+        f"{kinds.TABLE[each.kind].resource.key}/{each.name}": f"{each.kind}/{each.name}"[:64]
         for each in scope.workloads
     }
     (order,) = orders.for_stops(name, [Stop(namespace, locks=locks)], terms)

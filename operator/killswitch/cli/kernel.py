@@ -6,7 +6,7 @@ Asked before a namespace is labelled: a label without the kernel promises what n
 import asyncio
 
 from killswitch.core.errors import NotFoundError, RefusedError, ServerError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, Resource
 from killswitch.ports import Cluster
 
 # With no plural this is the path of the group's discovery, which everybody may read.

@@ -18,7 +18,7 @@ from killswitch.cli.screen import Cell, Screen, Span, Tone
 from killswitch.core import conditions, durations, evidence, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import NotFoundError, RefusedError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS, Resource
 from killswitch.ports import Json
 
 _STAGES = {

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from killswitch.core import locks
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import (
+from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
+from killswitch.core.plans import Boundaries
+from killswitch.core.projections import PROJECTIONS
+from killswitch.core.resources import (
     DEPLOYMENTS,
     NAMESPACES,
     NODES,
@@ -19,10 +22,8 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
-from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
-from killswitch.core.plans import Boundaries
 from killswitch.ports import Cluster, Json
-from killswitch.reactor.view import PROJECTIONS, InventorySink
+from killswitch.reactor.view import InventorySink
 
 BOUNDARIES = Boundaries(frozenset(PROTECTED_NAMESPACES), GOVERNED_LABEL)
 _IN_NAMESPACE = (DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
@@ -92,7 +93,7 @@ async def _namespace(cluster: Cluster, name: str, observed: Observed) -> None:
 
 
 async def _list(cluster: Cluster, resource: Resource, namespace: str, observed: Observed) -> None:
-    sink = InventorySink(observed.inventory, PROJECTIONS[resource.kind])
+    sink = InventorySink(observed.inventory, PROJECTIONS[resource.key])
     try:
         for body in (await cluster.list(resource, namespace)).items:
             sink.put(body)

@@ -11,8 +11,8 @@ from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
 from killswitch.core.plans import Stop
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
 from killswitch.ports import Json
 from killswitch.reactor.stop import Outcome
 

@@ -13,9 +13,9 @@ from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import interlocks, plans, ranks
 from killswitch.core.interlocks import Inhibition, Request
-from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
 from killswitch.core.plans import Plan
 from killswitch.core.ranks import Part
+from killswitch.core.resources import CLUSTER_POLICIES, POLICIES
 from killswitch.ports import Json
 
 
@@ -151,5 +151,5 @@ def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
 
 def names(plan: Plan) -> list[str]:
     """What `-o name` prints of it."""
-    workloads = [f"{each.kind.lower()}/{each.name}" for stop in plan.stops for each in stop.targets]
+    workloads = [f"{each.kind.word}/{each.name}" for stop in plan.stops for each in stop.targets]
     return [*workloads, *(f"node/{node.name}" for stop in plan.stops for node in stop.nodes)]

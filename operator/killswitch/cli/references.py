@@ -4,25 +4,41 @@ from dataclasses import dataclass
 
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
-from killswitch.core.kinds import (
+from killswitch.core import kinds
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
-    DEPLOYMENTS,
     FREEZES,
     POLICIES,
     SHUTDOWNS,
-    STATEFULSETS,
     Resource,
 )
 
+_SHORT = {
+    "Deployment": ("deploy",),
+    "StatefulSet": ("sts",),
+    "DaemonSet": ("ds",),
+    "ReplicaSet": ("rs",),
+    "ReplicationController": ("rc",),
+    "CronJob": ("cj",),
+    "InferenceService": ("isvc",),
+    "InferenceGraph": ("ig",),
+    "LLMInferenceService": ("llmisvc",),
+    "Service.serving.knative.dev": ("ksvc",),
+    "LeaderWorkerSet": ("lws",),
+    "Rollout": ("ro",),
+}
+"""Short names, as their CRDs give them."""
 _WORDS = {
     SHUTDOWNS: ("shutdown", "shutdowns", "sd"),
     CLUSTER_SHUTDOWNS: ("clustershutdown", "clustershutdowns", "csd", "cluster"),
     FREEZES: ("freeze", "freezes", "frz"),
     POLICIES: ("policy", "killswitchpolicy", "killswitchpolicies", "ksp"),
     CLUSTER_POLICIES: ("clusterpolicy", "clusterkillswitchpolicy", "cksp"),
-    DEPLOYMENTS: ("deployment", "deployments", "deploy"),
-    STATEFULSETS: ("statefulset", "statefulsets", "sts"),
+    **{
+        kind.resource: (kind.resource.kind.lower(), kind.resource.plural, *_SHORT.get(name, ()))
+        for name, kind in kinds.TABLE.items()
+    },
 }
 _BY_WORD = {word: resource for resource, words in _WORDS.items() for word in words}
 

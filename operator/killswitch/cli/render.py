@@ -76,7 +76,7 @@ def _rows(stop: Stop, inventory: Inventory) -> Iterable[Sequence[Cell]]:
         for pod in pods:
             rest.pop(pod.uid, None)
         replicas = "1" if workload.replicas is None else str(workload.replicas)
-        name = f"{workload.kind.lower()}/{workload.name}"
+        name = f"{workload.kind.word}/{workload.name}"
         yield (stop.namespace, name, replicas, *_counts(pods))
     if rest:
         yield (stop.namespace, "other pods", "-", *_counts(_sorted(rest.values())))

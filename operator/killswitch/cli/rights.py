@@ -2,7 +2,7 @@
 
 from killswitch.cli.connect import Session
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 
 _REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview",

@@ -22,7 +22,7 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
 from killswitch.core import durations
 from killswitch.core.errors import InvalidPolicyError
-from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
+from killswitch.core.resources import CLUSTER_POLICIES, POLICIES
 from killswitch.signals import rules
 from killswitch.signals.rules import Measurement
 

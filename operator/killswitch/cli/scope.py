@@ -12,12 +12,13 @@ from typing import Any
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
 from killswitch.cli.references import parse
-from killswitch.core import plans
-from killswitch.core.inventory import Child, Inventory, Workload
-from killswitch.core.kinds import DEPLOYMENTS, STATEFULSETS, WORKLOADS
+from killswitch.core import kinds, plans
+from killswitch.core.inventory import Inventory
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
+from killswitch.core.resources import PODS
 
-_KINDS = {resource.key: kind for kind, resource in WORKLOADS.items()}
+_KINDS = {kind.resource.key: name for name, kind in kinds.TABLE.items()}
+_WORKLOADS = tuple(kind.resource for kind in kinds.TABLE.values() if kind.resource is not PODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +120,18 @@ def _owners(
 ) -> list[TargetQuery]:
     found: list[TargetQuery] = []
     for pod in plans.for_labels(namespace, labels, inventory).pods:
-        owner = inventory.owner_of(pod.owner)
-        if isinstance(owner, Child):
-            owner = inventory.owner_of(owner.owner)
-        if isinstance(owner, Workload):
-            found.append(TargetQuery(owner.kind, namespace, owner.name))
+        owner = inventory.top(pod.owner)
+        if owner is not None:
+            found.append(TargetQuery(owner.kind.name, namespace, owner.name))
     return [q for n, q in enumerate(found) if q not in found[:n] and q not in known]
 
 
 def _workload(text: str) -> Named:
-    reference = parse(text, allowed=(DEPLOYMENTS, STATEFULSETS))
+    reference = parse(text, allowed=_WORKLOADS)
     if reference.resource is None:
         cure = f"write deployment/{text} or statefulset/{text}"
         raise Problem(f"read {text!r}", "its kind is missing", cure, ExitCode.USAGE)
-    return Named(reference.resource.kind, reference.name)
+    return Named(_KINDS[reference.resource.key], reference.name)
 
 
 def _labels(text: str | None) -> dict[str, str]:

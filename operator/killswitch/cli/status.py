@@ -17,7 +17,7 @@ from killswitch.cli.screen import Cell, Screen, Span, Tone
 from killswitch.core import conditions, times
 from killswitch.core.conditions import PolicyCondition, ShutdownCondition
 from killswitch.core.errors import NotFoundError, RefusedError
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     BYPASSES,
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,

@@ -28,8 +28,8 @@ from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.core import durations
 from killswitch.core.errors import KillSwitchError, RefusedError, ServerError, UnavailableError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
 from killswitch.core.plans import Plan
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
 from killswitch.ports import Json
 from killswitch.reactor.stop import Outcome, StopSequence
 

@@ -9,7 +9,7 @@ import contextlib
 from killswitch.cli.connect import Session
 from killswitch.core import times
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.ports import Json
 from killswitch.reactor import finisher
 from killswitch.reactor.stop import Outcome

@@ -19,8 +19,8 @@ from killswitch.core import conditions, locks
 from killswitch.core.conditions import FreezeCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS
 from killswitch.ports import Json
 
 _LONGEST = 5.0

@@ -19,7 +19,9 @@ from killswitch.core import conditions, durations, plans, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import (
+from killswitch.core.locks import engaged
+from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
@@ -30,8 +32,6 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
-from killswitch.core.locks import engaged
-from killswitch.core.names import ENGAGED_LABEL
 from killswitch.ports import Json
 
 _STAGES = ("decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped")

@@ -18,8 +18,8 @@ from typing import Any
 from killswitch.core import conditions, durations, locks, projections, times
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STANDING_ORDERS
 from killswitch.core.names import MIRROR_ANNOTATION
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STANDING_ORDERS
 
 Json = Mapping[str, Any]
 _STATIC_UID = 32

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from killswitch.core import times
-from killswitch.core.plans import Plan
+from killswitch.core.plans import Plan, Refusal
 
 
 class Cause(StrEnum):
@@ -79,7 +79,11 @@ def cooldown(request: Request) -> Inhibition | None:
 
 def bounds(request: Request) -> Inhibition | None:
     """Protected or ungoverned places are never stopped; a plan that meets one is not half done."""
-    outside = [r for r in request.plan.refused if r.reason != "NotFound"]
+    outside = [
+        each
+        for each in request.plan.refused
+        if each.reason in {Refusal.PROTECTED, Refusal.UNGOVERNED}
+    ]
     if not outside:
         return None
     names = ", ".join(f"{each.what} ({each.reason})" for each in outside[:5])

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from killswitch.core.kinds import Kind, Scalar
+from killswitch.core.resources import Resource
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
@@ -29,29 +32,50 @@ class Pod:
     """A static pod's image in the API: deleting it stops nothing."""
     addresses: tuple[str, ...] = ()
     """Its own IPs, as its kubelet reported them."""
+    images: tuple[str, ...] = ()
+    """Of its containers, as their specs name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment or StatefulSet."""
+    """What makes pods, or makes what makes them: anything that can be brought to rest."""
 
-    kind: str
+    kind: Kind
     namespace: str
     name: str
     uid: str
     generation: int
     labels: Mapping[str, str]
-    replicas: int | None
-    """`spec.replicas`; None is absent, which means 1."""
     template_digest: str
+    values: tuple[Scalar, ...] = ()
+    """What stands in each of its kind's settings."""
+    owner: str = ""
+    """uid of what controls it, empty at the top."""
     deletes_volumes: bool = False
     """`whenScaled: Delete`: scaling it down would delete its volume claims."""
+
+    @property
+    def replicas(self) -> int | None:
+        """How many it asks for; None is absent, which means 1, or a kind without a count."""
+        count = self.values[0] if self.kind.counted else None
+        return count if isinstance(count, int) else None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it stands as a stop leaves it; a kind that cannot rest never does."""
+        settings = self.kind.settings
+        return bool(settings) and self.values == tuple(each.rest for each in settings)
+
+    def __str__(self) -> str:
+        """`Deployment vllm`."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A ReplicaSet: pods name it as their owner, it names the Deployment."""
+    """What stands between a workload and its pods, such as a Deployment's ReplicaSet."""
 
+    resource: Resource
     namespace: str
     name: str
     uid: str
@@ -81,12 +105,17 @@ class Inventory:
 
     namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
+    """Kinds of workloads that cannot be seen, by name, and why: plans are blind to them."""
     _items: dict[str, Item] = field(default_factory=dict)
     _workloads: dict[str, dict[str, Workload]] = field(default_factory=lambda: defaultdict(dict))
     _named: dict[tuple[str, str], dict[str, Workload]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    _children: dict[str, dict[str, Child]] = field(default_factory=lambda: defaultdict(dict))
+    _children: dict[str, dict[str, Child | Workload]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    _kinds: dict[str, str] = field(default_factory=dict)
     _pods_by_owner: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
     _pods_by_namespace: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -100,7 +129,10 @@ class Inventory:
                 self._pods_by_namespace[item.namespace][item.uid] = item
             case Workload():
                 self._workloads[item.namespace][item.uid] = item
-                self._named[item.namespace, item.kind][item.name] = item
+                self._named[item.namespace, item.kind.name][item.name] = item
+                self._kinds[item.kind.resource.key] = item.kind.name
+                if item.owner:
+                    self._children[item.owner][item.uid] = item
             case Child():
                 self._children[item.owner][item.uid] = item
             case Node():
@@ -115,7 +147,8 @@ class Inventory:
                 _drop(self._pods_by_namespace, item.namespace, uid)
             case Workload():
                 _drop(self._workloads, item.namespace, uid)
-                key = item.namespace, item.kind
+                _drop(self._children, item.owner, uid)
+                key = item.namespace, item.kind.name
                 if self._named.get(key, {}).get(item.name) is item:  # not its successor
                     _drop(self._named, key, item.name)
             case Child():
@@ -129,20 +162,54 @@ class Inventory:
     def workloads(self, namespace: str, kind: str | None = None) -> Iterator[Workload]:
         """Workloads of a namespace, of one kind or of all, by kind and name."""
         found = self._workloads.get(namespace, {}).values()
-        chosen = (each for each in found if kind in (None, each.kind))
-        return iter(sorted(chosen, key=lambda each: (each.kind, each.name)))
+        chosen = (each for each in found if kind in (None, each.kind.name))
+        return iter(sorted(chosen, key=lambda each: (each.kind.name, each.name)))
 
     def workload(self, namespace: str, kind: str, name: str) -> Workload | None:
         """The workload of this name, however many there are."""
         return self._named.get((namespace, kind), {}).get(name)
 
+    def keyed(self, namespace: str, key: str) -> Workload | None:
+        """The workload that a lock key holds by name: `deployments.apps/vllm`."""
+        prefix, _, name = key.rpartition("/")
+        kind = self._kinds.get(prefix)
+        return None if kind is None else self.workload(namespace, kind, name)
+
     def count(self, namespace: str, kinds: Iterable[str]) -> int:
         """How many workloads of these kinds a namespace has."""
         return sum(len(self._named.get((namespace, kind), ())) for kind in kinds)
 
-    def children(self, owner: str) -> list[Child]:
-        """ReplicaSets of a Deployment."""
+    def children(self, owner: str) -> list[Child | Workload]:
+        """What this uid controls, pods apart."""
         return list(self._children.get(owner, {}).values())
+
+    def below(self, owner: str) -> list[Child | Workload]:
+        """All that this uid controls, through as many steps as there are, pods apart.
+
+        A cycle of owners, which nothing forbids, is walked once.
+        """
+        found: dict[str, Child | Workload] = {}
+        waiting = [owner]
+        while waiting:
+            for each in self.children(waiting.pop()):
+                if each.uid not in found and each.uid != owner:
+                    found[each.uid] = each
+                    waiting.append(each.uid)
+        return list(found.values())
+
+    def top(self, uid: str) -> Workload | None:
+        """The highest workload that is known above this uid, or at it; None where none is.
+
+        A controller that cannot be seen ends the walk: what is known below it is acted upon.
+        """
+        highest, seen = None, set[str]()
+        item = self._items.get(uid)
+        while isinstance(item, Workload | Child) and item.uid not in seen:
+            seen.add(item.uid)
+            if isinstance(item, Workload):
+                highest = item
+            item = self._items.get(item.owner)
+        return highest
 
     def pods_of(self, owners: Iterable[str]) -> list[Pod]:
         """Pods controlled by any of these uids."""

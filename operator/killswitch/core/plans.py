@@ -8,14 +8,13 @@ the same `Stop` value, which the reactor executes and the command line prints.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any
 
-from killswitch.core.inventory import Inventory, Item, Node, Pod, Workload
-from killswitch.core.kinds import REPLICASETS, WORKLOADS
+from killswitch.core.inventory import Child, Inventory, Node, Pod, Workload
 from killswitch.core.locks import carries, holds
+from killswitch.core.resources import PODS
 
-_KINDS = {resource.key: kind for kind, resource in WORKLOADS.items()}
-"""Kinds of workloads by what their lock keys begin with."""
 MOST_LOCKS = 4000
 """Keys that one Shutdown may have: what the CRD's schema allows."""
 
@@ -26,6 +25,7 @@ class Refusal(StrEnum):
     PROTECTED = "Protected"  # kube-system, the operator's own namespace, control plane nodes
     UNGOVERNED = "Ungoverned"  # the lock does not apply there, so a stop would not hold
     NOT_FOUND = "NotFound"  # nothing of that name or label exists
+    UNSEEN = "Unseen"  # the kind is not served, or may not be listed: what is of it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,33 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class TargetQuery:
-    """One entry of a policy's `targets`, in core terms. Node targets have no namespace."""
+    """One entry of a policy's `targets`, in core terms. Node targets have no namespace.
+
+    A `Pod` target is about what is above the pods, too; without a namespace it looks in every
+    governed one.
+    """
 
     kind: str
+    """Name of the kind (`kinds.named`), or Pod, Namespace, Node."""
     namespace: str = ""
     name: str | None = None
     labels: Mapping[str, str] | None = None
+    image: str | None = None
+    """Of pods: an image whole, or without tag and digest; `*` stands for any characters."""
 
-    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether an object of the right kind is meant. No name and no labels means all."""
+    def matches(self, name: str, labels: Mapping[str, str], images: Iterable[str] = ()) -> bool:
+        """Whether an object of the right kind is meant. No name, labels or image means all."""
         if self.name is not None:
             return name == self.name
+        if self.image is not None:
+            return any(_is_image(each, self.image) for each in images)
         return self.labels is None or carries(labels, self.labels)
+
+
+def _is_image(image: str, wanted: str) -> bool:
+    bare = image.partition("@")[0]
+    repository = bare if ":" not in bare.rpartition("/")[2] else bare.rpartition(":")[0]
+    return any(fnmatchcase(each, wanted) for each in (image, bare, repository))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +144,57 @@ def for_policy(
     """What a policy with these targets would stop now."""
     if all(query.kind == "Node" for query in queries):
         return _nodes(queries, inventory)
-    stops, refused, eligible = [], [], 0
-    for namespace in dict.fromkeys(query.namespace for query in queries):
+    stops, refused, eligible = [], _blind(queries, inventory), 0
+    for namespace in _places(queries, inventory, boundaries):
         reason = boundaries.refusal(namespace, inventory)
         if reason is not None:
             refused.append(Refused(f"namespace {namespace}", reason))
             continue
-        here = [query for query in queries if query.namespace == namespace]
+        here = [query for query in queries if query.namespace in {namespace, ""}]
         kinds = None if any(q.kind == "Namespace" for q in here) else {q.kind for q in here}
         if kinds is None:
             stops.append(whole_namespace(namespace, inventory))
             eligible += stops[-1].count
             continue
-        eligible += inventory.count(namespace, kinds)
-        targets, missing = _match(here, inventory)
+        eligible += _eligible(namespace, kinds, inventory)
+        targets, pods, missing = _match(here, namespace, inventory)
         refused += missing
         stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
+        if pods:
+            bare = _of_pods(namespace, pods)
+            stops = [*stops[:-1], merge(stops[-1], bare)] if targets else [*stops, bare]
     return Plan(tuple(stops), tuple(refused), eligible)
+
+
+def _places(
+    queries: Sequence[TargetQuery], inventory: Inventory, boundaries: Boundaries
+) -> list[str]:
+    """The namespaces that the queries are about, each once."""
+    named = dict.fromkeys(query.namespace for query in queries if query.namespace)
+    if any(not query.namespace for query in queries):
+        named |= dict.fromkeys(
+            each
+            for each in sorted(inventory.namespaces)
+            if boundaries.refusal(each, inventory) is None
+        )
+    return list(named)
+
+
+def _blind(queries: Sequence[TargetQuery], inventory: Inventory) -> list[Refused]:
+    """The kinds that are named and cannot be seen, each once, with the reason."""
+    kinds = dict.fromkeys(query.kind for query in queries)
+    return [
+        Refused(f"{kind}: {inventory.unseen[kind]}", Refusal.UNSEEN)
+        for kind in kinds
+        if kind in inventory.unseen
+    ]
+
+
+def _eligible(namespace: str, kinds: set[str], inventory: Inventory) -> int:
+    """How many workloads of these kinds there are; for pods, what they belong to."""
+    if PODS.kind not in kinds:
+        return inventory.count(namespace, kinds)
+    return whole_namespace(namespace, inventory).count
 
 
 def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Stop, ...]:
@@ -174,8 +223,10 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
         keys = locks.get(stop.namespace, set())
         # By name and by uid: one that was re-created under its name is held by the name, but its
         # pods' owner is another, so it is engaged anew.
-        return not stop.whole_namespace and all(
-            {lock_key(each), f"uid/{each.uid}"} <= keys for each in stop.targets
+        return (
+            not stop.whole_namespace
+            and all({lock_key(each), f"uid/{each.uid}"} <= keys for each in stop.targets)
+            and all(pod_key(pod) in keys for pod in stop.pods if pod.uid in stop.loose)
         )
 
     return tuple(stop for stop in plan.stops if not held(stop))
@@ -185,23 +236,51 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
     """What an engaged Shutdown with these lock keys holds now, under any of its keys."""
     stop = _stop(namespace, _locked(namespace, locks, inventory), inventory)
     owners = [key.removeprefix("uid/") for key in locks if key.startswith("uid/")]
-    pods = {pod.uid: pod for pod in (*stop.pods, *inventory.pods_of(owners))}
+    held = [*stop.pods, *inventory.pods_of(owners)]
+    if any(key.startswith(f"{PODS.key}/") for key in locks):
+        held += [pod for pod in inventory.pods_in(namespace) if pod_key(pod) in locks]
     # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
-    return Stop(namespace, stop.targets, tuple(pods.values()), {**stop.locks, **locks})
+    pods = {pod.uid: pod for pod in held}
+    loose = frozenset(pod.uid for pod in pods.values() if pod_key(pod) in locks)
+    return Stop(namespace, stop.targets, tuple(pods.values()), {**stop.locks, **locks}, loose=loose)
 
 
 def _locked(namespace: str, locks: Iterable[str], inventory: Inventory) -> list[Workload]:
-    """The workloads of the namespace that these keys name or whose uid they hold."""
+    """The workloads of the namespace that these keys name or whose uid they hold.
+
+    What is below another one of them comes to rest by it, as when it was planned.
+    """
     found: dict[str, Workload] = {}
     for key in locks:
         prefix, _, name = key.rpartition("/")
-        kind = _KINDS.get(prefix)
-        item: Item | None = inventory.workload(namespace, kind, name) if kind else None
-        if prefix == "uid":
-            item = inventory.owner_of(name)
-        if isinstance(item, Workload) and item.namespace == namespace:
-            found[item.uid] = item
-    return sorted(found.values(), key=lambda each: (each.kind, each.name))
+        held = inventory.owner_of(name) if prefix == "uid" else inventory.keyed(namespace, key)
+        if isinstance(held, Workload) and held.namespace == namespace:
+            found[held.uid] = held
+    return _rested(found.values(), inventory)
+
+
+def _rested(chosen: Iterable[Workload], inventory: Inventory) -> list[Workload]:
+    """Those of the chosen that are brought to rest: the highest, and what they leave running."""
+    highest = {each.uid: each for each in chosen}
+    below = {
+        child.uid
+        for each in highest.values()
+        for child in inventory.below(each.uid)
+        if child.uid in highest and each.uid not in {c.uid for c in inventory.below(child.uid)}
+    }
+    found = {uid: each for uid, each in highest.items() if uid not in below}
+    for each in tuple(found.values()):
+        found |= {child.uid: child for child in _left_running(each, inventory)}
+    return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
+
+
+def _left_running(workload: Workload, inventory: Inventory) -> list[Workload]:
+    """What below a workload does not come to rest with it."""
+    return [
+        each
+        for each in inventory.below(workload.uid)
+        if isinstance(each, Workload) and (workload.kind.leaves_children or each.kind.with_owner)
+    ]
 
 
 def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
@@ -211,22 +290,23 @@ def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) 
     release, and a release starts nothing.
     """
     pods = [pod for pod in inventory.pods_in(namespace) if carries(pod.labels, labels)]
-    owners = {pod.owner for pod in pods}
-    targets = [
-        workload
-        for workload in inventory.workloads(namespace)
-        if owners & set(owner_uids(workload, inventory))
-    ]
+    targets = _above(pods, inventory)
     loose = _loose(pods, targets, inventory)
     return Stop(namespace, tuple(targets), tuple(pods), pod_labels=labels, loose=loose)
 
 
+def _above(pods: Iterable[Pod], inventory: Inventory) -> list[Workload]:
+    """What these pods belong to, at the top, with what that leaves running."""
+    tops = [inventory.top(owner) for owner in {pod.owner for pod in pods if pod.owner}]
+    return _rested((each for each in tops if each is not None), inventory)
+
+
 def whole_namespace(namespace: str, inventory: Inventory) -> Stop:
     """Everything in a namespace."""
-    targets = tuple(inventory.workloads(namespace))
+    targets = _rested(inventory.workloads(namespace), inventory)
     pods = tuple(inventory.pods_in(namespace))
     loose = _loose(pods, targets, inventory)
-    return Stop(namespace, targets, pods, whole_namespace=True, loose=loose)
+    return Stop(namespace, tuple(targets), pods, whole_namespace=True, loose=loose)
 
 
 def merge(first: Stop, second: Stop) -> Stop:
@@ -270,14 +350,20 @@ def holds_pod(stop: Stop, pod: Pod) -> bool:
     )
 
 
-def lock_key(workload: Workload) -> str:
-    """The key that holds a workload by name, as the admission policy computes it."""
-    return f"{WORKLOADS[workload.kind].key}/{workload.name}"
+def lock_key(workload: Workload | Child) -> str:
+    """The key that holds it by name, as the admission policy computes it."""
+    resource = workload.kind.resource if isinstance(workload, Workload) else workload.resource
+    return f"{resource.key}/{workload.name}"
+
+
+def pod_key(pod: Pod) -> str:
+    """The key that holds one pod by name."""
+    return f"{PODS.key}/{pod.name}"
 
 
 def owner_uids(workload: Workload, inventory: Inventory) -> list[str]:
-    """The uids whose pods belong to the workload: its own and its ReplicaSets'."""
-    return [workload.uid, *(child.uid for child in inventory.children(workload.uid))]
+    """The uids whose pods belong to the workload: its own, and of all that is below it."""
+    return [workload.uid, *(each.uid for each in inventory.below(workload.uid))]
 
 
 def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> Stop:
@@ -292,16 +378,26 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
 
 
 def _keys(workload: Workload, inventory: Inventory) -> list[str]:
-    """The keys that hold a workload: by name, by uid, and its ReplicaSets that have pods.
+    """The keys that hold a workload: by name, by uid, and so what is below it and makes pods.
 
     A ReplicaSet is held through its Deployment as long as it names it as its owner; its own key
     matters once it is orphaned. The ten old ones that a Deployment keeps have nothing to hold.
     """
-    live = (child for child in inventory.children(workload.uid) if inventory.pods_of([child.uid]))
-    own = [lock_key(workload), f"uid/{workload.uid}"]
-    return own + [
-        key for each in live for key in (f"{REPLICASETS.key}/{each.name}", f"uid/{each.uid}")
-    ]
+    live = (
+        each
+        for each in inventory.below(workload.uid)
+        if isinstance(each, Workload)
+        or inventory.children(each.uid)
+        or inventory.pods_of([each.uid])
+    )
+    return [key for each in (workload, *live) for key in (lock_key(each), f"uid/{each.uid}")]
+
+
+def _of_pods(namespace: str, pods: Iterable[Pod]) -> Stop:
+    """Pods that belong to no workload that is known, each held by its name."""
+    chosen = tuple(pods)
+    locks = {pod_key(pod): f"{PODS.kind}/{pod.name}"[:64] for pod in chosen}
+    return Stop(namespace, (), chosen, locks, loose=frozenset(pod.uid for pod in chosen))
 
 
 def _parts(targets: Sequence[Workload], inventory: Inventory) -> list[list[Workload]]:
@@ -326,27 +422,43 @@ def _loose(
 
 
 def _match(
-    queries: Sequence[TargetQuery], inventory: Inventory
-) -> tuple[list[Workload], list[Refused]]:
+    queries: Sequence[TargetQuery], namespace: str, inventory: Inventory
+) -> tuple[list[Workload], list[Pod], list[Refused]]:
+    """What the queries mean: workloads to bring to rest, pods without any, and who means nothing."""
     found: dict[str, Workload] = {}
+    bare: dict[str, Pod] = {}
     missing = []
     for query in queries:
-        hits = _hits(query, inventory)
+        hits, pods = _hits(query, namespace, inventory)
         found |= {workload.uid: workload for workload in hits}
-        if not hits:
+        bare |= {pod.uid: pod for pod in pods}
+        if not hits and not pods and query.namespace and query.kind not in inventory.unseen:
             missing.append(Refused(_describe(query), Refusal.NOT_FOUND))
-    return list(found.values()), missing
+    return _rested(found.values(), inventory), list(bare.values()), missing
 
 
-def _hits(query: TargetQuery, inventory: Inventory) -> list[Workload]:
+def _hits(
+    query: TargetQuery, namespace: str, inventory: Inventory
+) -> tuple[list[Workload], list[Pod]]:
+    """The workloads at the top of what one query means, and the pods that have none."""
+    if query.kind == PODS.kind:
+        pods = [
+            pod
+            for pod in inventory.pods_in(namespace)
+            if query.matches(pod.name, pod.labels, pod.images)
+        ]
+        bare = [pod for pod in pods if inventory.top(pod.owner) is None]
+        return _above(pods, inventory), bare
     if query.name is not None:  # most do: the cost must not grow with the namespace
-        named = inventory.workload(query.namespace, query.kind, query.name)
-        return [] if named is None else [named]
-    return [
-        workload
-        for workload in inventory.workloads(query.namespace, query.kind)
-        if query.matches(workload.name, workload.labels)
-    ]
+        named = inventory.workload(namespace, query.kind, query.name)
+        chosen = [] if named is None else [named]
+    else:
+        chosen = [
+            workload
+            for workload in inventory.workloads(namespace, query.kind)
+            if query.matches(workload.name, workload.labels)
+        ]
+    return [inventory.top(each.uid) or each for each in chosen], []
 
 
 def _nodes(queries: Sequence[TargetQuery], inventory: Inventory) -> Plan:
@@ -369,5 +481,7 @@ def _describe(query: TargetQuery) -> str:
     place = f" in {query.namespace}" if query.namespace else ""
     if query.name is not None:
         return f"{query.kind} {query.name}{place}"
+    if query.image is not None:
+        return f"{query.kind} of image {query.image}{place}"
     labels = ",".join(f"{key}={value}" for key, value in sorted((query.labels or {}).items()))
     return f"{query.kind} with {labels}{place}"

@@ -1,12 +1,15 @@
 """From Kubernetes JSON to the small values that plans are made of."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from killswitch.core import evidence
-from killswitch.core.inventory import Child, Node, Pod, Workload
-from killswitch.core.kinds import PODS
+from killswitch.core import evidence, kinds
+from killswitch.core.inventory import Child, Item, Node, Pod, Workload
+from killswitch.core.kinds import Kind
 from killswitch.core.names import MIRROR_ANNOTATION
+from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource
 
 Json = Mapping[str, Any]
 _GPU_SUFFIXES = ("/gpu", ".com/gpu")
@@ -19,6 +22,7 @@ def pod(body: Json) -> Pod | None:
     if status.get("phase") in {"Succeeded", "Failed"}:
         return None
     metadata, spec = body["metadata"], body.get("spec", {})
+    containers = spec.get("containers", ())
     return Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -27,35 +31,78 @@ def pod(body: Json) -> Pod | None:
         owner=controller(metadata),
         labels=metadata.get("labels") or {},
         keys=lock_keys(metadata),
-        gpus=sum(_gpus(container) for container in spec.get("containers", ())),
+        gpus=sum(_gpus(container) for container in containers),
         terminating="deletionTimestamp" in metadata,
         mirror=MIRROR_ANNOTATION in (metadata.get("annotations") or {}),
         addresses=tuple(each["ip"] for each in status.get("podIPs") or () if each.get("ip")),
+        # A thousand pods of one image hold its name once.
+        images=tuple(sys.intern(each["image"]) for each in containers if each.get("image")),
     )
 
 
-def workload(body: Json) -> Workload:
-    """A Deployment or StatefulSet; `kind` must be there (lists get it from the client)."""
-    metadata, spec = body["metadata"], body["spec"]
+def workload(kind: Kind, body: Json) -> Workload | Child | None:
+    """A workload of this kind, as its kind reads it.
+
+    A ReplicaSet with an owner is nothing by itself; a Job that has ended runs nothing.
+    """
+    metadata, spec = body["metadata"], body.get("spec") or {}
+    owner = controller(metadata)
+    if owner and kind.resource.key == REPLICASETS.key:
+        return child(kind.resource, body)
+    if kind.resource.key == JOBS.key and _ended(body):
+        return None
     retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     has_claims = bool(spec.get("volumeClaimTemplates"))
     return Workload(
-        kind=body["kind"],
+        kind=kind,
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         labels=metadata.get("labels") or {},
-        replicas=spec.get("replicas"),
-        template_digest=evidence.digest(spec["template"]),
+        template_digest=template_digest(kind, body),
+        values=tuple(each.read(body) for each in kind.settings),
+        owner=owner,
         deletes_volumes=has_claims and retention.get("whenScaled") == "Delete",
     )
 
 
-def child(body: Json) -> Child:
-    """A ReplicaSet."""
+def template_digest(kind: Kind, body: Json) -> str:
+    """Of what its pods are made from, without what a stop itself writes there."""
+    path = kind.template or ("spec",)
+    found: Any = body
+    for part in path:
+        found = found.get(part) or {}
+    for setting in kind.settings:
+        if setting.path[: len(path)] == path:
+            found = _without(found, setting.path[len(path) :])
+    return evidence.digest(found)
+
+
+def _without(found: Json, path: tuple[str, ...]) -> Json:
+    """The same without this field, and without what it alone was in; copied as far as it differs."""
+    first, *rest = path
+    if first not in found:
+        return found
+    left = {name: value for name, value in found.items() if name != first}
+    if rest and (inner := _without(found[first] or {}, tuple(rest))):
+        left[first] = inner
+    return left
+
+
+def _ended(job: Json) -> bool:
+    observed = (job.get("status") or {}).get("conditions") or ()
+    return any(
+        each["type"] in {"Complete", "Failed"} and each["status"] == "True" for each in observed
+    )
+
+
+def child(resource: Resource, body: Json) -> Child:
+    """What stands between a workload and its pods."""
     metadata = body["metadata"]
-    return Child(metadata["namespace"], metadata["name"], metadata["uid"], controller(metadata))
+    return Child(
+        resource, metadata["namespace"], metadata["name"], metadata["uid"], controller(metadata)
+    )
 
 
 def node(body: Json) -> Node:
@@ -104,3 +151,16 @@ def _gpus(container: Json) -> int:
 def _count_gpus(resources: Json) -> int:
     names = (name for name in resources if name.endswith(_GPU_SUFFIXES))
     return sum(int(resources[name]) for name in names if str(resources[name]).isdigit())
+
+
+PROJECTIONS: dict[str, Callable[[Json], Item | None]] = {
+    PODS.key: pod,
+    NODES.key: node,
+    **{
+        kind.resource.key: partial(workload, kind)
+        for kind in kinds.TABLE.values()
+        if kind.resource.key != PODS.key
+    },
+    **{each.key: partial(child, each) for each in kinds.LINKS},
+}
+"""How an object becomes an item, by the key of its resource."""

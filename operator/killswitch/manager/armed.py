@@ -14,8 +14,8 @@ from killswitch.core.errors import (
     RefusedError,
     UnavailableError,
 )
-from killswitch.core.kinds import NAMESPACES, PODS, SHUTDOWNS
 from killswitch.core.names import ENGAGED_LABEL, GOVERNED_LABEL
+from killswitch.core.resources import NAMESPACES, PODS, SHUTDOWNS
 from killswitch.manager import kernel
 from killswitch.ports import Cluster, Json
 from killswitch.settings import Settings

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from killswitch.core import conditions
+from killswitch.core import conditions, kinds
 from killswitch.core.conditions import ShutdownCondition
-from killswitch.core.kinds import WORKLOADS
+from killswitch.core.kinds import Kind
 from killswitch.ports import Json
 
 
@@ -44,6 +44,11 @@ class Target:
     """None: gone."""
     generations: Mapping[str, int] = field(default_factory=dict)
     """The target's generation when each Shutdown (by uid) recorded it, of all that did."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of a workload."""
+        return kinds.recorded(self.record["kind"])
 
     @property
     def name(self) -> str:
@@ -82,7 +87,7 @@ def covers(shutdown: Json, target: Target) -> bool:
     if shutdown["metadata"]["namespace"] != target.place:
         return False
     locks, scope = spec.get("locks") or {}, spec.get("scope") or {}
-    keys = (f"{WORKLOADS[record['kind']].key}/{record['name']}", f"uid/{record['uid']}")
+    keys = (f"{target.kind.resource.key}/{record['name']}", f"uid/{record['uid']}")
     return (
         bool(scope.get("wholeNamespace"))
         or any(key in locks for key in keys)
@@ -93,7 +98,8 @@ def covers(shutdown: Json, target: Target) -> bool:
 def _makes_pods_with(workload: Json | None, labels: Json | None) -> bool:
     if workload is None or not labels:
         return False
-    made = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
+    template = (workload.get("spec") or {}).get("template") or {}
+    made = (template.get("metadata") or {}).get("labels") or {}
     return all(made.get(key) == value for key, value in labels.items())
 
 

@@ -5,7 +5,7 @@ import hashlib
 
 from killswitch.core import times
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import EVENTS
+from killswitch.core.resources import EVENTS
 from killswitch.ports import Clock, Cluster, Json
 
 

@@ -16,9 +16,9 @@ from killswitch.core import conditions, containment, locks, times
 from killswitch.core.conditions import FreezeCondition, Reason
 from killswitch.core.errors import NotFoundError
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import FREEZES, PODS
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reports import Report
+from killswitch.core.resources import FREEZES, PODS
 from killswitch.manager import events
 from killswitch.manager.guards import Guards
 from killswitch.manager.rounds import Key

@@ -1,7 +1,7 @@
 """Governing a namespace: from then on the lock applies there."""
 
-from killswitch.core.kinds import NAMESPACES
 from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.resources import NAMESPACES
 from killswitch.ports import Cluster
 
 

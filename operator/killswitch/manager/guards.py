@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from killswitch.core import reports
-from killswitch.core.kinds import FREEZES, NODE_GUARDS
 from killswitch.core.reports import Report, Word
+from killswitch.core.resources import FREEZES, NODE_GUARDS
 from killswitch.manager.rounds import Key
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reflector import Reflector

@@ -9,8 +9,8 @@ from typing import Any
 
 from killswitch.api import admission
 from killswitch.api.admission.shape import OPERATOR_NAMESPACE
-from killswitch.core.kinds import Resource
 from killswitch.core.names import PROTECTED_NAMESPACES
+from killswitch.core.resources import Resource
 from killswitch.ports import Cluster, Json
 
 _API = ("admissionregistration.k8s.io", "v1")

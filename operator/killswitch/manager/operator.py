@@ -15,7 +15,7 @@ from typing import Any
 import kopf
 import structlog
 
-from killswitch.core.kinds import (
+from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
     FREEZES,

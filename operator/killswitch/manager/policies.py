@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, containment, durations, projections, times
+from killswitch.core import conditions, containment, durations, kinds, projections, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import (
     InvalidPolicyError,
@@ -20,9 +20,10 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.interlocks import Cause
-from killswitch.core.kinds import BYPASSES, CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STATEFULSETS
+from killswitch.core.inventory import Workload
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
+from killswitch.core.resources import BYPASSES, CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STATEFULSETS
 from killswitch.manager import freezable, reactions, standing
 from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
@@ -201,9 +202,11 @@ class Policies:
             return
         for namespace in _places(policy):
             for item in (await self._cluster.list(STATEFULSETS, namespace)).items:
-                workload = projections.workload(item)
+                workload = projections.workload(kinds.TABLE[STATEFULSETS.kind], item)
+                if not isinstance(workload, Workload):
+                    continue
                 meant = any(
-                    query.kind in {workload.kind, "Namespace"}
+                    query.kind in {workload.kind.name, "Namespace"}
                     and query.namespace == namespace
                     and query.matches(workload.name, workload.labels)
                     for query in policy.queries

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from killswitch.core import durations, projections, times
+from killswitch.core import durations, kinds, projections, times
 from killswitch.core.conditions import Reason
 from killswitch.core.errors import NotFoundError, RefusedError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS, WORKLOADS
+from killswitch.core.kinds import Kind
 from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS
 from killswitch.manager import claims
 from killswitch.manager.claims import Share, Target
 from killswitch.ports import Clock, Cluster, Json
@@ -30,6 +31,11 @@ class Present:
     namespace: str
     record: Json
     body: Json
+
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return kinds.recorded(self.record["kind"])
 
     @property
     def name(self) -> str:
@@ -60,7 +66,7 @@ class Present:
         """What changed since it was recorded, in a sentence."""
         if self.body["metadata"]["uid"] != self.record["uid"]:
             return f"{self.name} was re-created"
-        if projections.workload(self.body).template_digest != self.record["templateDigest"]:
+        if projections.template_digest(self.kind, self.body) != self.record["templateDigest"]:
             return f"{self.name} has another pod template"
         return None
 
@@ -169,7 +175,7 @@ class Restorer:
             want = each.recorded if limit is None else min(limit, each.recorded)
             if each.replicas in ours and each.replicas < want:
                 body = {"spec": {"replicas": want}}
-                resource = WORKLOADS[each.record["kind"]]
+                resource = each.kind.resource
                 await self._cluster.patch(
                     resource, each.record["name"], body, each.namespace, subresource="scale"
                 )
@@ -230,8 +236,8 @@ class Restorer:
         """Every recorded target that the Shutdown covers, whoever recorded it."""
         found = []
         for place in self._places(shutdown):
-            present = await self._present(shutdown, place)
             records = (await self._cluster.list(RECORDS, place)).items
+            present = await self._present(records, place)
             generations = _generations(records)
             for record in records:
                 holder = record["spec"]["shutdownUid"]
@@ -244,13 +250,16 @@ class Restorer:
                         found.append(target)
         return found
 
-    async def _present(self, shutdown: Json, place: str) -> dict[tuple[str, str], Json]:
-        kinds = [NODES] if shutdown["spec"].get("nodes") else [*WORKLOADS.values()]
-        return {
-            (resource.kind, body["metadata"]["name"]): body
-            for resource in kinds
-            for body in (await self._cluster.list(resource, place)).items
-        }
+    async def _present(self, records: Iterable[Json], place: str) -> dict[tuple[str, str], Json]:
+        """What is there now of the kinds that these records name, by kind and name."""
+        named = {
+            entry["kind"] for each in records for entry in each["spec"].get("targets") or ()
+        } - {NODES.kind}
+        found: dict[tuple[str, str], Json] = {}
+        for name in named:
+            page = await self._cluster.list(kinds.recorded(name).resource, place)
+            found |= {(name, body["metadata"]["name"]): body for body in page.items}
+        return found
 
 
 def _assign(work: Work, shutdown: Json, others: Sequence[Json], target: Target) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 from killswitch.ports import Clock
 
 _FIRST, _LONGEST = 0.2, 30.0

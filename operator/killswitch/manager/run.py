@@ -7,7 +7,7 @@ import structlog
 
 from killswitch.api import orders
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.kinds import CLUSTER_POLICIES, FREEZES, POLICIES, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_POLICIES, FREEZES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
 from killswitch.manager.freezes import Freezes
 from killswitch.manager.govern import govern

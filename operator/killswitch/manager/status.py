@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from killswitch.core import conditions, times
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 from killswitch.ports import Clock, Cluster, Json
 
 FIELD_MANAGER = "killswitch-manager"

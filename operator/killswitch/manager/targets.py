@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import interlocks, plans, projections
+from killswitch.core.catalogue import Catalogue
 from killswitch.core.interlocks import Inhibition
-from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import PODS, WORKLOADS
+from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core.kinds import Kind
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries, Stop
+from killswitch.core.resources import PODS
 from killswitch.ports import Clock, Cluster, Json
 
 _FRESH = 5.0
@@ -34,7 +36,7 @@ class _Place:
     """What a namespace held when it was listed."""
 
     listed: float
-    workloads: list[Json]
+    workloads: list[tuple[Kind, Json]]
     pods: list[Json]
 
 
@@ -58,9 +60,11 @@ class Places:
             name: each for name, each in self._places.items() if now - each.listed < _FRESH
         }
         if namespace not in self._places:
-            workloads: list[Json] = []
-            for resource in WORKLOADS.values():
-                workloads += (await self._cluster.list(resource, namespace)).items
+            workloads: list[tuple[Kind, Json]] = []
+            for kind in Catalogue.built_in().kinds.values():
+                if kind.resource is not PODS:
+                    found = (await self._cluster.list(kind.resource, namespace)).items
+                    workloads += [(kind, body) for body in found]
             pods = (await self._cluster.list(PODS, namespace)).items
             self._places[namespace] = _Place(now, workloads, pods)
         return self._places[namespace]
@@ -77,12 +81,14 @@ def _targets(
     for namespace, place in places.items():
         # Who asks has made sure of it: a policy is Ready where its namespaces are governed.
         inventory.namespaces[namespace] = {GOVERNED_LABEL: "true"}
-        for body in place.workloads:
-            bodies[body["metadata"]["uid"]] = body
-            inventory.put(projections.workload(body))
+        for kind, body in place.workloads:
+            item = projections.workload(kind, body)
+            if isinstance(item, Workload):
+                bodies[body["metadata"]["uid"]] = body
+                inventory.put(item)
     plan = plans.for_policy(policy.queries, inventory, Boundaries(protected, GOVERNED_LABEL))
     templates = {
-        f"{each.kind} {each.namespace}/{each.name}": bodies[each.uid]["spec"]["template"]
+        f"{each.kind} {each.namespace}/{each.name}": _template(bodies[each.uid])
         for stop in plan.stops
         for each in stop.targets
     }
@@ -100,3 +106,8 @@ def _targets(
             pods.append(pod)
     beyond = interlocks.beyond(plan, max_targets=policy.max_targets, max_percent=policy.max_percent)
     return Targets(plan.stops, templates, tuple(pods), beyond)
+
+
+def _template(workload: Json) -> Json:
+    """What its pods are made from; empty where its kind has no such thing in one place."""
+    return dict((workload.get("spec") or {}).get("template") or {})

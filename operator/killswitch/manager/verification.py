@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from killswitch.core import plans, projections, reports
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import NAMESPACES, NODE_GUARDS, NODES, PODS
 from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.resources import NAMESPACES, NODE_GUARDS, NODES, PODS
 from killswitch.ports import Cluster, Json
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from killswitch.core import times
 from killswitch.core.containment import Want
-from killswitch.core.kinds import STANDING_ORDERS
+from killswitch.core.resources import STANDING_ORDERS
 from killswitch.node.cgroups import Cgroups
 from killswitch.node.clock import Clock
 from killswitch.node.hands import Hands

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from killswitch.core import containment, locks
 from killswitch.core.containment import Orders, Resident, Want
-from killswitch.core.kinds import FREEZES, PODS, STANDING_ORDERS, Resource
+from killswitch.core.resources import FREEZES, PODS, STANDING_ORDERS, Resource
 from killswitch.node.clock import Clock
 from killswitch.node.holds import Cause, Hold
 from killswitch.node.news import Changed, Gone, Heard, Leave, Listed, News, Silent, Unlisted

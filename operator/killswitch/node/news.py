@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 
 Json = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 from killswitch import __version__
 from killswitch.core import times
 from killswitch.core.errors import ConflictError, KillSwitchError, NotFoundError
-from killswitch.core.kinds import NODE_GUARDS
+from killswitch.core.resources import NODE_GUARDS
 from killswitch.node.api import Session
 from killswitch.node.guard import Report
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
-from killswitch.core.kinds import (
+from killswitch.core.names import ENGAGED_LABEL, MIRROR_ANNOTATION
+from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     FREEZES,
     PODS,
@@ -20,7 +21,6 @@ from killswitch.core.kinds import (
     STANDING_ORDERS,
     Resource,
 )
-from killswitch.core.names import ENGAGED_LABEL, MIRROR_ANNOTATION
 from killswitch.node.api import JSON, METADATA, Session, failure_of
 from killswitch.node.news import Changed, Gone, Listed, News, Unlisted
 

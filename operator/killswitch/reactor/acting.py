@@ -18,9 +18,9 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
 from killswitch.core import evidence, plans
 from killswitch.core.errors import ConflictError, KillSwitchError
-from killswitch.core.kinds import RECORDS
 from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
+from killswitch.core.resources import RECORDS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import garbage, testimony
 from killswitch.reactor.fan_out import cancel

@@ -21,7 +21,7 @@ from killswitch.core.errors import (
     TimedOutError,
 )
 from killswitch.core.inventory import Pod
-from killswitch.core.kinds import PODS
+from killswitch.core.resources import PODS
 from killswitch.ports import Clock, Cluster
 from killswitch.reactor.fan_out import cancel, fan_out
 from killswitch.reactor.persistence import persistently

@@ -20,8 +20,8 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import conditions, containment, times
 from killswitch.core.conditions import FreezeCondition, Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
-from killswitch.core.kinds import FREEZES, REPLICASETS
 from killswitch.core.locks import engaged
+from killswitch.core.resources import FREEZES, REPLICASETS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging
 from killswitch.reactor.fan_out import cancel

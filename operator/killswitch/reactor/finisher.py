@@ -17,9 +17,9 @@ from killswitch.api.orders import Order
 from killswitch.core import conditions, plans, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.core.locks import engaged
 from killswitch.core.plans import Stop
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.persistence import persistently

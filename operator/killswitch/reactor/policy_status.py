@@ -12,8 +12,8 @@ import structlog
 from killswitch.core import conditions, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError
-from killswitch.core.kinds import CLUSTER_POLICIES, POLICIES
 from killswitch.core.readings import Reading
+from killswitch.core.resources import CLUSTER_POLICIES, POLICIES
 from killswitch.core.switch import State
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.engine import Engine

@@ -22,8 +22,8 @@ from killswitch.core.errors import (
     TimedOutError,
     UnavailableError,
 )
-from killswitch.core.kinds import NODES, PODS, WORKLOADS
 from killswitch.core.plans import Stop
+from killswitch.core.resources import NODES, PODS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.persistence import persistently
 
@@ -119,17 +119,18 @@ def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
             lambda node=node: cluster.patch(NODES, node.name, body, dry_run=True)  # type: ignore[misc]
             for node in stop.nodes[:3]
         ]
-    raised = {"spec": {"replicas": max((t.replicas or 1 for t in stop.targets), default=1) + 1}}
+    counted = [each for each in stop.targets if each.kind.counted]
+    raised = {"spec": {"replicas": max((t.replicas or 1 for t in counted), default=1) + 1}}
     ways: list[Callable[[], Any]] = [
         lambda target=target: cluster.patch(  # type: ignore[misc]
-            WORKLOADS[target.kind],
+            target.kind.resource,
             target.name,
             raised,
             target.namespace,
             subresource="scale",
             dry_run=True,
         )
-        for target in stop.targets[:3]
+        for target in counted[:3]
     ]
     probe = _probe_pod(stop)
     return [*ways, lambda: cluster.create(PODS, probe, stop.namespace, dry_run=True)]

@@ -13,9 +13,9 @@ from killswitch.core import conditions
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
 from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
 from killswitch.core.locks import engaged
 from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
 from killswitch.ports import Clock, Json
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.shared import SharedLists
@@ -27,7 +27,7 @@ def at_rest(item: Item) -> bool:
     """Whether it is as a stop leaves it."""
     if isinstance(item, Node):
         return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
-    return item.replicas == 0
+    return item.at_rest
 
 
 async def store(

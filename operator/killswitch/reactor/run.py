@@ -7,7 +7,10 @@ from collections import deque
 import structlog
 
 from killswitch.core.inventory import Inventory
-from killswitch.core.kinds import (
+from killswitch.core.projections import PROJECTIONS
+from killswitch.core.reaction import TICK
+from killswitch.core.readings import Answer, NoAnswer
+from killswitch.core.resources import (
     BYPASSES,
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
@@ -22,8 +25,6 @@ from killswitch.core.kinds import (
     STATEFULSETS,
     Resource,
 )
-from killswitch.core.reaction import TICK
-from killswitch.core.readings import Answer, NoAnswer
 from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
 from killswitch.reactor import garbage, policy_status
 from killswitch.reactor import numbers as own
@@ -33,7 +34,7 @@ from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
 from killswitch.reactor.scraping import Bounds, Scraping
-from killswitch.reactor.view import PROJECTIONS, InventorySink, NamespaceSink
+from killswitch.reactor.view import InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
 from killswitch.reflector import Reflector, Sink
 from killswitch.telemetry.traces import Traces
@@ -182,7 +183,7 @@ class Reactor:
         sinks: list[tuple[Resource, Sink]] = [
             (NAMESPACES, NamespaceSink(inventory)),
             *(
-                (resource, InventorySink(inventory, PROJECTIONS[resource.kind]))
+                (resource, InventorySink(inventory, PROJECTIONS[resource.key]))
                 for resource in (NODES, DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
             ),
             (SHUTDOWNS, view.shutdowns),

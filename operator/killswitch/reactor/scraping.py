@@ -18,9 +18,9 @@ import structlog
 from killswitch.api.compiled import Exporter
 from killswitch.core.errors import UnacceptableError
 from killswitch.core.inventory import Inventory, Pod
-from killswitch.core.kinds import ENDPOINT_SLICES
 from killswitch.core.pacing import scrape_deadline
 from killswitch.core.readings import Blindness, NoAnswer
+from killswitch.core.resources import ENDPOINT_SLICES
 from killswitch.ports import Clock, Cluster, Json, Place, Scraper
 from killswitch.reactor.paths import Paths
 from killswitch.reactor.scraped import SILENCE, Endpoint, Scraped, Source, tolerance

@@ -7,7 +7,7 @@ this, the stops of a namespace would cost the square of their number.
 
 import asyncio
 
-from killswitch.core.kinds import Resource
+from killswitch.core.resources import Resource
 from killswitch.ports import Cluster, Page
 
 _Key = tuple[Resource, str]

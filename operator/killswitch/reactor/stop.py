@@ -15,10 +15,9 @@ own token. It must not decide anything: what is stopped stands in the Shutdown.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from killswitch.api.orders import Order
-from killswitch.core import projections
+from killswitch.core import kinds, projections
 from killswitch.core.errors import (
     KillSwitchError,
     NotFoundError,
@@ -27,10 +26,11 @@ from killswitch.core.errors import (
     TimedOutError,
 )
 from killswitch.core.inventory import Node, Pod, Workload
-from killswitch.core.kinds import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS, WORKLOADS
+from killswitch.core.kinds import Verb
 from killswitch.core.locks import engaged
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Stop, holds_pod
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging, proof, records
 from killswitch.reactor.deleting import PATIENCE, WIDTH, Deletions
@@ -196,10 +196,12 @@ class StopSequence:
 
         async def rest(item: Workload | Node) -> None:
             nonlocal accepted
-            act = self._cordon(item) if isinstance(item, Node) else self._to_zero(item)
-            what = f"{item.kind if isinstance(item, Workload) else 'node'} {item.name}"
+            what = str(item) if isinstance(item, Workload) else f"node {item.name}"
             try:
-                await act()
+                if isinstance(item, Node):
+                    await self._cordon(item)
+                else:
+                    await self._to_rest(item)
             except NotFoundError:
                 return  # deleted meanwhile: nothing runs
             except KillSwitchError as error:
@@ -210,7 +212,9 @@ class StopSequence:
         def resting(item: Workload | Node) -> bool:
             # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
             # holds it down just as well at its old count.
-            return at_rest(item) or (isinstance(item, Workload) and item.deletes_volumes)
+            return at_rest(item) or (
+                isinstance(item, Workload) and (item.deletes_volumes or not item.kind.settings)
+            )
 
         items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
@@ -218,18 +222,27 @@ class StopSequence:
         await fan_out(todo, rest, width=WIDTH, patience=PATIENCE)
         return accepted and not missing
 
-    def _to_zero(self, workload: Workload) -> Callable[[], Any]:
-        body = {"spec": {"replicas": 0}}
-        resource = WORKLOADS[workload.kind]
-        return lambda: self._cluster.patch(
-            resource, workload.name, body, workload.namespace, subresource="scale"
-        )
+    async def _to_rest(self, workload: Workload) -> None:
+        kind = workload.kind
+        if kind.verb is Verb.SCALE:
+            zero = {"spec": {"replicas": 0}}
+            await self._cluster.patch(
+                kind.resource, workload.name, zero, workload.namespace, subresource="scale"
+            )
+            return
+        body = kinds.patch((each.path, each.rest) for each in kind.settings)
+        after = await self._cluster.patch(kind.resource, workload.name, body, workload.namespace)
+        # A CRD that does not know the field drops it without an error.
+        ignored = [each for each in kind.settings if each.read(after) != each.rest]
+        if ignored:
+            gate = f" (it needs {kind.since})" if kind.since else ""
+            raise RefusedError(f"the cluster's {kind} knows no {ignored[0]}{gate}", 422)
 
-    def _cordon(self, node: Node) -> Callable[[], Any]:
+    async def _cordon(self, node: Node) -> None:
         # The label makes the node lock apply to it (see api/admission/lock).
         labels = {GOVERNED_LABEL: "true"}
         body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
-        return lambda: self._cluster.patch(NODES, node.name, body)
+        await self._cluster.patch(NODES, node.name, body)
 
     async def _sweep(
         self,

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from killswitch.core import conditions, projections, times
+from killswitch.core import conditions, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.inventory import Inventory, Item
 from killswitch.core.locks import released
@@ -192,12 +192,3 @@ def _moment(text: str) -> float | None:
         return times.seconds(text)
     except ValueError:
         return None
-
-
-PROJECTIONS = {
-    "Pod": projections.pod,
-    "Deployment": projections.workload,
-    "StatefulSet": projections.workload,
-    "ReplicaSet": projections.child,
-    "Node": projections.node,
-}
