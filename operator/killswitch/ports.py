@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from killswitch.core.catalogue import Served
 from killswitch.core.reaction import Feeds, RuleGroup
 from killswitch.core.readings import Answer, NoAnswer
 from killswitch.core.resources import Resource
@@ -59,6 +60,10 @@ class Cluster(Protocol):
 
     async def whoami(self) -> str:
         """The username that the API server sees."""
+        ...
+
+    async def served(self) -> Sequence[Served]:
+        """Every resource that it serves; those of a group that does not answer are left out."""
         ...
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:

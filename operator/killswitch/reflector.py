@@ -56,6 +56,8 @@ class Reflector:
         self._fields = fields
         self._known: set[str] = set()
         self._blind = False
+        self.failure = ""
+        """Why it cannot list or watch now; empty while it can."""
         self.synced = asyncio.Event()
         self.heard = clock.monotonic()
         """When the API server last said anything (monotonic): the age of this view."""
@@ -64,6 +66,12 @@ class Reflector:
     def kind(self) -> str:
         """What it mirrors."""
         return self._resource.kind
+
+    def forget(self) -> None:
+        """Take everything out of the sink again; `run` is over."""
+        for uid in self._known:
+            self._sink.remove(uid)
+        self._known = set()
 
     async def run(self) -> None:
         """Mirror until cancelled."""
@@ -122,6 +130,7 @@ class Reflector:
     def _told(self, error: KillSwitchError | None) -> None:
         """Log the first of a row of failures, and the end of it."""
         kind, blind = self._resource.kind, error is not None
+        self.failure = "" if error is None else str(error)
         if blind and not self._blind and not isinstance(error, ExpiredError):
             _LOG.warning("cannot watch", kind=kind, error=str(error))
             self._blind = True

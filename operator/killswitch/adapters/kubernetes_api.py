@@ -20,6 +20,7 @@ from yarl import URL
 from killswitch.adapters.credentials import Credentials
 from killswitch.adapters.endpoints import Endpoints
 from killswitch.adapters.slots import Slots
+from killswitch.core.catalogue import Served
 from killswitch.core.errors import (
     ConflictError,
     ExpiredError,
@@ -37,6 +38,7 @@ from killswitch.ports import Change, Json, Page
 _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _PAGE = "500"
 _WATCH_SECONDS = 290
 """How long the server keeps a watch open: below the usual five minutes of load balancers."""
@@ -131,6 +133,16 @@ class KubernetesApi:
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
         answer = await self._request("POST", path, body=body)
         return str(answer["status"]["userInfo"]["username"])
+
+    async def served(self) -> list[Served]:
+        """Every resource that it serves, by two requests (aggregated discovery, KEP-3352)."""
+        found: list[Served] = []
+        for path in ("/api", "/apis"):
+            answer = await self._request("GET", path, accept=_DISCOVERY)
+            if answer.get("kind") != "APIGroupDiscoveryList":
+                raise UnavailableError("its API server does not answer with aggregated discovery")
+            found += [each for group in answer.get("items") or () for each in _served(group)]
+        return found
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """The object; NotFoundError if it is not there."""
@@ -251,6 +263,7 @@ class KubernetesApi:
         body: Json | None = None,
         query: dict[str, str] | None = None,
         content: str = _JSON,
+        accept: str = _JSON,
         within: float = 10.0,
         lock: bool = False,
     ) -> Json:
@@ -262,7 +275,13 @@ class KubernetesApi:
             for server in self._endpoints.turn():
                 try:
                     return await self._ask(
-                        server, method, path, data=data, query=query, content=content, within=within
+                        server,
+                        method,
+                        path,
+                        data=data,
+                        query=query,
+                        headers=self._headers(content, accept),
+                        within=within,
                     )
                 except _UnsentError as error:
                     unsent = error
@@ -278,7 +297,7 @@ class KubernetesApi:
         *,
         data: bytes | None = None,
         query: dict[str, str] | None = None,
-        content: str = _JSON,
+        headers: dict[str, str] | None = None,
         within: float,
     ) -> Json:
         timeout = aiohttp.ClientTimeout(total=within, sock_connect=min(within, _CONNECT))
@@ -288,7 +307,7 @@ class KubernetesApi:
                     method,
                     self._url(server, path, query or {}),
                     data=data,
-                    headers=self._headers(content),
+                    headers=headers or self._headers(),
                     timeout=timeout,
                 ) as response,
                 _severed(response),
@@ -337,9 +356,9 @@ class KubernetesApi:
             known = self._urls[address] = URL(address, encoded=True)
         return known
 
-    def _headers(self, content: str = _JSON) -> dict[str, str]:
+    def _headers(self, content: str = _JSON, accept: str = _JSON) -> dict[str, str]:
         authorization = self.credentials.authorization()
-        headers = {"Content-Type": content, "Accept": _JSON, "User-Agent": "killswitch"}
+        headers = {"Content-Type": content, "Accept": accept, "User-Agent": "killswitch"}
         return {**headers, "Authorization": authorization} if authorization else headers
 
 
@@ -383,6 +402,26 @@ def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
             return UnavailableError(f"{status}: {message}")
         case _:
             return ServerError(f"{status}: {message}")
+
+
+def _served(group: Json) -> Iterator[Served]:
+    """The resources of one group, each in the first (preferred) version that serves it."""
+    name = (group.get("metadata") or {}).get("name", "")
+    first: dict[str, tuple[Resource, bool]] = {}
+    versions: dict[str, set[str]] = {}
+    for version in group.get("versions") or ():
+        for each in version.get("resources") or ():
+            kind = (each.get("responseKind") or {}).get("kind")
+            if not kind:
+                continue  # only its subresources are served
+            plural = each["resource"]
+            versions.setdefault(plural, set()).add(version["version"])
+            scales = any(s["subresource"] == "scale" for s in each.get("subresources") or ())
+            namespaced = each.get("scope") == "Namespaced"
+            resource = Resource(name, version["version"], plural, kind, namespaced=namespaced)
+            first.setdefault(plural, (resource, scales))
+    for plural, (resource, scales) in first.items():
+        yield Served(resource, scales, frozenset(versions[plural]))
 
 
 def _change(line: bytes) -> Change:

@@ -102,6 +102,13 @@ class Engine:
         self.dirty: set[str] = set()
         """uids of policies whose status has something new to say."""
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of targets that policies name."""
+        return frozenset(
+            query.kind for each in self.watched.values() for query in each.policy.queries
+        )
+
     def start(self) -> None:
         """The view is complete: judge every policy, finish every stop."""
         self._started = True

@@ -14,15 +14,10 @@ from killswitch.core.resources import (
     BYPASSES,
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
-    DEPLOYMENTS,
     FREEZES,
     NAMESPACES,
-    NODES,
-    PODS,
     POLICIES,
-    REPLICASETS,
     SHUTDOWNS,
-    STATEFULSETS,
     Resource,
 )
 from killswitch.ports import Clock, Cluster, QueryChecker, Scraper, SignalSource
@@ -30,6 +25,7 @@ from killswitch.reactor import garbage, policy_status
 from killswitch.reactor import numbers as own
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.finisher import Progress
+from killswitch.reactor.mirrors import ALWAYS, Mirrors
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
@@ -40,6 +36,8 @@ from killswitch.reflector import Reflector, Sink
 from killswitch.telemetry.traces import Traces
 
 _LOG = structlog.get_logger(__name__)
+_KINDS = 1.0
+"""Seconds between looks at which kinds policies name, and at what is served if that is old."""
 _TRACES = 5
 """Stops that are traced in one look: each takes a fifth of a millisecond."""
 
@@ -92,6 +90,7 @@ class Reactor:
         self._asked = -1
         self.needed = self._make_reflectors()
         """Nothing is judged before these have listed everything."""
+        self.mirrors = Mirrors(cluster, clock, self.engine.view.inventory)
         self._freezes = Reflector(cluster, clock, FREEZES, self.engine.freezes.stored)
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -112,6 +111,7 @@ class Reactor:
                 self.engine.start()
                 self.ready.set()
                 group.create_task(self._learn_freezes())
+                group.create_task(self._mirror())
                 group.create_task(self._poller.run())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
@@ -119,6 +119,7 @@ class Reactor:
             if self.scraping is not None:
                 self.scraping.stop()
             self._recaller.stop()
+            await self.mirrors.close()
             # Whatever this replica had under way, another one finds in the API server.
             await self.engine.close()
             self._trace(len(self._untraced))
@@ -126,7 +127,7 @@ class Reactor:
     @property
     def reflectors(self) -> list[Reflector]:
         """All of them."""
-        return [*self.needed, self._freezes]
+        return [*self.needed, self._freezes, *self.mirrors.reflectors]
 
     @property
     def poll_pace(self) -> float:
@@ -137,6 +138,15 @@ class Reactor:
         """Stops do not wait for it: whoever upgrades may lack the kind, or the right, for a while."""
         await self._freezes.synced.wait()
         self.engine.freezes_listed()
+
+    async def _mirror(self) -> None:
+        """Follow which kinds there are, and which of them policies name."""
+        while True:
+            try:
+                await self.mirrors.look(self.engine.kinds)
+            except Exception:
+                _LOG.exception("the kinds of the cluster could not be followed")
+            await self._clock.sleep(_KINDS)
 
     def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         self.engine.intake.deliver(query, answer)
@@ -184,7 +194,7 @@ class Reactor:
             (NAMESPACES, NamespaceSink(inventory)),
             *(
                 (resource, InventorySink(inventory, PROJECTIONS[resource.key]))
-                for resource in (NODES, DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
+                for resource in ALWAYS
             ),
             (SHUTDOWNS, view.shutdowns),
             (CLUSTER_SHUTDOWNS, view.shutdowns),

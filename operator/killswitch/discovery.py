@@ -1,0 +1,76 @@
+"""Ask a cluster, now and then, which kinds of workloads it serves.
+
+What cannot be asked stays as it was known; before the first answer it is what every cluster serves.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from killswitch.core import kinds
+from killswitch.core.catalogue import Catalogue, Served
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.resources import Resource
+from killswitch.ports import Clock, Cluster
+
+_CRDS = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+)
+_LOG = structlog.get_logger(__name__)
+
+
+class Discovery:
+    """The catalogue of one cluster, kept for `fresh` seconds at a time."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, *, fresh: float = 10.0) -> None:
+        """Nothing was asked yet."""
+        self._cluster = cluster
+        self._clock = clock
+        self._fresh = fresh
+        self._asked = float("-inf")
+        self._wanted: frozenset[str] = frozenset()
+        self._counts: dict[str, tuple[str, ...]] = {}
+        self.catalogue = Catalogue.built_in()
+        """As it was known last."""
+
+    async def look(self, wanted: frozenset[str] = frozenset()) -> Catalogue:
+        """The catalogue; `wanted` are names of kinds beyond the table that somebody is about.
+
+        Never raises: not knowing leaves what was known.
+        """
+        now = self._clock.monotonic()
+        if now - self._asked < self._fresh and wanted <= self._wanted:
+            return self.catalogue
+        try:
+            served = await self._cluster.served()
+            for name in wanted:
+                await self._learn_count(name, served)
+        except KillSwitchError as error:
+            _LOG.warning("kinds could not be discovered", error=str(error))
+            return self.catalogue
+        self._asked, self._wanted = now, wanted
+        self.catalogue = Catalogue(served, self._counts)
+        return self.catalogue
+
+    async def _learn_count(self, name: str, served: Sequence[Served]) -> None:
+        """Where a kind with `/scale` keeps its count, from its definition; `spec.replicas` if unknown."""
+        kind, _, group = name.partition(".")
+        for each in served:
+            resource = each.resource
+            meant = (resource.kind, resource.group) == (kind, group) and each.scales
+            if not meant or name in kinds.TABLE or resource.key in self._counts:
+                continue
+            try:
+                definition = await self._cluster.get(_CRDS, resource.key)
+            except KillSwitchError as error:  # not a custom kind, or no right to read it
+                _LOG.info("a kind's definition cannot be read", kind=name, error=str(error))
+                continue
+            for version in definition["spec"]["versions"]:
+                scale = (version.get("subresources") or {}).get("scale")
+                if version["name"] == resource.version and scale:
+                    path = scale["specReplicasPath"].lstrip(".")
+                    self._counts[resource.key] = tuple(path.split("."))
