@@ -55,6 +55,25 @@ def test_all_that_is_below_is_locked_by_name_and_uid() -> None:
     } <= stop.locks.keys()
 
 
+def test_a_pod_that_owns_what_makes_further_pods_is_a_step_of_the_chain() -> None:
+    """The leader of a LeaderWorkerSet's group controls the StatefulSet of its workers."""
+    group = workload("llm", kind="LeaderWorkerSet")
+    leaders = workload("llm", kind="StatefulSet", owner=group.uid)
+    leader = pod("llm-0", leaders)
+    workers = workload("llm-0", kind="StatefulSet", owner=leader.uid)
+    held = inventory(group, leaders, leader, workers, pod("llm-0-1", workers))
+    for query in (
+        TargetQuery("LeaderWorkerSet", "prod", "llm"),
+        TargetQuery("StatefulSet", "prod", "llm-0"),
+        TargetQuery("Pod", "prod", "llm-0-1"),
+    ):
+        (stop,) = planned(held, query).stops
+        assert targets(stop) == ["LeaderWorkerSet llm"]
+        assert sorted(each.name for each in stop.pods) == ["llm-0", "llm-0-1"]
+        assert f"uid/{workers.uid}" in stop.locks
+        assert not stop.loose
+
+
 def test_what_a_lock_holds_is_read_back_as_it_was_planned() -> None:
     """Its keys name the children too, and yet only the top is brought to rest."""
     _, held = served()
