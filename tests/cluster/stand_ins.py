@@ -54,6 +54,8 @@ _WORKER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 _GROUP_LABEL = "leaderworkerset.sigs.k8s.io/group-key"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 STOP = "serving.kserve.io/stop"
+LONG = "example.com/long-running"
+"""On pods of Jobs that do not end by themselves (tests/cluster/kwok/stages.yaml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +426,15 @@ def template(labels: Mapping[str, str], **annotations: str) -> Json:
     return {"metadata": metadata, "spec": {"containers": [container]}}
 
 
-def _deployment(name: str, count: int, labels: Mapping[str, str]) -> Json:
+def job_spec(labels: Mapping[str, str], suspend: bool) -> Json:
+    """Of a Job whose pod runs until it is deleted, and is then made again."""
+    pods = template({**labels, LONG: "true"})
+    pods["spec"]["restartPolicy"] = "Never"
+    return {"suspend": suspend, "backoffLimit": 100, "template": pods}
+
+
+def deployment(name: str, count: int, labels: Mapping[str, str]) -> Json:
+    """A Deployment of so many."""
     spec = {
         "replicas": count,
         "selector": {"matchLabels": dict(labels)},
@@ -433,8 +443,9 @@ def _deployment(name: str, count: int, labels: Mapping[str, str]) -> Json:
     return {"metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
-def _stateful_set(name: str, count: int, labels: Mapping[str, str], **annotations: str) -> Json:
-    body = _deployment(name, count, labels)
+def stateful_set(name: str, count: int, labels: Mapping[str, str], **annotations: str) -> Json:
+    """A StatefulSet of so many, started at once."""
+    body = deployment(name, count, labels)
     body["spec"] |= {
         "serviceName": name,
         "podManagementPolicy": "Parallel",
@@ -444,10 +455,7 @@ def _stateful_set(name: str, count: int, labels: Mapping[str, str], **annotation
 
 
 def _job(name: str, labels: Mapping[str, str], *, suspend: bool) -> Json:
-    pods = template(labels)
-    pods["spec"]["restartPolicy"] = "Never"
-    spec = {"suspend": suspend, "backoffLimit": 100, "template": pods}
-    return {"metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
+    return {"metadata": {"name": name, "labels": dict(labels)}, "spec": job_spec(labels, suspend)}
 
 
 def _leader_worker_set(body: Json, seen: Seen) -> Reply:
@@ -455,7 +463,7 @@ def _leader_worker_set(body: Json, seen: Seen) -> Reply:
     name, namespace, spec = body["metadata"]["name"], body["metadata"]["namespace"], body["spec"]
     count = spec.get("replicas", 1)
     labels = {SET_LABEL: name, _WORKER_LABEL: "0"}
-    leaders = _stateful_set(name, count, labels, size=str(spec["leaderWorkerTemplate"]["size"]))
+    leaders = stateful_set(name, count, labels, size=str(spec["leaderWorkerTemplate"]["size"]))
     found = (seen.named(STATEFULSETS, namespace, name) or {}).get("status") or {}
     status = {"replicas": count, "readyReplicas": found.get("readyReplicas", 0)}
     return Reply((Want(STATEFULSETS, leaders, insists=(REPLICAS,)),), status)
@@ -471,7 +479,7 @@ def _leader(pod: Json, _seen: Seen) -> Reply | None:
     if not workers:
         return None
     group = {SET_LABEL: labels[SET_LABEL], _GROUP_LABEL: metadata["name"]}
-    return Reply((Want(STATEFULSETS, _stateful_set(metadata["name"], workers, group)),))
+    return Reply((Want(STATEFULSETS, stateful_set(metadata["name"], workers, group)),))
 
 
 def _job_set(body: Json, _seen: Seen) -> Reply:
@@ -529,7 +537,7 @@ def _inference_service(*, honours: bool) -> Reaction:
         name, least = f"{metadata['name']}-predictor", body["spec"]["predictor"]["minReplicas"]
         annotations = metadata.get("annotations") or {}
         rewrites = annotations.get("serving.kserve.io/autoscalerClass") == "none"
-        made = _deployment(name, least, {"app": name})
+        made = deployment(name, least, {"app": name})
         want = Want(DEPLOYMENTS, made, insists=(REPLICAS,) if rewrites else ())
         return Reply((want,), {"conditions": [_condition("Stopped", "False")]})
 
@@ -542,7 +550,7 @@ def _stoppable(*suffixes: str) -> Reaction:
     def react(body: Json, _seen: Seen) -> Reply:
         stopped = _stopped(body, honours=True)
         names = [] if stopped else [body["metadata"]["name"] + suffix for suffix in suffixes]
-        wants = tuple(Want(DEPLOYMENTS, _deployment(name, 1, {"app": name})) for name in names)
+        wants = tuple(Want(DEPLOYMENTS, deployment(name, 1, {"app": name})) for name in names)
         return Reply(wants, {"conditions": [_condition("Stopped", str(stopped))]})
 
     return react
@@ -565,7 +573,7 @@ def _configuration(body: Json, _seen: Seen) -> Reply:
 def _revision(body: Json, _seen: Seen) -> Reply:
     """Its autoscaler writes its own count, and a request is always waiting at the activator."""
     name = body["metadata"]["name"]
-    made = _deployment(f"{name}-deployment", 1, {"app": name})
+    made = deployment(f"{name}-deployment", 1, {"app": name})
     scaler = {"metadata": {"name": name}, "spec": {"scaleTargetRef": {"name": name}}}
     return Reply((Want(DEPLOYMENTS, made, insists=(REPLICAS,)), Want(_PODAUTOSCALERS, scaler)))
 

@@ -24,8 +24,9 @@ def served() -> Iterator[ControlPlane]:
 def test_what_a_stop_writes_is_kept_by_every_kind(served: ControlPlane) -> None:
     """Each object is accepted at rest, with each setting as it was written."""
     for kind in crds.own():
-        body = {"metadata": {"name": "one"}, **kinds.patch((s.path, s.rest) for s in kind.settings)}
-        body["metadata"]["name"] = "one"
+        body = kinds.patch(
+            [(("metadata", "name"), "one"), *((s.path, s.rest) for s in kind.settings)]
+        )
         body |= {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind}
         made = served.api().create(kind.resource.path("default"), body)
         assert made.status == 201, made.message
@@ -39,8 +40,8 @@ def test_counted_kinds_scale_where_their_count_stands(served: ControlPlane) -> N
         if kind.verb is not Verb.SCALE:
             continue
         path = kind.resource.path("default", "two")
-        body = {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind}
-        body |= {"metadata": {"name": "two"}, **kinds.patch([(kind.settings[0].path, 3)])}
+        body = kinds.patch([(("metadata", "name"), "two"), (kind.settings[0].path, 3)])
+        body |= {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind}
         assert served.api().create(kind.resource.path("default"), body).status == 201
         assert served.api().patch(f"{path}/scale", {"spec": {"replicas": 1}}).status == 200
         assert kind.settings[0].read(served.api().get(path).body) == 1
@@ -52,7 +53,8 @@ def test_an_older_version_drops_the_field_without_a_word(served: ControlPlane) -
     resource = Resource("older.example.com", "v1", "rayservices", name)
     older = crds.definition(kinds.Kind(resource, Verb.SET, kinds.TABLE[name].settings), older=True)
     crds.install(served, [older])
-    body = {"apiVersion": resource.api_version, "kind": name, "metadata": {"name": "one"}}
+    body: dict[str, object] = {"apiVersion": resource.api_version, "kind": name}
+    body["metadata"] = {"name": "one"}
     made = served.api().create(resource.path("default"), body)
     assert made.status == 201, made.message
     after = served.api().patch(resource.path("default", "one"), {"spec": {"suspend": True}})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from killswitch.core import plans
-from killswitch.core.inventory import Inventory, Workload
+from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.plans import Plan, Refusal, Stop, TargetQuery
 from tests.core.builders import BOUNDARIES, deployment, inventory, pod, replica_set, workload
 
@@ -123,7 +123,7 @@ def test_pods_by_image_in_every_governed_namespace() -> None:
     images = {"docker.io/vllm/vllm-openai:v1": True, "docker.io/vllm/other:v1": False}
     for image, meant in images.items():
         copies = [
-            replace(item, images=(image,)) if isinstance(item, plans.Pod) else item
+            replace(item, images=(image,)) if isinstance(item, Pod) else item
             for item in (*here, *there, *hidden)
         ]
         held = inventory(*copies, governed=("prod", "dev", "kube-system"))
