@@ -70,7 +70,7 @@ class Want:
     def slot(self) -> str:
         """What tells it from its siblings."""
         metadata = self.body["metadata"]
-        return str(metadata.get("name") or metadata["generateName"])
+        return str(metadata.get("name") or metadata["generateName"].removesuffix("-"))
 
 
 @dataclass(frozen=True, slots=True)
