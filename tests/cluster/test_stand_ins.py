@@ -9,7 +9,8 @@ import pytest
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.errors import NotFoundError
-from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, STATEFULSETS
+from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, STATEFULSETS, Resource
+from killswitch.ports import Json
 from tests.cluster import crds, examples, stand_ins
 from tests.cluster.control_plane import QUICK, ControlPlane
 from tests.cluster.examples import Example
@@ -46,6 +47,12 @@ async def create(setting: Bench, example: Example) -> None:
         await setting.cluster.create(resource, {**kind, **body}, setting.namespace)
 
 
+async def remove(setting: Bench, resource: Resource, body: Json) -> None:
+    """Delete it, unless it went with its owner."""
+    with contextlib.suppress(NotFoundError):
+        await setting.cluster.delete(resource, body["metadata"]["name"], setting.namespace)
+
+
 async def others(setting: Bench, known: set[str], count: int) -> set[str]:
     """The uids of all pods, once so many run and none is one of the known ones."""
     found: set[str] = set()
@@ -70,15 +77,12 @@ async def test_a_stand_in_makes_its_pods_and_makes_them_anew(
         await create(setting, example)
         first = await others(setting, set(), example.pods)
         for pod in await setting.pods():
-            where = pod["metadata"]["name"], setting.namespace
-            await setting.cluster.delete(PODS, *where, grace=0)
+            await remove(setting, PODS, pod)
         second = await others(setting, first, example.pods)
         if {DEPLOYMENTS, STATEFULSETS} & {*example.stand_ins[0].makes}:
             for resource in (DEPLOYMENTS, STATEFULSETS):
                 for body in (await setting.cluster.list(resource, setting.namespace)).items:
-                    where = body["metadata"]["name"], setting.namespace
-                    with contextlib.suppress(NotFoundError):  # it went with its owner
-                        await setting.cluster.delete(resource, *where)
+                    await remove(setting, resource, body)
             await others(setting, second, example.pods)
 
 
