@@ -73,6 +73,7 @@ class Reactor:
             identity,
             progressed=self._progressed,
             hears_events=hears_events,
+            source=source,
         )
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.scraping: Scraping | None = None
@@ -102,6 +103,7 @@ class Reactor:
             async with asyncio.TaskGroup() as group:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
+                group.create_task(self._mirror())
                 with garbage.put_off():
                     for reflector in self.needed:
                         await reflector.synced.wait()
@@ -111,7 +113,6 @@ class Reactor:
                 self.engine.start()
                 self.ready.set()
                 group.create_task(self._learn_freezes())
-                group.create_task(self._mirror())
                 group.create_task(self._poller.run())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
@@ -127,7 +128,7 @@ class Reactor:
     @property
     def reflectors(self) -> list[Reflector]:
         """All of them."""
-        return [*self.needed, self._freezes, *self.mirrors.reflectors]
+        return [*self.needed, self._freezes]
 
     @property
     def poll_pace(self) -> float:
@@ -143,7 +144,7 @@ class Reactor:
         """Follow which kinds there are, and which of them policies name."""
         while True:
             try:
-                await self.mirrors.look(self.engine.kinds)
+                await self.mirrors.look(self.engine.kinds, self.engine.held)
             except Exception:
                 _LOG.exception("the kinds of the cluster could not be followed")
             await self._clock.sleep(_KINDS)
