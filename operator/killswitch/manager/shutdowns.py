@@ -1,6 +1,7 @@
 """A Shutdown's life after its lock: verified, released, restored."""
 
 import math
+from collections.abc import Sequence
 
 from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
@@ -120,7 +121,7 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.testimony
+            words = before["message"].split("; ")[0] + found.testimony + _restless(observed)
             return (type_, True, Reason(before["reason"]), words), fields, rest
         took = self._clock.now() - _began(shutdown)
         if found.count:
@@ -130,6 +131,7 @@ class Shutdowns:
         text, since = _took(shutdown, took)
         what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
         message = f"{what}{' again' if back else ''}, {text} {since}{found.testimony}"
+        message += _restless(observed)
         if not back:
             fields["elapsed"] = text
         return (type_, True, Reason.NO_PODS, message), fields, rest
@@ -193,6 +195,13 @@ def _released(given: int, needed: int) -> Judgement:
     if given >= needed:
         return (type_, True, Reason.APPROVED, f"{given} of {needed} approvals")
     return (type_, False, Reason.AWAITING_APPROVALS, f"{given} of {needed} approvals")
+
+
+def _restless(observed: Sequence[Json]) -> str:
+    """What a release would start, as the reactor says it; to be added to a sentence."""
+    stopped = conditions.find(observed, ShutdownCondition.STOPPED)
+    _, begins, named = (stopped or {}).get("message", "").partition("; a release would start ")
+    return f"{begins}{named}"
 
 
 def _began(shutdown: Json) -> float:
