@@ -32,12 +32,14 @@ _NOISE = {
 
 
 @contextlib.contextmanager
-def plane_with_everything(*, with_crds: bool = True) -> Iterator[ControlPlane]:
-    """A control plane with the kernel, kwok nodes, and the CRDs of all kinds and fighters."""
-    with ControlPlane(controller_manager_flags=QUICK) as running:
+def plane_with_everything(*flags: str) -> Iterator[ControlPlane]:
+    """A control plane with the kernel, kwok nodes, and the CRDs of all kinds and fighters.
+
+    `flags` are more of the controller manager's.
+    """
+    with ControlPlane(controller_manager_flags=(*QUICK, *flags)) as running:
         install(running)
-        if with_crds:
-            crds.install(running)
+        crds.install(running)
         running.add_gpu_nodes(NODES)
         running.api().create("/api/v1/namespaces", {"metadata": {"name": OPERATOR_NAMESPACE}})
         yield running
@@ -155,7 +157,7 @@ class Field:
         return await self.cluster.get(SHUTDOWNS, SHUTDOWN, self.namespace)
 
     async def _rests(self) -> bool:
-        return "scaled" in (await self.shutdown())["status"]["stages"]
+        return "scaled" in (await self.shutdown())["status"].get("stages", {})
 
     async def release(self) -> None:
         """Two people release; return when the manager says so."""

@@ -63,7 +63,7 @@ async def test_a_kind_is_stopped_held_and_restored_exactly(
 async def test_a_rollout_under_its_real_controller(tmp_path: Path) -> None:
     """Argo Rollouts makes its ReplicaSets itself, and none of them while it is held."""
     example = Example(TABLE["Rollout"], _EXAMPLES["Rollout"].body, pods=2)
-    with plane_with_everything(with_crds=False) as plane, Rollouts(plane, tmp_path):
+    with plane_with_everything() as plane, Rollouts(plane, tmp_path):
         async with taken(plane, "rollouts") as field:
             await proven(plane, field, example)
 
