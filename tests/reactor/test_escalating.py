@@ -34,7 +34,7 @@ class Site:
         self.setting = setting
         self.node = node
 
-    async def pod(self, name: str = "model", node: str = "", **metadata: Any) -> None:
+    async def pod(self, name: str = "model", *, node: str = "", **metadata: Any) -> None:
         """A pod that was bound to the node, and that nobody ends."""
         place = self.setting.namespace
         labels = {"labels": {"app": "model"}}
