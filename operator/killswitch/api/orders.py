@@ -16,6 +16,7 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
+from killswitch.core.kinds import Setting
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
@@ -338,6 +339,21 @@ def target_records(
     ]
 
 
+def fighter_record(
+    shutdown: Mapping[str, Any], entries: Sequence[Json], namespace: str, *, number: int
+) -> Json:
+    """The record of what fighters were before they were quieted; `number` is its own."""
+    return _record(shutdown, f"fighters-{number}", namespace, {"targets": list(entries)})
+
+
+def setting_records(values: Sequence[tuple[Setting, Any]]) -> list[Json]:
+    """`settings` of a target's record: what stood in each of these fields; None is absent."""
+    return [
+        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
+        for setting, was in values
+    ]
+
+
 def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: Json) -> Json:
     metadata = shutdown["metadata"]
     # Shutdown, ClusterShutdown and Freeze may share a name; their records may not.
@@ -379,8 +395,5 @@ def _target(item: Workload | Node) -> Json:
     # Absent is a value: it means what the kind's default is, and comes back as absent would.
     if item.kind.counted:
         return found if item.replicas is None else {**found, "replicas": item.replicas}
-    settings = [
-        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
-        for setting, was in zip(item.kind.settings, item.values, strict=True)
-    ]
+    settings = setting_records(list(zip(item.kind.settings, item.values, strict=True)))
     return {**found, "settings": settings} if settings else found

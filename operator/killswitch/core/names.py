@@ -13,6 +13,9 @@ POLICY_LABEL = f"{GROUP}/policy"
 SHUTDOWN_LABEL = f"{GROUP}/shutdown"
 """Name of the Shutdown that a ShutdownRecord belongs to."""
 
+CUT_KEY = f"{GROUP}/cut"
+"""In the selector of a Service (or InferencePool) whose traffic is cut: no pod carries this label."""
+
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 """On a static pod's image in the API: the uid that its kubelet knows it by."""
 
