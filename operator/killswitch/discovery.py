@@ -36,6 +36,8 @@ class Discovery:
         self._counts: dict[str, tuple[str, ...]] = {}
         self.catalogue = Catalogue.built_in()
         """As it was known last."""
+        self.asked = False
+        """Whether the catalogue is the cluster's own, so that what it lacks is not there."""
 
     async def look(self, wanted: frozenset[str] = frozenset()) -> Catalogue:
         """The catalogue; `wanted` are names of kinds beyond the table that somebody is about.
@@ -52,7 +54,7 @@ class Discovery:
         except KillSwitchError as error:
             _LOG.warning("kinds could not be discovered", error=str(error))
             return self.catalogue
-        self._asked, self._wanted = now, wanted
+        self._asked, self._wanted, self.asked = now, wanted, True
         self.catalogue = Catalogue(served, self._counts)
         return self.catalogue
 

@@ -63,6 +63,11 @@ class Catalogue:
         path = self._counts.get(served.resource.key, ("spec", "replicas"))
         return kinds.scaled(served.resource, path=path, qualified=True)
 
+    def named(self, key: str) -> str | None:
+        """The name of the kind whose resource has this key (`engines.example.com`), if it is served."""
+        resource = self.serves(key)
+        return None if resource is None else kinds.named(resource.kind, resource.group)
+
     def serves(self, key: str) -> Resource | None:
         """The resource of this key (`horizontalpodautoscalers.autoscaling`), if it is served."""
         found = self._served.get(key)

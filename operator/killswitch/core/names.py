@@ -13,6 +13,9 @@ POLICY_LABEL = f"{GROUP}/policy"
 SHUTDOWN_LABEL = f"{GROUP}/shutdown"
 """Name of the Shutdown that a ShutdownRecord belongs to."""
 
+CUT_KEY = f"{GROUP}/cut"
+"""In the selector of a Service that leads nowhere: the uid of the Shutdown that cut it, shortened."""
+
 STOPPED_TAINT = f"{GROUP}/stopped"
 """Key of the `NoExecute` taint of nodes that are stopped; its value names the ClusterShutdown."""
 QUARANTINE_TAINT = f"{GROUP}/quarantine"
