@@ -7,9 +7,9 @@ was, counts as re-created.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from killswitch.core.errors import ExpiredError
 from killswitch.core.resources import PODS, SHUTDOWNS, Resource
@@ -21,7 +21,10 @@ from tests.kernel.fixtures import govern, install
 from tests.manager.harness import Scene
 from tests.reactor.harness import OPERATOR_NAMESPACE, bench, eventually, reactor
 
+T = TypeVar("T")
 NODES = 2
+_PATIENCE = 60.0
+"""Seconds to wait for what comes in a few on a quiet machine."""
 POLICY = "runaway"
 SHUTDOWN = f"{POLICY}-1"
 _NOISE = {
@@ -134,7 +137,7 @@ class Field:
             ready = [each for each in pods if each["status"].get("phase") == "Running"]
             return len(pods) == len(ready) == count
 
-        await eventually(look, within=40)
+        await eventually(look, _PATIENCE)
 
     async def policy(self, *targets: Json, **more: Any) -> None:
         """A policy on these targets that accepts what is lost and restores without a soak."""
@@ -148,8 +151,8 @@ class Field:
         """Let the policy fire; return when the stop is verified and everything rests."""
         await self.scene.policy_condition(POLICY, "Ready", "True")
         self.scene.bench.dial.turn(POLICY, 101)
-        await self.scene.condition(SHUTDOWN, "Verified", "True")
-        await eventually(self._rests)
+        await self.condition("Verified", "True")
+        await self._eventually(self._rests, "at rest")
         self.scene.bench.dial.turn(POLICY, 0)
 
     async def shutdown(self) -> Json:
@@ -163,12 +166,40 @@ class Field:
         """Two people release; return when the manager says so."""
         await self.scene.policy_condition(POLICY, "Demanded", "False")
         self.scene.approve(SHUTDOWN, "bob", "carol")
-        await self.scene.condition(SHUTDOWN, "Released", "True")
+        await self.condition("Released", "True")
 
     async def restore(self) -> str:
         """Somebody orders the restore; what the manager says when it is complete."""
         self.scene.order_restore(SHUTDOWN)
-        return await self.scene.condition(SHUTDOWN, "Restored", "True", "Complete")
+        return await self.condition("Restored", "True", "Complete")
+
+    async def condition(self, type_: str, status: str, reason: str = "") -> str:
+        """The message of the Shutdown's condition, once it stands so."""
+
+        async def look() -> Json | None:
+            conditions = (await self.shutdown()).get("status", {}).get("conditions") or ()
+            for each in conditions:
+                same = (each["type"], each["status"]) == (type_, status)
+                if same and reason in {"", each["reason"]}:
+                    return {**each}
+            return None
+
+        found: Json = await self._eventually(look, f"{type_}={status}")
+        return str(found["message"])
+
+    async def _eventually(self, look: Callable[[], Awaitable[T | None]], what: str) -> T:
+        """What it finds in the end; otherwise the error says what the Shutdown says."""
+        try:
+            return await eventually(look, _PATIENCE)
+        except AssertionError as error:
+            told = (await self.shutdown()).get("status")
+            raise AssertionError(f"not {what}: {told}") from error
+
+    async def say_ready(self, example: Example) -> None:
+        """Count its pods as ready, in place of a controller that is not played."""
+        body = {"status": {"replicas": 2, "readyReplicas": 2}}
+        name = example.name
+        await self.cluster.patch(example.resource, name, body, self.namespace, subresource="status")
 
 
 @contextlib.asynccontextmanager

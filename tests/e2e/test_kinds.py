@@ -90,6 +90,8 @@ async def proven(plane: ControlPlane, field: Field, example: Example) -> None:
             return
         await asyncio.sleep(_PRESSURE)
         assert await field.scene.bench.pods() == []  # it rests: a release starts nothing
+        if example.kind.counted and example.below:
+            await field.say_ready(example)
         await field.restore()
         await field.running(example.returning)
         assert essence(await field.get(example)) == before
