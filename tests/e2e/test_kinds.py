@@ -23,6 +23,7 @@ from tests.cluster.examples import Example
 from tests.cluster.rollouts import Rollouts
 from tests.cluster.stand_ins import Pusher
 from tests.e2e.field import NODES, Field, essence, plane_with_everything, taken
+from tests.reactor.harness import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 _PRESSURE = 3.0
@@ -56,6 +57,35 @@ async def test_a_kind_is_stopped_held_and_restored_exactly(
 ) -> None:
     """From the tripping signal to the object as it was, with nothing re-created between."""
     await proven(plane, field, _EXAMPLES[name])
+
+
+async def test_a_job_that_kueue_has_admitted_rests_with_its_workload(
+    plane: ControlPlane, field: Field
+) -> None:
+    """Suspended alone it would be started again at the release."""
+    await proven(plane, field, examples.KUEUE_JOB)
+
+
+async def test_a_controller_that_ignores_the_stop_is_named_before_the_release(
+    plane: ControlPlane, field: Field
+) -> None:
+    """KServe before 0.16 takes the annotation and leaves its Deployment: the lock alone holds."""
+    example = examples.OLD_KSERVE
+    async with stand_ins.playing(plane, field.namespace, *example.stand_ins):
+        before = essence(await field.set_up(example))
+        await field.policy(example.target)
+        await field.trip()
+        await eventually(lambda: _warns(field))
+        await asyncio.sleep(_PRESSURE)
+        assert field.witness.recreated == []
+        await field.release()
+        await field.running(example.pods)
+        await field.restore()
+        assert essence(await field.get(example)) == before
+
+
+async def _warns(field: Field) -> bool:
+    return "a release would start" in await field.condition("Stopped", "True")
 
 
 @pytest.mark.slow
