@@ -36,6 +36,8 @@ class Discovery:
         self._counts: dict[str, tuple[str, ...]] = {}
         self.catalogue = Catalogue.built_in()
         """As it was known last."""
+        self.failure = ""
+        """Why it could not be asked, the last time; empty where it could."""
 
     async def look(self, wanted: frozenset[str] = frozenset()) -> Catalogue:
         """The catalogue; `wanted` are names of kinds beyond the table that somebody is about.
@@ -50,9 +52,10 @@ class Discovery:
             for name in wanted:
                 await self._learn_count(name, served)
         except KillSwitchError as error:
+            self.failure = str(error)
             _LOG.warning("kinds could not be discovered", error=str(error))
             return self.catalogue
-        self._asked, self._wanted = now, wanted
+        self._asked, self._wanted, self.failure = now, wanted, ""
         self.catalogue = Catalogue(served, self._counts)
         return self.catalogue
 

@@ -18,6 +18,7 @@ from killswitch.cli.screen import Screen
 from killswitch.core.errors import KillSwitchError
 
 if TYPE_CHECKING:
+    from killswitch.core.catalogue import Catalogue
     from killswitch.ports import Clock, Cluster
 
 _CONNECTIONS = 32
@@ -31,6 +32,17 @@ class Session:
     clock: "Clock"
     namespace: str
     """From the command line, else from the kubeconfig's context."""
+
+    async def kinds(self, wanted: frozenset[str] = frozenset()) -> "tuple[Catalogue, str]":
+        """The kinds that the cluster serves, and why they could not be asked for.
+
+        `wanted`: names of kinds beyond the table that somebody is about. Not knowing leaves those
+        that every cluster serves.
+        """
+        from killswitch.discovery import Discovery
+
+        discovery = Discovery(self.cluster, self.clock)
+        return await discovery.look(wanted), discovery.failure
 
 
 Work = Callable[[Session], Awaitable[ExitCode]]
@@ -76,11 +88,13 @@ async def session(access: Access) -> AsyncIterator[Session]:
     from killswitch.adapters import credentials
     from killswitch.adapters.clock import SystemClock
     from killswitch.adapters.kubernetes_api import KubernetesApi
+    from killswitch.telemetry import logs
 
     try:
         loaded = credentials.load(access.kubeconfig, access.context)
     except credentials.NoClusterError as error:
         why, _, cure = str(error).rpartition(". ")
         raise Problem("reach a cluster", why.rstrip("."), cure) from error
+    logs.keep_quiet()  # a command says what matters itself, and its output is for programs, too
     async with KubernetesApi(loaded, connections=_CONNECTIONS) as cluster:
         yield Session(cluster, SystemClock(), access.namespace or loaded.namespace)

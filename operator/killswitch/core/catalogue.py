@@ -63,6 +63,15 @@ class Catalogue:
         path = self._counts.get(served.resource.key, ("spec", "replicas"))
         return kinds.scaled(served.resource, path=path, qualified=True)
 
+    def called(self, word: str) -> str | None:
+        """The name of the kind that people call so: `engines.example.com` or `engine.example.com`."""
+        for each in self._served.values():
+            resource = each.resource
+            single = f"{resource.kind}.{resource.group}"
+            if word in {resource.key, single.lower()} and resource.namespaced:
+                return kinds.named(resource.kind, resource.group)
+        return None
+
     def serves(self, key: str) -> Resource | None:
         """The resource of this key (`horizontalpodautoscalers.autoscaling`), if it is served."""
         found = self._served.get(key)
