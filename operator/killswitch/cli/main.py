@@ -133,8 +133,10 @@ def stop(
     async def work(session: Session) -> ExitCode:
         if dry_run:
             from killswitch.cli import plan as planning
+            from killswitch.cli.surroundings import Ask
 
-            return await planning.for_scope(session, screen, chosen, prometheus)
+            ask = Ask(prometheus, quieted)
+            return await planning.for_scope(session, screen, chosen, ask)
         from killswitch.cli import stop as stopping
 
         request = stopping.Request(
@@ -183,12 +185,13 @@ def plan(
 
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import plan as planning
+        from killswitch.cli.surroundings import Ask
 
         if chosen is not None:
-            return await planning.for_scope(session, screen, chosen, prometheus)
+            return await planning.for_scope(session, screen, chosen, Ask(prometheus))
         name, cluster = policy or cluster_policy or "", policy is None
         return await planning.for_policy(
-            session, screen, name, cluster=cluster, prometheus=prometheus
+            session, screen, name, cluster=cluster, ask=Ask(prometheus)
         )
 
     run(Access(kubeconfig, context, namespace), screen, "show the plan", work)

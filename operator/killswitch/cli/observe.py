@@ -5,12 +5,13 @@ named. What a user may not list is kept as a remark: a stop of a whole namespace
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from killswitch.cli.connect import Session
-from killswitch.core import blast, locks, projections
+from killswitch.core import blast, locks, plans, projections
 from killswitch.core.blast import Owner
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
@@ -61,6 +62,8 @@ class Observed:
     """Namespaces that exist without the label: a stop has to govern them first."""
     pods: dict[str, Json] = field(default_factory=dict)
     """The pods whole, by uid: the inventory keeps nothing of their probes."""
+    workloads: dict[str, Json] = field(default_factory=dict)
+    """Of every other object its kind and metadata, by uid: who starts it is told by them."""
     owners: dict[str, Owner] = field(default_factory=dict)
     """What controls anything that was seen, by uid, whether it was seen itself or not."""
     assumed: list[str] = field(default_factory=list)
@@ -76,6 +79,12 @@ class Observed:
         """What could not be looked at and why, one by one."""
         return [f"{key}: {why}" for key, why in sorted(self.hidden.items())]
 
+    def bodies(self, plan: Plan) -> list[Json]:
+        """Of the plan's targets, and of what is below them."""
+        targets = [each for stop in plan.stops for each in stop.targets]
+        uids = [uid for each in targets for uid in plans.owner_uids(each, self.inventory)]
+        return [self.workloads[uid] for uid in dict.fromkeys(uids) if uid in self.workloads]
+
     def hides(self, queries: Iterable[TargetQuery], plan: Plan) -> list[str]:
         """Those of it, by key, that may hide a part of these targets."""
         named = {query.kind for query in queries}
@@ -90,7 +99,8 @@ class Observed:
     def _unknown(self, plan: Plan) -> Iterable[Owner]:
         """What controls something of the plan and was not seen."""
         for stop in plan.stops:
-            for uid in (each.owner for each in (*stop.targets, *stop.pods)):
+            uids = [*(each.owner for each in stop.targets), *(each.owner for each in stop.pods)]
+            for uid in uids:
                 if uid in self.owners and self.inventory.owner_of(uid) is None:
                     yield self.owners[uid]
 
@@ -156,11 +166,11 @@ async def _begun(session: Session, wanted: frozenset[str]) -> Observed:
 
 def _lists(
     cluster: Cluster, namespace: str, observed: Observed, wanted: frozenset[str]
-) -> list[Awaitable[None]]:
+) -> list[Coroutine[Any, Any, None]]:
     catalogue = observed.catalogue
     found = {**catalogue.kinds}
     found |= {name: kind for name in wanted if (kind := catalogue.find(name)) is not None}
-    looks: list[Awaitable[None]] = [
+    looks = [
         _list(
             cluster,
             kind.resource,
@@ -211,6 +221,9 @@ async def _list(
                 observed.owners[owner[0]] = owner[1]
             if kind == PODS.kind:
                 observed.pods[body["metadata"]["uid"]] = body
+            else:
+                told = ("apiVersion", "kind", "metadata")
+                observed.workloads[body["metadata"]["uid"]] = {each: body[each] for each in told}
     except (RefusedError, NotFoundError, ServerError) as error:
         observed.hidden[resource.key] = str(error)
         if isinstance(error, RefusedError):

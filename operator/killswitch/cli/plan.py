@@ -1,6 +1,7 @@
 """`plan`: what a policy, or a person with these flags, would stop now. Changes nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
@@ -11,6 +12,7 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen, Span, Tone
+from killswitch.cli.surroundings import Ask
 from killswitch.core import blast, interlocks, kinds, plans, ranks
 from killswitch.core.blast import Blast
 from killswitch.core.interlocks import Inhibition, Request
@@ -19,13 +21,12 @@ from killswitch.core.ranks import Part
 from killswitch.core.resources import CLUSTER_POLICIES, NAMESPACES, NODES, PODS, POLICIES
 from killswitch.ports import Json
 
+_ASK = Ask()
 _NO_WORKLOADS = frozenset({PODS.kind, NAMESPACES.kind, NODES.kind})
 """Kinds of targets that are no kinds of workloads."""
 
 
-async def for_scope(
-    session: Session, screen: Screen, chosen: Scope, prometheus: str | None = None
-) -> ExitCode:
+async def for_scope(session: Session, screen: Screen, chosen: Scope, ask: Ask = _ASK) -> ExitCode:
     """What `stop` with the same flags would do."""
     observed = await look(session, chosen)
     govern_in_thought(observed)
@@ -33,14 +34,14 @@ async def for_scope(
     show(screen, chosen, plan, observed, session.namespace)
     answer = await _reach(session, screen, plan, observed)
     queries = asked(chosen, observed, session.namespace)
-    whole = await around(session, screen, plan, observed, queries=queries, prometheus=prometheus)
+    whole = await around(session, screen, plan, observed, queries=queries, ask=ask)
     more = {"unseen": observed.unseen, "governsFirst": observed.ungoverned}
     screen.answer({**answer, "blastRadius": whole, **more}, names(plan))
     return ExitCode.OK
 
 
 async def for_policy(
-    session: Session, screen: Screen, name: str, *, cluster: bool, prometheus: str | None = None
+    session: Session, screen: Screen, name: str, *, cluster: bool, ask: Ask = _ASK
 ) -> ExitCode:
     """What the policy would stop if it fired now, and whether its limits let it."""
     resource = CLUSTER_POLICIES if cluster else POLICIES
@@ -54,7 +55,8 @@ async def for_policy(
     _remarks(screen, seen, policy.queries, plan)
     radius.say(screen, blast.of(plan, seen.inventory, policy.queries, seen.owners))
     answer = await _reach(session, screen, plan, seen)
-    whole = await around(session, screen, plan, seen, queries=policy.queries, prometheus=prometheus)
+    ask = replace(ask, quiet=policy.quiet)
+    whole = await around(session, screen, plan, seen, queries=policy.queries, ask=ask)
     screen.line(
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
@@ -137,10 +139,10 @@ async def around(
     observed: Observed,
     *,
     queries: Sequence[TargetQuery],
-    prometheus: str | None,
+    ask: Ask,
 ) -> Json:
     """Say what stands around the plan; the whole blast radius for programs."""
-    seen = await surroundings.look(session, plan, observed, prometheus)
+    seen = await surroundings.look(session, plan, observed, ask)
     found = blast.of(plan, observed.inventory, queries, observed.owners, seen.around)
     radius.say_around(screen, found, seen)
     return radius.value(found, seen)

@@ -7,6 +7,7 @@ from killswitch.cli import render
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.cli.surroundings import NOT_ASKED, Surroundings
 from killswitch.core.blast import Blast, Entrance, Lead, Loss
+from killswitch.core.opponents import Opponent
 from killswitch.core.servers import Requests
 
 _SHOWN = 5
@@ -46,11 +47,27 @@ def say_around(screen: Screen, found: Blast, around: Surroundings) -> None:
         server = f"{tenant.server[0]} {tenant.server[1]}"
         screen.line(Span("Stops too", Tone.WARN), f": {tenant.kind} {tenant.name}, on {server}")
     _more(screen, found.tenants)
+    _say_opponents(screen, around.opponents)
     _say_requests(screen, around.requests)
     if around.hidden:
         hidden = ", ".join(around.hidden)
-        words = f": {hidden} are hidden from you: who depends on it is not known"
+        words = f": {hidden} are hidden from you: who depends on it or fights it is not known"
         screen.line(Span("Not seen", Tone.WARN), words)
+
+
+def _say_opponents(screen: Screen, found: Sequence[Opponent]) -> None:
+    """Those first that a release would let start it."""
+    ordered = sorted(found, key=lambda each: (not each.starts, each.rests, each.name))
+    for each in ordered[:_SHOWN]:
+        what = f"{each.name} on {_several(each.targets)}: {each.words}"
+        if each.starts:
+            cure = f"; pause it: --quiet {each.quiet.lower()}" if each.quiet else ""
+            word, rest = Span("Fights", Tone.WARN), f"; not paused: a release starts it{cure}"
+        else:
+            word = Span("Fights" if each.paused else "Rests")
+            rest = "; paused after the stop, until the restore" if each.paused else ""
+        screen.line(word, f": {what}{rest}")
+    _more(screen, ordered)
 
 
 def _say_requests(screen: Screen, found: Requests) -> None:
@@ -126,6 +143,17 @@ def value(found: Blast, around: Surroundings) -> dict[str, Any]:
         "tenants": [
             {"kind": e.kind, "namespace": e.namespace, "name": e.name, "server": " ".join(e.server)}
             for e in found.tenants
+        ],
+        "fighters": [
+            {
+                "name": each.name,
+                "targets": list(each.targets),
+                "rests": each.rests,
+                "paused": each.paused,
+                "startsAtRelease": each.starts,
+                "message": each.words,
+            }
+            for each in around.opponents
         ],
         "requests": {
             "perSecond": dict(requests.rates) if requests.known else None,

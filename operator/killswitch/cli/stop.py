@@ -27,6 +27,7 @@ from killswitch.cli.references import argument, shown
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
+from killswitch.cli.surroundings import Ask
 from killswitch.cli.usage import Gently
 from killswitch.core import blast, durations
 from killswitch.core.errors import KillSwitchError, RefusedError, ServerError, UnavailableError
@@ -54,6 +55,11 @@ class Request:
     quiet: tuple[str, ...] = tuple(QUIET)
     accept_loss: bool = False
     prometheus: str | None = None
+
+    @property
+    def ask(self) -> Ask:
+        """What is to be shown before somebody agrees."""
+        return Ask(self.prometheus, self.quiet)
 
 
 @dataclass(slots=True)
@@ -109,9 +115,7 @@ async def _prepare(session: Session, screen: Screen, request: Request) -> "_Prep
     if losses and not request.accept_loss:
         if confirm.possible(screen):
             queries = planning.asked(scope, observed, namespace)
-            await planning.around(
-                session, screen, plan, observed, queries=queries, prometheus=request.prometheus
-            )
+            await planning.around(session, screen, plan, observed, queries=queries, ask=request.ask)
         confirm.loss(screen, f"stop {scope}", losses)
     return _Prepared(me, plan, observed)
 

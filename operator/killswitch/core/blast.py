@@ -240,14 +240,14 @@ def _named_below(query: TargetQuery, plan: Plan, inventory: Inventory) -> Iterab
 
 def _pods_below(query: TargetQuery, namespace: str, inventory: Inventory) -> Iterable[Above]:
     meant: dict[str, list[Pod]] = defaultdict(list)
+    tops: dict[str, Workload] = {}
     for pod in inventory.pods_in(namespace):
-        top = inventory.top(pod.owner)
-        if top is not None and query.matches(pod.name, pod.labels, pod.images):
-            meant[top.uid].append(pod)
+        found = inventory.top(pod.owner)
+        if found is not None and query.matches(pod.name, pod.labels, pod.images):
+            meant[found.uid].append(pod)
+            tops[found.uid] = found
     for uid, pods in meant.items():
-        top = inventory.owner_of(uid)
-        if not isinstance(top, Workload):
-            continue
+        top = tops[uid]
         every = len(inventory.pods_of(plans.owner_uids(top, inventory)))
         if query.name is not None:
             yield Above(namespace, f"Pod {query.name}", str(top), stopped=True)
