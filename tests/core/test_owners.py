@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from killswitch.core import plans
-from killswitch.core.inventory import Inventory, Workload
+from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.plans import Plan, Refusal, Stop, TargetQuery
 from tests.core.builders import BOUNDARIES, deployment, inventory, pod, replica_set, workload
 
@@ -53,6 +53,25 @@ def test_all_that_is_below_is_locked_by_name_and_uid() -> None:
         "deployments.apps/llm-predictor",
         "replicasets.apps/llm-predictor-abc",
     } <= stop.locks.keys()
+
+
+def test_a_pod_that_owns_what_makes_further_pods_is_a_step_of_the_chain() -> None:
+    """The leader of a LeaderWorkerSet's group controls the StatefulSet of its workers."""
+    group = workload("llm", kind="LeaderWorkerSet")
+    leaders = workload("llm", kind="StatefulSet", owner=group.uid)
+    leader = pod("llm-0", leaders)
+    workers = workload("llm-0", kind="StatefulSet", owner=leader.uid)
+    held = inventory(group, leaders, leader, workers, pod("llm-0-1", workers))
+    for query in (
+        TargetQuery("LeaderWorkerSet", "prod", "llm"),
+        TargetQuery("StatefulSet", "prod", "llm-0"),
+        TargetQuery("Pod", "prod", "llm-0-1"),
+    ):
+        (stop,) = planned(held, query).stops
+        assert targets(stop) == ["LeaderWorkerSet llm"]
+        assert sorted(each.name for each in stop.pods) == ["llm-0", "llm-0-1"]
+        assert f"uid/{workers.uid}" in stop.locks
+        assert not stop.loose
 
 
 def test_what_a_lock_holds_is_read_back_as_it_was_planned() -> None:
@@ -104,7 +123,7 @@ def test_pods_by_image_in_every_governed_namespace() -> None:
     images = {"docker.io/vllm/vllm-openai:v1": True, "docker.io/vllm/other:v1": False}
     for image, meant in images.items():
         copies = [
-            replace(item, images=(image,)) if isinstance(item, plans.Pod) else item
+            replace(item, images=(image,)) if isinstance(item, Pod) else item
             for item in (*here, *there, *hidden)
         ]
         held = inventory(*copies, governed=("prod", "dev", "kube-system"))
