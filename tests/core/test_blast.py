@@ -22,7 +22,7 @@ def radius(
 ) -> Blast:
     """Of a plan with these targets."""
     plan = plans.for_policy(queries, held, BOUNDARIES)
-    return blast.of(plan, held, queries, owners, around)
+    return blast.beside(blast.of(plan, held, queries, owners), plan, held, around or Around())
 
 
 def named(kind: str, name: str) -> TargetQuery:

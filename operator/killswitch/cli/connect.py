@@ -51,7 +51,11 @@ Work = Callable[[Session], Awaitable[ExitCode]]
 def run(access: Access, screen: Screen, what: str, work: Work) -> NoReturn:
     """Do the work and exit with its code. `what` completes "Not possible: …" if it fails."""
     import asyncio
+    import gc
 
+    gc.set_threshold(
+        200_000
+    )  # a command lives for seconds: collecting cost a third of a large plan
     try:
         code = asyncio.run(_inside(access, what, work))
     except Problem as problem:

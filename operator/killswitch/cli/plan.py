@@ -31,10 +31,9 @@ async def for_scope(session: Session, screen: Screen, chosen: Scope, ask: Ask = 
     observed = await look(session, chosen)
     govern_in_thought(observed)
     plan = scope.plan(chosen, session.namespace, observed.inventory, BOUNDARIES, observed.catalogue)
-    show(screen, chosen, plan, observed, session.namespace)
+    found = show(screen, chosen, plan, observed, session.namespace)
     answer = await _reach(session, screen, plan, observed)
-    queries = asked(chosen, observed, session.namespace)
-    whole = await around(session, screen, plan, observed, queries=queries, ask=ask)
+    whole = await around(session, screen, plan, observed, found, ask)
     more = {"unseen": observed.unseen, "governsFirst": observed.ungoverned}
     screen.answer({**answer, "blastRadius": whole, **more}, names(plan))
     return ExitCode.OK
@@ -53,10 +52,11 @@ async def for_policy(
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
     render.show(screen, plan, seen.inventory)
     _remarks(screen, seen, policy.queries, plan)
-    radius.say(screen, blast.of(plan, seen.inventory, policy.queries, seen.owners))
+    reached = blast.of(plan, seen.inventory, policy.queries, seen.owners)
+    radius.say(screen, reached)
     answer = await _reach(session, screen, plan, seen)
     ask = replace(ask, quiet=policy.quiet)
-    whole = await around(session, screen, plan, seen, queries=policy.queries, ask=ask)
+    whole = await around(session, screen, plan, seen, reached, ask)
     screen.line(
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
@@ -132,20 +132,14 @@ def show(
     return found
 
 
-async def around(
-    session: Session,
-    screen: Screen,
-    plan: Plan,
-    observed: Observed,
-    *,
-    queries: Sequence[TargetQuery],
-    ask: Ask,
+async def around(  # noqa: PLR0917 - what is known, in the order in which it was found
+    session: Session, screen: Screen, plan: Plan, observed: Observed, found: Blast, ask: Ask
 ) -> Json:
     """Say what stands around the plan; the whole blast radius for programs."""
     seen = await surroundings.look(session, plan, observed, ask)
-    found = blast.of(plan, observed.inventory, queries, observed.owners, seen.around)
-    radius.say_around(screen, found, seen)
-    return radius.value(found, seen)
+    whole = blast.beside(found, plan, observed.inventory, seen.around)
+    radius.say_around(screen, whole, seen)
+    return {} if screen.for_people else radius.value(whole, seen)
 
 
 async def _reach(session: Session, screen: Screen, plan: Plan, observed: Observed) -> Json:
@@ -155,7 +149,7 @@ async def _reach(session: Session, screen: Screen, plan: Plan, observed: Observe
     guards.say_reach(screen, pods, found, now)
     parted = parts(plan, observed)
     say_parts(screen, parted)
-    value = render.value(plan, observed.inventory)
+    value = {} if screen.for_people else render.value(plan, observed.inventory)
     guarded = guards.reach_value(pods, found, now)
     return {**value, "nodeGuards": guarded, "partedRanks": [str(each) for each in parted]}
 

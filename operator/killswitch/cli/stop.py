@@ -110,12 +110,11 @@ async def _prepare(session: Session, screen: Screen, request: Request) -> "_Prep
         raise hopeless.no_kernel(scope, namespace, lacking)
     planning.govern_in_thought(observed)
     plan = scopes.plan(scope, namespace, observed.inventory, BOUNDARIES, observed.catalogue)
-    planning.show(screen, scope, plan, observed, namespace)
+    found = planning.show(screen, scope, plan, observed, namespace)
     losses = blast.losses(plan)
     if losses and not request.accept_loss:
         if confirm.possible(screen):
-            queries = planning.asked(scope, observed, namespace)
-            await planning.around(session, screen, plan, observed, queries=queries, ask=request.ask)
+            await planning.around(session, screen, plan, observed, found, request.ask)
         confirm.loss(screen, f"stop {scope}", losses)
     return _Prepared(me, plan, observed)
 

@@ -7,7 +7,7 @@ whoever looked to say.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from killswitch.core import kinds, plans
@@ -154,7 +154,6 @@ def of(
     inventory: Inventory,
     queries: Iterable[TargetQuery] = (),
     owners: Mapping[str, Owner] | None = None,
-    around: Around | None = None,
 ) -> Blast:
     """The blast radius. `queries` made the plan; `owners` by uid: who controls what was seen."""
     targets = [each for stop in plan.stops for each in stop.targets]
@@ -164,10 +163,8 @@ def of(
     loose = [pod for stop in plan.stops for pod in stop.pods if pod.uid in stop.loose]
     objects += Counter({PODS.kind: len(loose), "Node": len(nodes)})
     used = {each.kind.name: each.kind for each in targets}
-    around = around or Around()
-    entrances = _entrances(pods, inventory, around)
     return Blast(
-        objects=dict(sorted((objects).items())),
+        objects=dict(sorted(objects.items())),
         replicas=sum(_asked(each) for each in targets),
         pods=len(pods),
         gpus=plan.gpus or sum(node.gpus for stop in plan.stops for node in stop.nodes),
@@ -176,6 +173,16 @@ def of(
         losses=_losses(targets),
         restless=tuple(str(each) for each in targets if each.kind.verb is Verb.NONE),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
+    )
+
+
+def beside(found: Blast, plan: Plan, inventory: Inventory, around: Around) -> Blast:
+    """The same with what stands around the plan."""
+    targets = [each for stop in plan.stops for each in stop.targets]
+    pods = [pod for stop in plan.stops for pod in stop.pods]
+    entrances = _entrances(pods, inventory, around)
+    return replace(
+        found,
         entrances=entrances,
         leads=_leads(around.routes, entrances),
         tenants=_tenants(targets, around.tenants),
