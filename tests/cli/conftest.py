@@ -54,6 +54,11 @@ STOPPING = [
         "verbs": ["get", "list"],
     },
     {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get", "list"]},
+    {
+        "apiGroups": ["autoscaling"],
+        "resources": ["horizontalpodautoscalers"],
+        "verbs": ["get", "list"],
+    },
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
 ]
 """Rules of someone who may stop, release and restore in a namespace."""

@@ -93,7 +93,7 @@ def test_every_command_stands_in_the_help() -> None:
         (["freeze", "vllm", "-r", "x", "--for", "5m", "--then", "thaw"], "write deployment/vllm"),
         (
             ["freeze", "-r", "x", "--all", "-l", "a=b", "--for", "5m", "--then", "thaw"],
-            "--all goes",
+            "--all and --image go with nothing else",
         ),
         (["freeze", "-r", " ", "--all", "--for", "5m", "--then", "thaw"], "it is empty"),
         (["thaw", "x"], "--reason"),
