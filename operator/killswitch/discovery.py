@@ -36,6 +36,8 @@ class Discovery:
         self._counts: dict[str, tuple[str, ...]] = {}
         self.catalogue = Catalogue.built_in()
         """As it was known last."""
+        self.asked = False
+        """Whether the catalogue is the cluster's own, so that what it lacks is not there."""
         self.failure = ""
         """Why it could not be asked, the last time; empty where it could."""
 
@@ -55,7 +57,8 @@ class Discovery:
             self.failure = str(error)
             _LOG.warning("kinds could not be discovered", error=str(error))
             return self.catalogue
-        self._asked, self._wanted, self.failure = now, wanted, ""
+        self._asked, self._wanted = now, wanted
+        self.asked, self.failure = True, ""
         self.catalogue = Catalogue(served, self._counts)
         return self.catalogue
 

@@ -24,7 +24,10 @@ CHART = ROOT / "helm" / "killswitch"
 POLICIES = ROOT / "policies"
 GOLDEN = Path(__file__).parent / "golden" / "rbac.yaml"
 RELEASE = "killswitch"
-EVERYTHING: Json = {"nodeGuard": {"enabled": True}}
+EVERYTHING: Json = {
+    "nodeGuard": {"enabled": True},
+    "kinds": {"aggregate": True, "extra": [{"group": "example.com", "resource": "models"}]},
+}
 """Values that switch on whatever is off by default and needs rights."""
 KUBERNETES = "1.36.3"
 """What `helm template` assumes; an installation asks the API server."""

@@ -202,3 +202,23 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+
+{{/* Rights over kinds of workloads: those that the operator knows (generated), and what `kinds.extra` adds. */}}
+{{- define "killswitch.rights" -}}
+{{- $root := index . 0 -}}
+{{- $role := index . 1 -}}
+{{ $root.Files.Get (printf "files/rights/%s.yaml" $role) | trim }}
+{{- range $root.Values.kinds.extra }}
+- apiGroups: [{{ .group }}]
+  resources: [{{ .resource }}]
+  verbs: [get, list, watch]
+- apiGroups: [{{ .group }}]
+  resources: [{{ .resource }}/scale]
+  verbs: [{{ eq $role "responder" | ternary "get, patch" "patch" }}]
+# Where its count stands.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [{{ .resource }}.{{ .group }}]
+  verbs: [get]
+{{- end }}
+{{- end }}

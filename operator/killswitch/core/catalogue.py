@@ -63,12 +63,17 @@ class Catalogue:
         path = self._counts.get(served.resource.key, ("spec", "replicas"))
         return kinds.scaled(served.resource, path=path, qualified=True)
 
+    def named(self, key: str) -> str | None:
+        """The name of the kind whose resource has this key (`engines.example.com`), if it is served."""
+        resource = self.serves(key)
+        return None if resource is None else kinds.named(resource.kind, resource.group)
+
     def called(self, word: str) -> str | None:
         """The name of the kind that people call so: `engines.example.com` or `engine.example.com`."""
         for each in self._served.values():
             resource = each.resource
-            single = f"{resource.kind}.{resource.group}"
-            if word in {resource.key, single.lower()} and resource.namespaced:
+            single = f"{resource.kind}.{resource.group}".lower()
+            if word in {resource.key, single} and resource.namespaced:
                 return kinds.named(resource.kind, resource.group)
         return None
 

@@ -107,6 +107,8 @@ class Inventory:
     nodes: dict[str, Node] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
     """Kinds of workloads that cannot be seen, by name, and why: plans are blind to them."""
+    seen: frozenset[str] = frozenset()
+    """Keys of the resources of which all objects are here, or that the cluster does not serve."""
     _items: dict[str, Item] = field(default_factory=dict)
     _workloads: dict[str, dict[str, Workload]] = field(default_factory=lambda: defaultdict(dict))
     _named: dict[tuple[str, str], dict[str, Workload]] = field(

@@ -13,6 +13,16 @@ POLICY_LABEL = f"{GROUP}/policy"
 SHUTDOWN_LABEL = f"{GROUP}/shutdown"
 """Name of the Shutdown that a ShutdownRecord belongs to."""
 
+CUT_KEY = f"{GROUP}/cut"
+"""In the selector of a Service that leads nowhere: the uid of the Shutdown that cut it, shortened."""
+
+STOPPED_TAINT = f"{GROUP}/stopped"
+"""Key of the `NoExecute` taint of nodes that are stopped; its value names the ClusterShutdown."""
+QUARANTINE_TAINT = f"{GROUP}/quarantine"
+"""Key of the `NoSchedule` taint of nodes that are kept for forensics."""
+FENCE_ANNOTATION = f"{GROUP}/fence-requested"
+"""On a node whose pods do not go: the stop that asks the cluster's fencing to act."""
+
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 """On a static pod's image in the API: the uid that its kubelet knows it by."""
 

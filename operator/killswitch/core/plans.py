@@ -340,6 +340,35 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
     return Plan((stop,))
 
 
+def named(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of the resources of which a Shutdown holds objects by name: `deployments.apps`."""
+    keys = {key.rpartition("/")[0] for key in spec.get("locks") or ()}
+    return frozenset(keys - {"uid", PODS.key})
+
+
+def unseen(spec: Mapping[str, Any], inventory: Inventory) -> list[str]:
+    """What of an existing Shutdown cannot be seen, so that it may not be at rest; in sentences."""
+    hidden = sorted(named(spec) - inventory.seen)
+    found = [f"{key} cannot be seen yet" for key in hidden]
+    if "locks" not in spec or spec.get("scope"):  # whatever is there
+        found += [f"{kind} cannot be seen: {why}" for kind, why in inventory.unseen.items()]
+    return found if not spec.get("nodes") else []
+
+
+def restless(stops: Iterable[Stop], inventory: Inventory) -> list[Workload]:
+    """What a release would start: targets, and what is below them, that still ask for pods.
+
+    A controller that ignores the field that should bring it to rest leaves such behind, and so does
+    a kind that has none.
+    """
+    found: dict[str, Workload] = {}
+    for target in (each for stop in stops for each in stop.targets):
+        for each in (target, *inventory.below(target.uid)):
+            if isinstance(each, Workload) and each.kind.settings and not each.at_rest:
+                found[each.uid] = each
+    return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
+
+
 def holds_pod(stop: Stop, pod: Pod) -> bool:
     """Whether the stop covers this pod: the Python form of the lock's rule for pods."""
     return pod.namespace == stop.namespace and holds(

@@ -46,6 +46,7 @@ REPLICATION_CONTROLLERS = Resource("", "v1", "replicationcontrollers", "Replicat
 JOBS = Resource("batch", "v1", "jobs", "Job")
 CRON_JOBS = Resource("batch", "v1", "cronjobs", "CronJob")
 SERVICES = Resource("", "v1", "services", "Service")
+INFERENCE_POOLS = Resource("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool")
 
 POLICIES = Resource(GROUP, VERSION, "killswitchpolicies", "KillSwitchPolicy")
 CLUSTER_POLICIES = Resource(

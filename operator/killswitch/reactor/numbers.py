@@ -136,6 +136,11 @@ class Numbers(Collector):
             )
             yield from _of_policies(self.reactor)
             yield self._of_watches(self.reactor)
+            yield _gauge(
+                "unseen_kinds",
+                "Kinds of workloads that the cluster serves or a policy names, and that cannot be seen.",
+                len(self.reactor.engine.view.inventory.unseen),
+            )
         if scraping is not None:
             yield from _of_scraping(scraping)
         if self.reactor is not None:
@@ -168,7 +173,13 @@ class Numbers(Collector):
             "watch_heard_timestamp_seconds",
             "When the API server last said anything about a kind.",
             "kind",
-            {each.kind: each.heard + ago for each in reactor.reflectors},
+            {
+                name: heard + ago
+                for name, heard in (
+                    *((each.kind, each.heard) for each in reactor.reflectors),
+                    *reactor.mirrors.heard.items(),
+                )
+            },
         )
 
 

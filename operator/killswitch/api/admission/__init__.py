@@ -7,7 +7,13 @@ there, since nobody can ask the API server. Every rule is proven on a real one i
 The chart replaces the text `killswitch-system` by its own namespace.
 """
 
-from killswitch.api.admission.accounts import account_labels, accounts
+from killswitch.api.admission.accounts import (
+    account_fighters,
+    account_namespaces,
+    account_nodes,
+    account_selectors,
+    accounts,
+)
 from killswitch.api.admission.authors import authors, bypasses, cluster_authors
 from killswitch.api.admission.definitions import definitions
 from killswitch.api.admission.governed import governed_label, governing, namespaces
@@ -50,6 +56,8 @@ def manifests() -> list[Json]:
         *node_guards(),
         *mirrors(),
         *accounts(),
-        *account_labels("namespaces", "Namespace"),
-        *account_labels("nodes", "Node"),
+        *account_selectors(),
+        *account_fighters(),
+        *account_namespaces(),
+        *account_nodes(),
     ]

@@ -1,81 +1,264 @@
-"""The operator's own accounts: a stolen token of theirs is worth little."""
+"""The operator's own accounts: a stolen token of theirs is worth little.
 
-from killswitch.api.admission.lock import RAISES
-from killswitch.api.admission.shape import MANAGER, REACTOR, Json, has_label, policy, rule
-from killswitch.core.names import GOVERNED_LABEL
+The reactor brings to rest and never back; the manager brings back, which the lock denies while
+something is engaged. Beyond RBAC, these policies bound each write to the fields that it is for.
+Dry runs pass everywhere: a raise as a dry run is how the reactor proves the lock.
+"""
+
+from dataclasses import replace
+
+from killswitch.api.admission.fields import (
+    Path,
+    at_rest,
+    changes_only,
+    field,
+    kinds_by_settings,
+    rules,
+)
+from killswitch.api.admission.lock import RAISES, WHAT
+from killswitch.api.admission.shape import (
+    MANAGER,
+    REACTOR,
+    Json,
+    Validation,
+    Variable,
+    has_label,
+    listed,
+    policy,
+    rule,
+)
+from killswitch.core import kinds
+from killswitch.core.kinds import Setting, Verb
+from killswitch.core.names import (
+    CUT_KEY,
+    FENCE_ANNOTATION,
+    GOVERNED_LABEL,
+    QUARANTINE_TAINT,
+    STOPPED_TAINT,
+)
+from killswitch.core.quieting import QUIETED
+from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
+
+_REACTOR = f"request.userInfo.username == '{REACTOR}'"
+_MANAGER = f"request.userInfo.username == '{MANAGER}'"
+_OPERATOR: list[Variable] = [
+    ("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']"),
+    ("not-a-dry-run", "!has(request.dryRun) || !request.dryRun"),
+]
+_GOVERNED: Validation = (
+    has_label("namespaceObject", GOVERNED_LABEL),
+    "the operator acts in governed namespaces only",
+)
 
 
 def accounts() -> list[Json]:
-    """A stolen token of the operator's own accounts is worth little.
-
-    Dry runs pass: raising a count as a dry run is how the reactor proves the lock.
-    """
+    """What the operator does to workloads, and where."""
+    held = [kind.resource for kind in kinds.TABLE.values() if kind.settings]
     return policy(
         "accounts",
-        "The operator deletes pods and scales in governed namespaces only; the reactor only lowers.",
+        "The operator deletes pods and rests workloads in governed namespaces only; the reactor"
+        " only lowers, and neither changes anything else of a workload.",
         match={
             "resourceRules": [
-                rule("", "pods", "DELETE"),
+                rule("", "pods", "CREATE,DELETE"),
                 rule("", "pods/eviction", "CREATE"),
                 rule("*", "*/scale", "UPDATE"),
-                rule("apps", "deployments,statefulsets,replicasets", "UPDATE"),
+                *rules(held, "UPDATE"),
             ]
         },
-        conditions=[
-            ("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']"),
-            ("not-a-dry-run", "!has(request.dryRun) || !request.dryRun"),
-        ],
+        conditions=_OPERATOR,
         variables=RAISES,
         validations=[
+            _GOVERNED,
             (
-                has_label("namespaceObject", GOVERNED_LABEL),
-                "the operator acts in governed namespaces only",
+                f"!({_REACTOR}) || request.operation != 'UPDATE' || variables.new <= variables.old",
+                "the reactor only lowers: people restore",
             ),
             (
-                f"request.userInfo.username != '{REACTOR}' || request.resource.resource == 'pods'"
-                " || variables.new <= variables.old",
-                "the reactor only lowers: people restore",
+                f"request.operation != 'CREATE' || variables.what != 'pods'"
+                " || has(request.subResource) && request.subResource != ''"
+                f" || {_MANAGER} && !has(object.metadata.ownerReferences)"
+                " && !has(object.spec.nodeName)",
+                "the operator creates no pod but one that the manager restores: without an owner,"
+                " for the scheduler to place",
+            ),
+            *(
+                (
+                    f"variables.scales || !(variables.what in {listed(keys)})"
+                    f" || ({_only(settings)})",
+                    "the operator changes nothing of a workload but what brings it to rest: "
+                    + ", ".join(".".join(each.path) for each in settings),
+                )
+                for settings, keys in kinds_by_settings(Verb.SCALE, Verb.SET).items()
             ),
         ],
     )
 
 
-def account_labels(resource: str, kind: str) -> list[Json]:
-    """The operator governs namespaces and cordons nodes; it changes nothing else of them.
+def _only(settings: tuple[Setting, ...]) -> str:
+    """Only these fields change, and by the reactor only to what brings to rest."""
+    to_rest = " && ".join(
+        f"({at_rest('object', each)}"
+        f" || {field('object', each.path)} == {field('oldObject', each.path)})"
+        for each in settings
+    )
+    return f"{changes_only(*(each.path for each in settings))} && (!({_REACTOR}) || {to_rest})"
 
-    Without this a stolen token could take Pod Security labels off a namespace, or taints off a
-    node. On a node the governed label comes and goes with the cordon; on a namespace it only
-    comes: ungoverning is people's.
+
+# Of what leads traffic: where it selects pods. Only the alpha InferencePool has no `matchLabels`.
+_SELECTORS: tuple[tuple[Resource, Path], ...] = (
+    (SERVICES, ("spec", "selector")),
+    (INFERENCE_POOLS, ("spec", "selector", "matchLabels")),
+    (replace(INFERENCE_POOLS, group="inference.networking.x-k8s.io"), ("spec", "selector")),
+)
+
+
+def account_selectors() -> list[Json]:
+    """Cutting traffic is one key more in a selector, which no pod carries; and only that.
+
+    Any other change of a selector would lead requests to other pods. One that selects nothing has
+    its endpoints written by somebody: with a key they would be replaced.
     """
-    ours = f"k == '{GOVERNED_LABEL}'"
-    added = f"({ours} && variables.new[k] == 'true')"
-    kept = "(k in variables.old && variables.old[k] == variables.new[k])"
-    removable = f" || {ours}" if kind == "Node" else ""
-    same_spec = "object.spec == oldObject.spec"
-    if kind == "Node":
-        taints = "has({of}.spec.taints) ? {of}.spec.taints.filter(t, t.key != 'node.kubernetes.io/unschedulable') : []"
-        same_spec = f"({taints.format(of='object')}) == ({taints.format(of='oldObject')})"
-    of = "{of}.metadata.annotations"
-    annotations = f"has({of}) ? {of} : {{{{}}}}"
+    validations = [_GOVERNED]
+    for resource, place in _SELECTORS:
+        key = (*place, CUT_KEY)
+        after, before = field("object", key), field("oldObject", key)
+        selects = f"size({field('oldObject', place)}.orValue({{}})) > 0"
+        cuts = f"{after}.hasValue() && (!{before}.hasValue() || {after} == {before}) && {selects}"
+        validations.append(
+            (
+                f"variables.what != '{resource.key}' || ({changes_only(key)}"
+                f" && ({_REACTOR} ? ({cuts}) : !{after}.hasValue()))",
+                f"of a {resource.kind} the reactor sets, and the manager removes,"
+                f" the key {CUT_KEY} of its selector, and nothing else changes",
+            )
+        )
     return policy(
-        f"account-{resource}",
-        f"The operator's accounts change nothing of a {kind} but what they govern by.",
-        match={"resourceRules": [rule("", resource, "UPDATE", "*")]},
-        conditions=[("operator", f"request.userInfo.username in ['{REACTOR}', '{MANAGER}']")],
+        "account-selectors",
+        "The operator's accounts cut traffic, give it back, and change nothing else of Services.",
+        match={"resourceRules": rules((each for each, _ in _SELECTORS), "UPDATE")},
+        conditions=_OPERATOR,
+        variables=[WHAT],
+        validations=validations,
+    )
+
+
+def account_fighters() -> list[Json]:
+    """Who would start it again is paused after the stop by the manager, by one field.
+
+    They stand where their owners keep them, mostly in namespaces that are not governed. That what is
+    written back is what was there, CEL cannot see.
+    """
+    return policy(
+        "account-fighters",
+        "The manager pauses autoscalers and GitOps, and changes nothing else of them.",
+        match={"resourceRules": rules((each.resource for each in QUIETED), "UPDATE")},
+        conditions=_OPERATOR,
+        variables=[WHAT],
+        validations=[
+            (_MANAGER, "the reactor pauses nobody: the manager does, after the stop"),
+            *(
+                (
+                    f"variables.what != '{each.resource.key}'"
+                    f" || ({changes_only(each.setting.path)})",
+                    f"of a {each.resource.kind} the manager changes nothing but"
+                    f" {'.'.join(each.setting.path)}",
+                )
+                for each in QUIETED
+            ),
+        ],
+    )
+
+
+_LABELS: list[Variable] = [
+    ("new", "has(object.metadata.labels) ? object.metadata.labels : {}"),
+    ("old", "has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}"),
+]
+_ANNOTATIONS = "has({of}.metadata.annotations) ? {of}.metadata.annotations : {{}}"
+
+
+def account_namespaces() -> list[Json]:
+    """The operator governs namespaces; ungoverning is people's, and so is all else of them.
+
+    Without this a stolen token could take Pod Security labels off a namespace.
+    """
+    after, before = _ANNOTATIONS.format(of="object"), _ANNOTATIONS.format(of="oldObject")
+    return policy(
+        "account-namespaces",
+        "The operator's accounts change nothing of a Namespace but what they govern by.",
+        match={"resourceRules": [rule("", "namespaces", "UPDATE", "*")]},
+        conditions=_OPERATOR,
+        variables=_LABELS,
+        validations=[
+            (_labels(), f"the operator sets no label of a Namespace but {GOVERNED_LABEL}"),
+            (
+                f"({after}) == ({before}) && object.spec == oldObject.spec",
+                "the operator changes nothing of a Namespace but what it governs by",
+            ),
+        ],
+    )
+
+
+def account_nodes() -> list[Json]:
+    """The reactor cordons, taints and asks for fencing; the manager undoes it. Nothing else.
+
+    The governed label comes and goes with the cordon: the node lock is selected by it.
+    """
+    ours = f"t.key in {listed((STOPPED_TAINT, QUARANTINE_TAINT))}"
+    # The node controller sets and takes this one after the cordon, whenever it gets to it.
+    ignored = "t.key == 'node.kubernetes.io/unschedulable'"
+    taints = "has({of}.spec.taints) ? {of}.spec.taints : []"
+    others = f"filter(t, !({ours}) && !({ignored}))"
+    effect = f"t.effect == (t.key == '{STOPPED_TAINT}' ? 'NoExecute' : 'NoSchedule')"
+    fence = field("{of}", ("metadata", "annotations", FENCE_ANNOTATION))
+    after, before = fence.format(of="object"), fence.format(of="oldObject")
+    only_cordon = changes_only(
+        ("metadata", "labels", GOVERNED_LABEL),
+        ("metadata", "annotations", FENCE_ANNOTATION),
+        ("spec", "unschedulable"),
+        ("spec", "taints"),
+    )
+    cordoned = "object.?spec.?unschedulable == optional.of(true)"
+    return policy(
+        "account-nodes",
+        "The operator's accounts change nothing of a Node but what they stop it by.",
+        match={"resourceRules": [rule("", "nodes", "UPDATE", "*")]},
+        conditions=_OPERATOR,
         variables=[
-            ("new", "has(object.metadata.labels) ? object.metadata.labels : {}"),
-            ("old", "has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}"),
+            *_LABELS,
+            ("taints", taints.format(of="object")),
+            ("oldTaints", taints.format(of="oldObject")),
         ],
         validations=[
             (
-                f"variables.new.all(k, {added} || {kept})"
-                f" && variables.old.all(k, k in variables.new{removable})",
-                f"the operator sets no label of a {kind} but {GOVERNED_LABEL}",
+                _labels(f" || k == '{GOVERNED_LABEL}'"),
+                f"the operator sets no label of a Node but {GOVERNED_LABEL}",
             ),
             (
-                f"({annotations.format(of='object')}) == ({annotations.format(of='oldObject')})"
-                f" && {same_spec}",
-                f"the operator changes nothing of a {kind} but what it governs by",
+                f"{only_cordon} && variables.taints.{others} == variables.oldTaints.{others}",
+                "the operator changes nothing of a Node but what it governs by",
+            ),
+            (
+                f"!({_REACTOR}) || {cordoned}"
+                f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
+                f" && ({after} == {before} || {after}.hasValue())"
+                f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)",
+                "the reactor cordons a Node, taints it and asks for its fencing: people undo it",
+            ),
+            (
+                f"!({_MANAGER}) || variables.taints.all(t, !({ours}) || t in variables.oldTaints)"
+                f" && ({after} == {before} || !{after}.hasValue())",
+                "the manager takes off a Node what stopped it, and adds nothing",
             ),
         ],
+    )
+
+
+def _labels(removable: str = "") -> str:
+    """Whether no label differs but the governed one, which may come."""
+    added = f"(k == '{GOVERNED_LABEL}' && variables.new[k] == 'true')"
+    kept = "(k in variables.old && variables.old[k] == variables.new[k])"
+    return (
+        f"variables.new.all(k, {added} || {kept})"
+        f" && variables.old.all(k, k in variables.new{removable})"
     )

@@ -1,5 +1,6 @@
 """The CRDs, in which every lock is kept."""
 
+from killswitch.api.admission.fields import same
 from killswitch.api.admission.shape import Json, listed, policy, rule
 from killswitch.core.names import GROUP, VERSION
 
@@ -7,15 +8,6 @@ from killswitch.core.names import GROUP, VERSION
 _KEPT_KINDS = ("Shutdown", "ClusterShutdown", "ShutdownRecord", "Bypass", "Freeze")
 # The API server names and establishes CRDs as itself; nobody else has business in their status.
 _API_SERVER = "system:apiserver"
-
-
-def _same(after: str, before: str, *but: str) -> str:
-    """Whether two maps are equal apart from some keys."""
-    free = f"k in {listed(but)}"
-    return (
-        f"{after}.all(k, {free} || (k in {before} && {after}[k] == {before}[k]))"
-        f" && {before}.all(k, {free} || k in {after})"
-    )
 
 
 def _grows(part: str) -> str:
@@ -29,8 +21,8 @@ def _grows(part: str) -> str:
     new, old = f"{after}.properties", f"{before}.properties"
     return (
         f"!('{part}' in variables.before) || ('{part}' in variables.after"
-        f" && {_same(after, before, 'description', 'properties')}"
-        f" && {old}.all(f, f in {new} && {_same(f'{new}[f]', f'{old}[f]', 'description')})"
+        f" && {same(after, before, 'description', 'properties')}"
+        f" && {old}.all(f, f in {new} && {same(f'{new}[f]', f'{old}[f]', 'description')})"
         f" && {new}.all(f, f in {old} || !('default' in {new}[f])))"
     )
 
@@ -52,9 +44,9 @@ def definitions() -> list[Json]:
     root = "openAPIV3Schema"
     frame = (
         "size(object.spec.versions) == 1"
-        f" && {_same('object.spec.versions[0]', 'variables.version', *free)}"
-        f" && {_same(f'object.spec.versions[0].schema.{root}', f'variables.version.schema.{root}', 'description', 'properties')}"
-        f" && {_same('variables.after', 'variables.before', 'spec', 'status')}"
+        f" && {same('object.spec.versions[0]', 'variables.version', *free)}"
+        f" && {same(f'object.spec.versions[0].schema.{root}', f'variables.version.schema.{root}', 'description', 'properties')}"
+        f" && {same('variables.after', 'variables.before', 'spec', 'status')}"
     )
     lets = (
         ": to change them, first release what is engaged, then delete the binding"

@@ -1,47 +1,75 @@
 """The lock: what is held down runs no more than it does, and a held node stays cordoned."""
 
+from killswitch.api.admission.fields import at_rest, field, keys_of, kinds_by_settings, rules
 from killswitch.api.admission.shape import (
     GOVERNED,
     RELEASED_PARAM,
     Json,
     Variable,
     has_label,
+    listed,
     policy,
     rule,
 )
+from killswitch.core import kinds
+from killswitch.core.kinds import Setting, Verb
 from killswitch.core.names import GOVERNED_LABEL, GROUP
+from killswitch.core.resources import JOBS, PODS
 
-_LOCKED_RESOURCES = [
-    rule("*", "*/scale", "UPDATE"),
-    rule("apps", "deployments,statefulsets,replicasets", "CREATE,UPDATE"),
-    rule("", "replicationcontrollers", "CREATE,UPDATE"),
-    rule("batch", "jobs", "CREATE"),
-    rule("", "pods", "CREATE"),
-]
-# What only ever runs more by being created.
-_RUNS = "request.resource.resource in ['pods', 'jobs']"
+# What has no field to stop it, but is made anew to go on: Knative's between a Service and its pods.
+_MADE = (
+    *(kind.resource for kind in kinds.TABLE.values() if kind.verb is Verb.NONE),
+    *kinds.LINKS,
+)
+# Jobs begin by being created too, with labels of their own: by these a label scope knows them.
+_LABELLED = (PODS.key, JOBS.key)
+
+
+def _locked_resources() -> list[Json]:
+    """Of groups that a cluster does not serve, no request ever comes."""
+    held = (kind.resource for kind in kinds.TABLE.values() if kind.settings)
+    return [
+        rule("*", "*/scale", "UPDATE"),
+        *rules(held, "CREATE,UPDATE"),
+        *rules((PODS, *_MADE), "CREATE"),
+    ]
+
+
+def _amount(of: str) -> str:
+    """How much an object runs: its count; without one 0 where it stands at rest, else 1.
+
+    A Scale of 0 replicas may leave the field out; on the main object absent means 1.
+    """
+    cases = {f"variables.what in {listed((PODS.key, *keys_of(_MADE)))}": "1"}
+    for settings, keys in kinds_by_settings(Verb.SET).items():
+        rests = " && ".join(at_rest(of, setting) for setting in settings)
+        cases[f"variables.what in {listed(keys)}"] = f"({rests} ? 0 : 1)"
+    usual = (Setting(("spec", "replicas"), rest=0),)
+    for settings, keys in kinds_by_settings(Verb.SCALE).items():
+        if settings != usual:
+            (own,) = settings
+            cases[f"variables.what in {listed(keys)}"] = f"{field(of, own.path)}.orValue(1)"
+    chosen = "".join(f"{case} ? {amount} : " for case, amount in cases.items())
+    count = field(of, usual[0].path)
+    return f"variables.scales ? {count}.orValue(0) : {chosen}{count}.orValue(1)"
+
+
+WHAT: Variable = (
+    "what",
+    "request.resource.resource"
+    " + (request.resource.group == '' ? '' : '.' + request.resource.group)",
+)
+"""`deployments.apps`, as in lock keys."""
 RAISES: list[Variable] = [
-    # A Scale of 0 replicas may leave the field out; on the main object absent means 1.
-    ("absent", "has(request.subResource) && request.subResource == 'scale' ? 0 : 1"),
-    ("runs", _RUNS),
-    (
-        "new",
-        "variables.runs ? 1 : (has(object.spec.replicas) ? object.spec.replicas : variables.absent)",
-    ),
-    (
-        "old",
-        "variables.runs || oldObject == null ? 0"
-        " : (has(oldObject.spec.replicas) ? oldObject.spec.replicas : variables.absent)",
-    ),
+    WHAT,
+    ("scales", "has(request.subResource) && request.subResource == 'scale'"),
+    ("new", _amount("object")),
+    ("old", f"oldObject == null ? 0 : ({_amount('oldObject')})"),
 ]
 _KEYS: list[Variable] = [
     ("labels", "has(object.metadata.labels) ? object.metadata.labels : {}"),
     ("owners", "has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : []"),
-    (
-        "key",
-        "request.resource.resource"
-        " + (request.resource.group == '' ? '' : '.' + request.resource.group) + '/' + request.name",
-    ),
+    ("key", "variables.what + '/' + request.name"),
     # A pod's Deployment is known from its ReplicaSet's name, which ends with the template hash:
     # a lock that names nothing but the Deployment covers its pods too (core/projections.lock_keys).
     (
@@ -78,17 +106,20 @@ def lock() -> list[Json]:
     """Nothing that an engaged Shutdown of the namespace covers may run more than it does."""
     covered = (
         "(has(params.spec.locks) && (variables.key in params.spec.locks"
+        # Itself too: whoever takes its owner away does not get it free.
+        " || (oldObject != null && 'uid/' + oldObject.metadata.uid in params.spec.locks)"
         " || variables.ownerKeys.exists(k, k in params.spec.locks)))"
         " || (has(params.spec.scope) && has(params.spec.scope.wholeNamespace)"
         " && params.spec.scope.wholeNamespace)"
-        " || (variables.runs && has(params.spec.scope) && has(params.spec.scope.podLabels)"
+        f" || (variables.what in {listed(_LABELLED)}"
+        " && has(params.spec.scope) && has(params.spec.scope.podLabels)"
         " && params.spec.scope.podLabels.all(k, k in variables.labels"
         " && variables.labels[k] == params.spec.scope.podLabels[k]))"
     )
     return policy(
         "lock",
-        "An engaged Shutdown denies every raise, pod and child workload of what it covers.",
-        match={"namespaceSelector": GOVERNED, "resourceRules": _LOCKED_RESOURCES},
+        "An engaged Shutdown denies every raise, start, pod and child workload of what it covers.",
+        match={"namespaceSelector": GOVERNED, "resourceRules": _locked_resources()},
         variables=[*RAISES, *_KEYS, RELEASED_PARAM, ("covered", covered)],
         validations=[(_HELD, _held_by("Shutdown", "namespace"))],
         param="Shutdown",
@@ -101,7 +132,7 @@ def cluster_lock() -> list[Json]:
     return policy(
         "cluster-lock",
         "An engaged ClusterShutdown denies everything that would run in its namespaces.",
-        match={"namespaceSelector": GOVERNED, "resourceRules": _LOCKED_RESOURCES},
+        match={"namespaceSelector": GOVERNED, "resourceRules": _locked_resources()},
         variables=[*RAISES, RELEASED_PARAM, ("covered", covered)],
         validations=[(_HELD, _held_by("ClusterShutdown", ""))],
         param="ClusterShutdown",
