@@ -29,6 +29,11 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_SAID_GRACEFULLY = _SAID | {
+    "cut": "traffic that leads to these pods alone is cut",
+    "drained": "nothing is under way any more, or the drain is over",
+    "deleted": "every pod was told to go, with its own grace",
+}
 _UNTRIED = "the lock could not be tried"
 """How reactor.proof begins where there is nothing to try or no right to."""
 _SHOWN_PROBLEMS = 2
@@ -46,6 +51,7 @@ class Progress:
     """Whether nodes are stopped, not pods."""
     place: str = ""
     """Where, if several are under way at once."""
+    graceful: bool = False
     _problems: int = 0
 
     def locked(self, shutdown: Json) -> None:
@@ -58,7 +64,8 @@ class Progress:
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence; problems that it met are said with it."""
         new = self._new_problems()
-        words = (_SAID_OF_NODES if self.nodes else _SAID).get(stage)
+        said = _SAID_GRACEFULLY if self.graceful else _SAID
+        words = (_SAID_OF_NODES if self.nodes else said).get(stage)
         if new:
             self._line(stage, at, "not complete", Tone.WARN)
             self._tell(new)

@@ -170,7 +170,7 @@ def of(
         gpus=plan.gpus or sum(node.gpus for stop in plan.stops for node in stop.nodes),
         nodes=dict.fromkeys(nodes, 0) or _by_node(pods),
         above=_above(plan, inventory, tuple(queries), owners or {}),
-        losses=_losses(targets),
+        losses=losses(plan),
         restless=tuple(str(each) for each in targets if each.kind.verb is Verb.NONE),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
     )
@@ -190,15 +190,14 @@ def beside(found: Blast, plan: Plan, inventory: Inventory, around: Around) -> Bl
 
 
 def losses(plan: Plan) -> tuple[Loss, ...]:
-    """What the plan loses for good: each with the workloads that lose it."""
-    return _losses([each for stop in plan.stops for each in stop.targets])
-
-
-def _losses(targets: Iterable[Workload]) -> tuple[Loss, ...]:
+    """What the plan loses for good: each with those that lose it."""
     found: dict[str, list[str]] = defaultdict(list)
-    for each in targets:
+    for each in (each for stop in plan.stops for each in stop.targets):
         if each.kind.lost:
             found[each.kind.lost].append(str(each))
+    for pod in (pod for stop in plan.stops for pod in stop.pods if pod.uid in stop.loose):
+        if not pod.owner and not pod.mirror:  # a static pod cannot be stopped by this at all
+            found[kinds.TABLE[PODS.kind].lost].append(f"Pod {pod.name}")
     return tuple(Loss(lost, tuple(names)) for lost, names in sorted(found.items()))
 
 
