@@ -17,7 +17,9 @@ def job(stage: Stage, name: str = "train") -> None:
         "containers": [{"name": "c", "image": "example.invalid/train"}],
         "restartPolicy": "Never",
     }
-    body = {"metadata": {"name": name}, "spec": {"template": {"spec": spec}}}
+    labels = {"example.com/long-running": "true"}  # else kwok completes it at once
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    body = {"metadata": {"name": name}, "spec": {"template": template}}
     stage.create("/apis/batch/v1", "jobs", body)
     eventually(lambda: any(pod.startswith(name) for pod in stage.pods()))
 

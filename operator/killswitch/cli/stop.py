@@ -29,7 +29,7 @@ from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.surroundings import Ask
 from killswitch.cli.usage import Gently
-from killswitch.core import blast, grace
+from killswitch.core import blast, grace, plans
 from killswitch.core.errors import (
     InvalidPolicyError,
     KillSwitchError,
@@ -77,6 +77,8 @@ class _Engaged:
     outcome: Outcome
     progress: Progress
     prometheus: str | None = None
+    unseen: tuple[str, ...] = ()
+    """What of it could not be looked at, so that it is not known that all is at rest."""
 
 
 async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
@@ -176,7 +178,8 @@ async def _lock(
             graceful=request.gently is not None,
         )
         progress.locked(shutdown)
-        return _Engaged(order, shutdown, outcome, progress, request.prometheus)
+        unseen = tuple(plans.unseen(shutdown["spec"], observed.inventory))
+        return _Engaged(order, shutdown, outcome, progress, request.prometheus, unseen)
 
     answers = await asyncio.gather(*(lock(order) for order in made))
     engaged = [each for each in answers if isinstance(each, _Engaged)]
@@ -316,6 +319,7 @@ async def _execute(session: Session, engaged: _Engaged) -> None:
                     report=engaged.progress.reached,
                     outcome=outcome,
                     told=told,
+                    unseen=engaged.unseen,
                 )
     except TimeoutError:
         outcome.note("the API server gave no usable answer before the deadline")
