@@ -9,7 +9,7 @@ import structlog
 
 from killswitch.core import kinds
 from killswitch.core.catalogue import Catalogue, Served
-from killswitch.core.errors import KillSwitchError
+from killswitch.core.errors import KillSwitchError, RefusedError
 from killswitch.core.resources import Resource
 from killswitch.ports import Clock, Cluster
 
@@ -63,16 +63,25 @@ class Discovery:
         return self.catalogue
 
     async def _learn_count(self, name: str, served: Sequence[Served]) -> None:
-        """Where a kind with `/scale` keeps its count, from its definition; `spec.replicas` if unknown."""
+        """Where a kind with `/scale` keeps its count, from its definition.
+
+        Nowhere where that may not be read; `spec.replicas` where there is none.
+        """
         kind, _, group = name.partition(".")
         for each in served:
             resource = each.resource
             meant = (resource.kind, resource.group) == (kind, group) and each.scales
-            if not meant or name in kinds.TABLE or resource.key in self._counts:
+            if not meant or name in kinds.TABLE or self._counts.get(resource.key):
                 continue
             try:
                 definition = await self._cluster.get(_CRDS, resource.key)
-            except KillSwitchError as error:  # not a custom kind, or no right to read it
+            except (
+                RefusedError
+            ) as error:  # where its count stands is not known, so nor is the count
+                _LOG.warning("a kind's definition may not be read", kind=name, error=str(error))
+                self._counts[resource.key] = ()
+                continue
+            except KillSwitchError as error:  # not a custom kind
                 _LOG.info("a kind's definition cannot be read", kind=name, error=str(error))
                 continue
             for version in definition["spec"]["versions"]:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 from typing import Any
 
@@ -92,4 +93,4 @@ def _asked(stage: Stage, answer: str) -> str:
         shown += piece
     process.wait(60)
     os.close(ours)
-    return shown.decode()
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())

@@ -13,7 +13,7 @@ _WHY = {
     Refusal.PROTECTED: "protected: killswitch never stops it",
     Refusal.UNGOVERNED: "not governed: a stop would not hold there",
     Refusal.NOT_FOUND: "not found",
-    Refusal.UNSEEN: "not seen: whether there is any is not known",
+    Refusal.UNSEEN: "not seen",
 }
 _ROWS = 200
 """Rows shown to people; programs get all."""

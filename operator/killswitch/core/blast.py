@@ -141,7 +141,7 @@ class Blast:
     above: tuple[Above, ...] = ()
     losses: tuple[Loss, ...] = ()
     restless: tuple[str, ...] = ()
-    """What has no state of rest: a release lets its controller start it."""
+    """What has no state of rest, and why: a release lets its controller start it."""
     gates: tuple[tuple[str, str], ...] = ()
     """Kinds whose rest only newer controllers honour, and from which version on."""
     entrances: tuple[Entrance, ...] = ()
@@ -168,10 +168,12 @@ def of(
         replicas=sum(_asked(each) for each in targets),
         pods=len(pods),
         gpus=plan.gpus or sum(node.gpus for stop in plan.stops for node in stop.nodes),
-        nodes=dict.fromkeys(nodes, 0) or _by_node(pods),
+        nodes={name: sum(pod.node == name for pod in pods) for name in nodes} or _by_node(pods),
         above=_above(plan, inventory, tuple(queries), owners or {}),
         losses=losses(plan),
-        restless=tuple(str(each) for each in targets if each.kind.verb is Verb.NONE),
+        restless=tuple(
+            f"{each}: {each.kind.note}" for each in targets if each.kind.verb is Verb.NONE
+        ),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
     )
 
