@@ -110,7 +110,8 @@ def test_what_has_no_state_of_rest_is_named() -> None:
     chart = unsupported(Resource("example.com", "v1", "charts", "Chart"))
     item = Workload(chart, "prod", "x", "chart-uid", 1, {}, "-")
     found = radius(inventory(item), TargetQuery("Chart.example.com", "prod", "x"))
-    assert found.restless == ("Chart.example.com x",)
+    (words,) = found.restless
+    assert words.startswith("Chart.example.com x: nothing is known of how it rests")
 
 
 def test_kinds_that_only_newer_controllers_rest_are_named() -> None:
