@@ -49,7 +49,7 @@ async def _everything(session: Session, *, nodes: bool) -> int:
         return len((await session.cluster.list(NODES)).items)
     governed = await session.cluster.list(NAMESPACES, labels=f"{GOVERNED_LABEL}=true")
     names = [each["metadata"]["name"] for each in governed.items]
-    seen = await observe.namespaces(session.cluster, names)
+    seen = await observe.namespaces(session, names)
     return everything(seen.inventory, BOUNDARIES, nodes=False)
 
 
