@@ -27,6 +27,8 @@ from killswitch.cli.options import (
     Kubeconfig,
     Labels,
     Namespace,
+    NodeAct,
+    NodeChoice,
     Nodes,
     OfCluster,
     Output,
@@ -82,6 +84,7 @@ def stop(
     image: Image = None,
     everywhere: Everywhere = False,
     node: Nodes = None,
+    action: NodeAct = NodeChoice.CORDON,
     approvals: Approvals = 2,
     deadline: Deadline = "1m",
     graceful: Annotated[
@@ -126,7 +129,15 @@ def stop(
     with usage(screen):
         duration("--deadline", deadline)
         given(reason)
-        chosen = scope.read(workload, labels, node, whole=whole, image=image, everywhere=everywhere)
+        chosen = scope.read(
+            workload,
+            labels,
+            node,
+            whole=whole,
+            image=image,
+            everywhere=everywhere,
+            node_action=action,
+        )
         how = gently(graceful=graceful, drain=drain, terminate=terminate, in_flight=in_flight)
         quieted = paused(quiet)
 
@@ -164,6 +175,7 @@ def plan(
     image: Image = None,
     everywhere: Everywhere = False,
     node: Nodes = None,
+    action: NodeAct = NodeChoice.CORDON,
     prometheus: Prometheus = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -178,7 +190,15 @@ def plan(
             cure = "give one of --policy, --cluster-policy, or the flags of stop"
             raise Problem("know what to plan", "one thing must be named", cure, ExitCode.USAGE)
         chosen = (
-            scope.read(workload, labels, node, whole=whole, image=image, everywhere=everywhere)
+            scope.read(
+                workload,
+                labels,
+                node,
+                whole=whole,
+                image=image,
+                everywhere=everywhere,
+                node_action=action,
+            )
             if flags
             else None
         )

@@ -17,6 +17,7 @@ from killswitch.core.catalogue import Catalogue
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory, Item, Pod
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
 from killswitch.core.resources import (
     CRON_JOBS,
@@ -145,11 +146,25 @@ async def covered(session: Session, order: Json) -> list[Pod] | None:
     return sorted(here, key=lambda pod: pod.name)
 
 
-async def nodes(session: Session) -> Observed:
-    """All nodes: percentages refer to them."""
-    observed = Observed()
-    await _list(session.cluster, NODES, "", observed, project=projections.node)
+async def nodes(session: Session, action: str = "") -> Observed:
+    """All nodes: percentages refer to them. Where the action empties them, what runs there too."""
+    emptied = bool(action) and NodeAction(action).empties
+    observed = await _begun(session, frozenset()) if emptied else Observed()
+    looks = [_list(session.cluster, NODES, "", observed, project=projections.node)]
+    if emptied:
+        looks += [*_lists(session.cluster, "", observed, frozenset()), _labels(session, observed)]
+    await asyncio.gather(*looks)
     return observed
+
+
+async def _labels(session: Session, observed: Observed) -> None:
+    """Of all namespaces: which are governed."""
+    try:
+        for body in (await session.cluster.list(NAMESPACES)).items:
+            labels = body["metadata"].get("labels") or {}
+            observed.inventory.namespaces[body["metadata"]["name"]] = labels
+    except (RefusedError, ServerError) as error:
+        observed.hidden[NAMESPACES.key] = str(error)
 
 
 async def _begun(session: Session, wanted: frozenset[str]) -> Observed:

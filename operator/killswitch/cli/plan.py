@@ -6,7 +6,7 @@ from dataclasses import replace
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.cli import guards, observe, radius, render, scope, surroundings
+from killswitch.cli import caps, guards, observe, radius, render, scope, surroundings
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
@@ -15,6 +15,7 @@ from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.cli.surroundings import Ask
 from killswitch.core import blast, interlocks, kinds, plans, ranks
 from killswitch.core.blast import Blast
+from killswitch.core.caps import Spending
 from killswitch.core.interlocks import Inhibition, Request
 from killswitch.core.plans import Plan, TargetQuery
 from killswitch.core.ranks import Part
@@ -46,9 +47,12 @@ async def for_policy(
     resource = CLUSTER_POLICIES if cluster else POLICIES
     body = await session.cluster.get(resource, name, session.namespace)
     policy = accept(body, lambda _field, _query: None)
-    seen = await _look_for(session, policy.queries)
-    plan = plans.for_policy(policy.queries, seen.inventory, BOUNDARIES)
-    found = interlocks.inhibition(_request(policy, plan, session.clock.now()))
+    seen = await _look_for(session, policy.queries, policy.node_action)
+    plan = plans.for_policy(
+        policy.queries, seen.inventory, BOUNDARIES, node_action=policy.node_action
+    )
+    cap = await caps.spending(session, body, plan)
+    found = interlocks.inhibition(_request(policy, plan, session.clock.now(), cap))
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
     render.show(screen, plan, seen.inventory)
     _remarks(screen, seen, policy.queries, plan)
@@ -61,6 +65,7 @@ async def for_policy(
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
     )
+    caps.say(screen, body, cap)
     _verdict(screen, found)
     answer["limits"] = {"maxTargets": policy.max_targets, "maxPercent": policy.max_percent}
     answer["inhibited"] = (
@@ -73,7 +78,7 @@ async def for_policy(
 async def look(session: Session, chosen: Scope) -> Observed:
     """The lists that this scope needs."""
     if chosen.nodes:
-        return await observe.nodes(session)
+        return await observe.nodes(session, chosen.node_action)
     wanted: frozenset[str] = frozenset()
     if any(each.kind not in kinds.TABLE for each in chosen.workloads):
         wanted = chosen.beyond((await session.kinds())[0])
@@ -82,10 +87,10 @@ async def look(session: Session, chosen: Scope) -> Observed:
     return await observe.namespaces(session, [session.namespace], wanted)
 
 
-async def _look_for(session: Session, queries: Sequence[TargetQuery]) -> Observed:
+async def _look_for(session: Session, queries: Sequence[TargetQuery], node_action: str) -> Observed:
     """The lists that a policy's targets need."""
     if all(query.kind == NODES.kind for query in queries):
-        return await observe.nodes(session)
+        return await observe.nodes(session, node_action)
     wanted = frozenset(q.kind for q in queries) - kinds.TABLE.keys() - _NO_WORKLOADS
     if any(not query.namespace for query in queries):
         return await observe.everywhere(session, wanted)
@@ -189,7 +194,7 @@ def _verdict(screen: Screen, found: Inhibition | None) -> None:
         screen.line(Span("Would not act", Tone.WARN), f": {found.cause}: {found.message}")
 
 
-def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
+def _request(policy: CompiledPolicy, plan: Plan, now: float, spending: Spending | None) -> Request:
     """The interlocks about the plan itself; cooldown and bypasses are `status`'s to tell."""
     return Request(
         dry_run=policy.mode is Mode.DRY_RUN,
@@ -199,6 +204,7 @@ def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
         max_targets=policy.max_targets,
         max_percent=policy.max_percent,
         now=now,
+        spending=spending,
     )
 
 

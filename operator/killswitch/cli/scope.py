@@ -3,7 +3,7 @@
 `--workload` locks workloads by name and uid, and what is above them: all of it stops. `--image` means
 whatever the pods with that image belong to. `--labels` locks pods by label together with the
 workloads that own such pods now (else release alone would let these start them again), `--all`
-locks the namespace, `--node` cordons.
+locks the namespace, `--node` cordons, or what `--action` says.
 """
 
 import shlex
@@ -17,6 +17,7 @@ from killswitch.cli.references import workload
 from killswitch.core import kinds, plans
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.inventory import Inventory
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
 from killswitch.core.resources import PODS
 
@@ -43,6 +44,7 @@ class Scope:
     image: str = ""
     everywhere: bool = False
     """In every governed namespace, not in one."""
+    node_action: NodeAction = NodeAction.CORDON
 
     def __str__(self) -> str:
         """In words: `deployment/vllm`, `everything`, `pods with app=vllm`."""
@@ -73,6 +75,8 @@ class Scope:
         if self.image:
             parts.append(f"--image {shlex.quote(self.image)}")
         parts += ["--everywhere"] if self.everywhere else []
+        if self.node_action is not NodeAction.CORDON:
+            parts.append(f"--action {self.node_action.lower()}")
         return " ".join(parts) or "-w KIND/NAME"  # keys that no flag can say
 
     @property
@@ -112,6 +116,7 @@ def read(
     image: str | None = None,
     everywhere: bool = False,
     act: str = "stop",
+    node_action: str = "cordon",
 ) -> Scope:
     """The scope that the flags name; Problem (usage) where they name none or contradict."""
     given = [bool(workloads or labels), whole, bool(nodes), bool(image)]
@@ -126,9 +131,19 @@ def read(
         why = "--everywhere is about copies: it goes with --image"
         cure = "name one namespace with -n, or the image with --image"
         raise Problem(f"{act} everywhere", why, cure, ExitCode.USAGE)
+    chosen = NodeAction(node_action.capitalize())
+    if chosen is not NodeAction.CORDON and not nodes:
+        why, cure = "--action is about nodes", "name them with --node, or leave --action out"
+        raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
     named = [Named(*workload(each)) for each in workloads or ()]
     return Scope(
-        tuple(named), whole, _labels(labels), tuple(nodes or ()), image or "", everywhere=everywhere
+        tuple(named),
+        whole,
+        _labels(labels),
+        tuple(nodes or ()),
+        image or "",
+        everywhere=everywhere,
+        node_action=chosen,
     )
 
 
@@ -164,7 +179,7 @@ def plan(
     """What the scope would stop now, of the kinds that this cluster serves."""
     queries = scope.queries(namespace, catalogue or Catalogue.built_in())
     if not scope.labels:
-        return plans.for_policy(queries, inventory, boundaries)
+        return plans.for_policy(queries, inventory, boundaries, node_action=scope.node_action)
     reason = boundaries.refusal(namespace, inventory)
     if reason is not None:
         return Plan((), (plans.Refused(f"namespace {namespace}", reason),))

@@ -193,7 +193,8 @@ def _terms(me: str, request: Request) -> Terms:
     graceful = None
     if request.gently is not None:
         graceful = Graceful(
-            drain=request.gently.drain,
+            # Of nodes no traffic is cut: their pods are evicted at once.
+            drain="0s" if request.scope.nodes else request.gently.drain,
             terminate=request.gently.terminate,
             in_flight=request.gently.in_flight,
         )
@@ -204,6 +205,7 @@ def _terms(me: str, request: Request) -> Terms:
         request.deadline,
         graceful=graceful,
         quiet=request.quiet,
+        node_action=request.scope.node_action,
     )
 
 

@@ -137,7 +137,7 @@ class Blast:
     pods: int
     gpus: int
     nodes: Mapping[str, int]
-    """How many of the pods run where; for a stop of nodes, these, with none of their pods."""
+    """How many of the pods run where; for a stop of nodes, of each."""
     above: tuple[Above, ...] = ()
     losses: tuple[Loss, ...] = ()
     restless: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ def of(
         replicas=sum(_asked(each) for each in targets),
         pods=len(pods),
         gpus=plan.gpus or sum(node.gpus for stop in plan.stops for node in stop.nodes),
-        nodes={name: sum(pod.node == name for pod in pods) for name in nodes} or _by_node(pods),
+        nodes=dict.fromkeys(nodes, 0) | _by_node(pods),
         above=_above(plan, inventory, tuple(queries), owners or {}),
         losses=losses(plan),
         restless=tuple(
@@ -226,7 +226,7 @@ def _above(
         if owner is not None and inventory.owner_of(workload.owner) is None:
             found.append(Above(workload.namespace, str(workload), str(owner), stopped=False))
     for stop in plan.stops:
-        for pod in stop.pods:
+        for pod in () if stop.nodes else stop.pods:  # who owns it starts it on another node
             owner = owners.get(pod.owner)
             if owner is not None and inventory.owner_of(pod.owner) is None:
                 found.append(Above(pod.namespace, f"Pod {pod.name}", str(owner), stopped=False))
