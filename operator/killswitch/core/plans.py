@@ -158,6 +158,8 @@ def for_policy(
             continue
         eligible += _eligible(namespace, kinds, inventory)
         targets, pods, missing = _match(here, namespace, inventory)
+        if PODS.kind not in kinds:  # what comes to rest beside those that are named
+            eligible += sum(each.kind.name not in kinds for each in targets)
         refused += missing
         stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
         if pods:
