@@ -7,7 +7,7 @@ import pytest
 
 from killswitch.api import orders
 from killswitch.api.freezes import FreezeSpec
-from killswitch.api.orders import FreezeTerms, Terms
+from killswitch.api.orders import FreezeTerms, Terms, Touched
 from killswitch.api.records import ShutdownRecordSpec
 from killswitch.api.shutdowns import ShutdownSpec
 from killswitch.core import plans
@@ -192,7 +192,8 @@ def test_no_record_grows_beyond_what_etcd_takes() -> None:
     bare = [BarePod(pod(f"p{number}"), '{"a":"b"}' * 7000) for number in range(60)]
     counted = [workload(f"w{number}") for number in range(700)]
     shutdown = {"kind": "Shutdown", "metadata": {"name": "s", "uid": "0123456789"}}
-    records = orders.target_records(shutdown, [*counted, *bare], "prod", first=3)
+    items: list[Touched] = [*counted, *bare]
+    records = orders.target_records(shutdown, items, "prod", first=3)
     sizes = [len(json.dumps(each)) for each in records]
     assert max(sizes) < 1_200_000
     assert max(len(each["spec"]["targets"]) for each in records) == orders.CHUNK
@@ -204,7 +205,11 @@ def test_no_record_grows_beyond_what_etcd_takes() -> None:
 def test_records_of_settings_and_of_pods_are_as_the_schema_has_them() -> None:
     """Absent is a value; what stood there is JSON."""
     shutdown = {"kind": "Shutdown", "metadata": {"name": "s", "uid": "0123456789"}}
-    items = [workload("j", kind="Job", values=(False,)), BarePod(pod("p"), "{}"), workload("d")]
+    items: list[Touched] = [
+        workload("j", kind="Job", values=(False,)),
+        BarePod(pod("p"), "{}"),
+        workload("d"),
+    ]
     (record,) = orders.target_records(shutdown, items, "prod")
     stored = ShutdownRecordSpec.model_validate(record["spec"]).targets or []
     assert [each.settings and each.settings[0].was for each in stored] == ["false", None, None]

@@ -57,14 +57,14 @@ async def in_flight(setting: Bench, words: str, name: str = "runaway-1") -> None
 
     async def look() -> bool:
         found = await setting.cluster.get(SHUTDOWNS, name, setting.namespace)
-        return found.get("status", {}).get("inFlight") == words
+        return bool(found.get("status", {}).get("inFlight") == words)
 
     await eventually(look)
 
 
 def message(shutdown: Json, type_: str) -> str:
     """Of one of its conditions."""
-    return next(c["message"] for c in shutdown["status"]["conditions"] if c["type"] == type_)
+    return str(next(c["message"] for c in shutdown["status"]["conditions"] if c["type"] == type_))
 
 
 async def test_traffic_is_cut_before_anything_ends(setting: Bench) -> None:
