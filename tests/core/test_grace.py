@@ -49,6 +49,14 @@ def test_the_terms_of_a_graceful_stop() -> None:
     assert grace.of({"spec": {}}) is None
 
 
+def test_what_waits_on_purpose_is_not_late_by_that() -> None:
+    """Its deadline begins when the last pod should have ended by itself."""
+    terms = {"drain": "2m", "terminate": "30s"}
+    spec = {"category": "Graceful", "graceful": terms, "deadline": "1m"}
+    assert grace.deadline({"spec": spec}) == 210
+    assert grace.deadline({"spec": {"deadline": "1m"}}) == 60
+
+
 @pytest.mark.parametrize(
     ("now", "left"), [(100.0, 30.0), (110.0, 20.0), (200.0, 0.0), (10.0, 30.0)]
 )

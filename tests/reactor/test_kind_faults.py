@@ -20,9 +20,16 @@ from killswitch.ports import Json
 from killswitch.reactor import restless
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
-from tests.reactor.harness import Bench, deployment, eventually, policy, reactor
+from tests.reactor.harness import (
+    Bench,
+    dave,
+    deployment,
+    eventually,
+    policy,
+    reactor,
+    rights,
+)
 from tests.reactor.test_kinds import finished, rests, running
-from tests.reactor.test_mirrors import dave, rights
 
 pytestmark = pytest.mark.cluster
 VLLM = {"kind": "Deployment", "name": "vllm"}
@@ -245,18 +252,19 @@ async def test_a_namespace_that_terminates_holds_up_no_other(
     assert await setting.replicas("vllm") == 0
 
 
+@pytest.mark.parametrize("name", ["InferenceService", "Service.serving.knative.dev"])
 async def test_what_a_release_would_start_is_named(
-    kernel: ControlPlane, setting: Bench, monkeypatch: pytest.MonkeyPatch
+    kernel: ControlPlane, setting: Bench, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A controller that ignores the annotation leaves its Deployment as it was; until it rests, too."""
+    """A controller that ignores its field, or a kind without one, leaves its Deployment as it was."""
     monkeypatch.setattr(restless, "_PATIENCE", 0.0)
     monkeypatch.setattr(restless, "_TURN", 0.1)
-    service = TABLE["InferenceService"]
+    service = TABLE[name]
     async with installed(kernel, setting, crds.definition(service)):
         made = await setting.cluster.create(service.resource, object_of(service), setting.namespace)
         owner = {
             "apiVersion": service.resource.api_version,
-            "kind": "InferenceService",
+            "kind": service.resource.kind,
             "name": "model",
             "uid": made["metadata"]["uid"],
             "controller": True,

@@ -10,7 +10,8 @@ from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import TABLE, Kind, Verb, patch
 from killswitch.core.resources import CRON_JOBS, JOBS, PODS, SHUTDOWNS
 from killswitch.ports import Json
-from tests.reactor.harness import Bench, eventually, reactor
+from tests.cluster.control_plane import ControlPlane
+from tests.reactor.harness import Bench, dave, eventually, reactor, rights
 
 pytestmark = pytest.mark.cluster
 _LABELS = {"app": "model", "example.com/long-running": "true"}
@@ -244,3 +245,46 @@ async def test_what_an_earlier_stop_found_is_not_overwritten_by_a_later_one(sett
         await finished(setting, "misuse-1")
     recorded = [each["settings"] for each in await setting.recorded()]
     assert recorded == [[{"field": "/spec/suspend", "was": "false"}]]
+
+
+async def test_what_people_released_and_did_not_restore_is_not_overwritten_either(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """It is still suspended by the first stop: what the second finds is not what was there."""
+    await running(setting, "Job")
+    await setting.policy("runaway", targets=[target("Job")])
+    await setting.policy("misuse", targets=[target("Job")])
+    async with reactor(setting) as found:
+        await _seen(found, TABLE["Job"])
+        setting.dial.turn("runaway", 500)
+        await finished(setting)
+        setting.dial.turn("runaway", 1)
+        setting.approve(kernel, "runaway-1", "bob", "carol")
+        setting.dial.turn("misuse", 500)
+        await finished(setting, "misuse-1")
+    recorded = [each["settings"] for each in await setting.recorded()]
+    assert recorded == [[{"field": "/spec/suspend", "was": "false"}]]
+
+
+NO_PODS = (
+    '[{apiGroups: [killswitch.dev, apps, batch, authentication.k8s.io], resources: ["*"], verbs: ["*"]},'
+    ' {apiGroups: [""], resources: ["*"], verbs: [get, list, watch, delete]}]'
+)
+
+
+async def test_a_lock_is_proven_by_a_field_where_no_pod_may_be_created(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """The reactor's own account may create none: undoing the rest, as a dry run, is what is denied."""
+    await running(setting, "Job")
+    await setting.policy("runaway", targets=[target("Job")])
+    async with (
+        rights(kernel, "no-pods", NO_PODS),
+        dave(kernel) as cluster,
+        reactor(Bench(cluster, setting.namespace, setting.dial)) as found,
+    ):
+        await _seen(found, TABLE["Job"])
+        setting.dial.turn("runaway", 500)
+        shutdown = await finished(setting)
+    told = {each["type"]: each["message"] for each in shutdown["status"]["conditions"]}
+    assert told["Locked"] == "a dry-run restart was denied"

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.inventory import Inventory
@@ -17,7 +16,7 @@ from killswitch.ports import Json
 from killswitch.reactor.mirrors import Mirrors
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
-from tests.reactor.harness import Bench, eventually, reactor
+from tests.reactor.harness import Bench, dave, eventually, reactor, rights
 
 pytestmark = pytest.mark.cluster
 SANDBOX = TABLE["Sandbox"]
@@ -160,41 +159,10 @@ async def _equal(look: Callable[[], Awaitable[list[str]]], expected: list[str]) 
     return await look() == expected
 
 
-ROLE = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: %(name)s}
-rules: %(rules)s
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: %(name)s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %(name)s}
-subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: dave}]
-"""
 ALL_BUT_JOBS = (
     '[{apiGroups: [killswitch.dev, "", apps, authentication.k8s.io], resources: ["*"], verbs: ["*"]},'
     ' {apiGroups: [batch], resources: [cronjobs], verbs: ["*"]}]'
 )
-
-
-@contextlib.asynccontextmanager
-async def rights(kernel: ControlPlane, name: str, rules: str) -> AsyncIterator[None]:
-    """Dave has these rights for a while."""
-    text = ROLE % {"name": name, "rules": rules}
-    kernel.kubectl("apply", "-f", "-", stdin=text)
-    try:
-        yield
-    finally:
-        kernel.kubectl("delete", "-f", "-", stdin=text)
-
-
-@contextlib.asynccontextmanager
-async def dave(kernel: ControlPlane) -> AsyncIterator[KubernetesApi]:
-    """The client of somebody who lacks what a test takes away."""
-    loaded = credentials.load(kubeconfig=str(kernel.user("dave").kubeconfig))
-    async with KubernetesApi(loaded) as cluster:
-        yield cluster
 
 
 async def _refused(inventory: Inventory) -> bool:

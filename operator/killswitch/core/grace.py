@@ -38,6 +38,13 @@ def of(shutdown: Json) -> Grace | None:
     )
 
 
+def deadline(shutdown: Json) -> float:
+    """Seconds after which it is late: its deadline, on top of what it waits for on purpose."""
+    terms = of(shutdown)
+    waits = 0.0 if terms is None else terms.drain + terms.terminate
+    return durations.seconds(shutdown["spec"]["deadline"]) + waits
+
+
 def remaining(began: float, lasts: float, now: float) -> float:
     """Seconds until the end of what began then, by a clock that may be wrong: never more than `lasts`."""
     return min(max(0.0, began + lasts - now), lasts)

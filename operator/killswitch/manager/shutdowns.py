@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from killswitch.core import conditions, durations, times
+from killswitch.core import conditions, durations, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
@@ -125,7 +125,7 @@ class Shutdowns:
             return (type_, True, Reason(before["reason"]), words), fields, rest
         took = self._clock.now() - _began(shutdown)
         if found.count:
-            late = took > durations.seconds(shutdown["spec"]["deadline"])
+            late = took > grace.deadline(shutdown)
             reason = Reason.DEADLINE if late else Reason.STOPPING
             return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
         text, since = _took(shutdown, took)

@@ -48,6 +48,7 @@ _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""
 
 Report = Callable[[str, float], None]
+Unseen = Callable[[], Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -94,6 +95,11 @@ class Outcome:
             and "scaled" in self.stages
             and ("proven" in self.stages or self.unprovable)
         )
+
+
+def _all_seen() -> Sequence[str]:
+    """Who plans from lists has seen what is there."""
+    return ()
 
 
 def _silent(_stage: str, _at: float) -> None:
@@ -159,12 +165,12 @@ class StopSequence:
         report: Report = _silent,
         outcome: Outcome | None = None,
         told: Told = draining.nobody,
-        unseen: Sequence[str] = (),
+        unseen: Unseen = _all_seen,
     ) -> Outcome:
         """Steps 2 to 4; returns when nothing is left, or at `until` (monotonic) with what is.
 
-        `told` stores what was reached before something is waited for. `unseen` says what of it could
-        not be seen: then it is not known that all is at rest.
+        `told` stores what was reached before something is waited for. `unseen` says what of it cannot
+        be seen: then it is not known that all is at rest.
         """
         run = Run(
             shutdown, stops, outcome or Outcome(), until, self._clock, report=report, told=told
@@ -172,8 +178,6 @@ class StopSequence:
         outcome = run.outcome
         outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
-        for each in unseen:
-            outcome.note(each)
         terms = grace.of(shutdown)
         if terms is not None and not await self._ease(run, terms):
             return outcome
@@ -190,7 +194,10 @@ class StopSequence:
                 await self._rest(stop, uids or set(), run.resting, outcome)
                 for stop, uids in zip(stops, recorded, strict=True)
             ]
-            if all(resting) and not unseen:
+            hidden = unseen()
+            for each in hidden:
+                outcome.note(each)
+            if all(resting) and not hidden:
                 run.reached("scaled")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prove(run))

@@ -1,4 +1,4 @@
-"""What a cluster serves, as the real API server tells it; a group that does not answer hides no other."""
+"""What the real API server tells: what it serves, and what it has deleted."""
 
 from collections.abc import AsyncIterator
 
@@ -110,3 +110,22 @@ async def test_what_cannot_be_asked_stays_as_it_was_known() -> None:
             catalogue = await discovery.look()
     assert catalogue.kinds.keys() == Catalogue.built_in().kinds.keys()
     assert not discovery.asked
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("spec", [{}, {"nodeName": "gpu-0"}], ids=["pending", "bound"])
+async def test_whoever_asks_a_pod_to_go_is_told_what_it_was(
+    cluster: KubernetesApi, namespace: str, spec: dict[str, str]
+) -> None:
+    """Also of one that is gone with the answer: that is how bare pods are recorded."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "bare", "labels": {"app": "bare"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "schedulerName": "nobody", **spec},
+    }
+    made = await cluster.create(PODS, body, namespace)
+    uid = made["metadata"]["uid"]
+    answer = await cluster.delete(PODS, "bare", namespace, grace=1, uid=uid)
+    assert (answer["kind"], answer["metadata"]["uid"]) == ("Pod", uid)
+    assert answer["spec"]["containers"][0]["image"] == "i"
