@@ -1,9 +1,9 @@
 """The stop sequence, in the order that measurements dictate: lock, delete, bring to rest, prove.
 
     engage    1 create the Shutdown: the API server has agreed, recorded and locked   engaging.py
-    execute     Graceful: cut the traffic, let what is under way end                   draining.py
-              2 delete the pods with one second of grace, Graceful: first with their own   deleting.py
-              3 record what was there, then scale to 0, or whatever rest is for the kind   records.py
+    execute     Graceful: cut the traffic, let what is under way end                  draining.py
+              2 delete the pods with one second of grace; Graceful: first their own   deleting.py
+              3 record what was there, then scale to 0, or what rest is for a kind    records.py
               4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
 Lock before delete: otherwise controllers re-create pods during the stop. Pods before scale: a
@@ -215,7 +215,8 @@ class StopSequence:
         if outcome.hurries_at is None:  # until it is known when: no sooner than all of it lasts
             outcome.hurries_at = self._clock.monotonic() + terms.drain + terms.terminate
         async with asyncio.TaskGroup() as group:
-            if "proven" not in outcome.stages:
+            counted = any(each.kind.counted for stop in run.stops for each in stop.targets)
+            if counted and "proven" not in outcome.stages:  # others once they are at rest
                 group.create_task(self._prove(run))
             drained = group.create_task(self._draining.drain(run, terms))
         if not drained.result():
@@ -229,7 +230,7 @@ class StopSequence:
         within = min(run.until, self._clock.monotonic() + _TRIAL)
         trial, words = await proof.prove(self._cluster, self._clock, run.stops, run.resting, within)
         if trial is Trial.DENIED:
-            run.outcome.proof = words
+            run.outcome.proof, run.outcome.unprovable = words, False
             run.reached("proven")
             return
         run.outcome.note(words)
