@@ -53,8 +53,8 @@ def test_what_waits_on_purpose_is_not_late_by_that() -> None:
     """Its deadline begins when the last pod should have ended by itself."""
     terms = {"drain": "2m", "terminate": "30s"}
     spec = {"category": "Graceful", "graceful": terms, "deadline": "1m"}
-    assert grace.deadline({"spec": spec}) == 210
-    assert grace.deadline({"spec": {"deadline": "1m"}}) == 60
+    assert grace.longest(spec) == 210
+    assert grace.longest({"deadline": "1m"}) == 60
 
 
 @pytest.mark.parametrize(

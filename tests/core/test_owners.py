@@ -89,6 +89,7 @@ def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
     (stop,) = planned(held, TargetQuery("CronJob", "prod", "nightly")).stops
     assert targets(stop) == ["CronJob nightly", "Job nightly-1"]
     assert [each.name for each in stop.pods] == ["nightly-1-x"]
+    assert planned(held, TargetQuery("CronJob", "prod", "nightly")).percent == 100
     assert targets(plans.for_locks("prod", stop.locks, held)) == targets(stop)
 
 

@@ -16,9 +16,10 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import Scalar, Setting
+from killswitch.core.kinds import Setting
 from killswitch.core.manifests import BarePod
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Stop
 from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
@@ -182,6 +183,33 @@ def at_end_of(freeze: Json, requested_by: str, policy: CompiledPolicy | None) ->
     )
     if "policy" in spec:
         order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+    return order
+
+
+def escalation_name(shutdown: Json) -> str:
+    """Name of the ClusterShutdown that taints the nodes where pods of a stop are left.
+
+    With a part of the stop's uid: Shutdowns of one fire have one name in several namespaces.
+    """
+    metadata = shutdown["metadata"]
+    return f"{metadata['name'][:70].rstrip('.-')}-{metadata['uid'][:8]}-nodes"
+
+
+def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -> Order:
+    """The order that taints these nodes: as many approvals as the stop needs, and no ladder."""
+    spec = shutdown["spec"]
+    terms = Terms(
+        requested_by,
+        reason,
+        required_approvals=spec["requiredApprovals"],
+        deadline=spec["deadline"],
+        quiet=(),
+        node_action=NodeAction.TAINT,
+    )
+    (order,) = for_stops(escalation_name(shutdown), [stop], terms)
+    if "policy" in spec:
+        order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+        order.body["spec"]["policy"] = spec["policy"]
     return order
 
 
@@ -349,6 +377,21 @@ def target_records(
     ]
 
 
+def fighter_record(
+    shutdown: Mapping[str, Any], entries: Sequence[Json], namespace: str, *, number: int
+) -> Json:
+    """The record of what fighters were before they were quieted; `number` is its own."""
+    return _record(shutdown, f"fighters-{number}", namespace, {"targets": list(entries)})
+
+
+def setting_records(values: Sequence[tuple[Setting, Any]]) -> list[Json]:
+    """`settings` of a target's record: what stood in each of these fields; None is absent."""
+    return [
+        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
+        for setting, was in values
+    ]
+
+
 def _chunks(targets: Iterable[Json]) -> list[list[Json]]:
     chunks: list[list[Json]] = []
     room = 0
@@ -392,13 +435,14 @@ def _target(item: Touched) -> Json:
         return pod if item.manifest is None else {**pod, "manifest": item.manifest}
     if isinstance(item, Entrance):
         entrance = {"kind": item.kind, "name": item.name, "uid": item.uid}
-        return {**entrance, "settings": [_setting(item.setting, item.was)]}
+        return {**entrance, "settings": setting_records([(item.setting, item.was)])}
     if isinstance(item, Node):
         return {
             "kind": "Node",
             "name": item.name,
             "uid": item.uid,
             "unschedulable": item.unschedulable,
+            "taints": [str(each) for each in item.taints][:16],
         }
     found: Json = {
         "kind": item.kind.name,
@@ -410,12 +454,5 @@ def _target(item: Touched) -> Json:
     # Absent is a value: it means what the kind's default is, and comes back as absent would.
     if item.kind.counted:
         return found if item.replicas is None else {**found, "replicas": item.replicas}
-    settings = [
-        _setting(setting, was) for setting, was in zip(item.kind.settings, item.values, strict=True)
-    ]
+    settings = setting_records(list(zip(item.kind.settings, item.values, strict=True)))
     return {**found, "settings": settings} if settings else found
-
-
-def _setting(setting: Setting, was: Scalar) -> Json:
-    field = {"field": setting.pointer}
-    return field if was is None else {**field, "was": json.dumps(was)}

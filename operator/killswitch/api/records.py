@@ -1,6 +1,6 @@
 """ShutdownRecord: evidence and what was there, written once, kept apart from the small lock."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -63,6 +63,9 @@ class TargetRecord(Model):
         description="Kind, with its API group where it needs one: `Service.serving.knative.dev`.",
     )
     name: Name = Field(description="Name.")
+    namespace: Name | None = Field(
+        default=None, description="Its namespace, where that is not the record's own."
+    )
     uid: str = Field(max_length=64, description="uid then.")
     generation: int = Field(default=0, ge=0, description="Generation then.")
     template_digest: str = Field(default="", max_length=71, description="Of the pod template.")
@@ -83,8 +86,12 @@ class TargetRecord(Model):
     unschedulable: bool | None = Field(
         default=None, description="Whether the node was cordoned already: then it stays so."
     )
-    tainted: bool | None = Field(
-        default=None, description="Whether the node bore the taint of this stop already."
+    taints: list[Annotated[str, Field(max_length=400)]] | None = Field(
+        default=None,
+        max_length=16,
+        description="The taints of `killswitch.dev/` that the node bore already, as"
+        " `key=value:effect`: they stay.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 

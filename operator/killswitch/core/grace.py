@@ -38,11 +38,11 @@ def of(shutdown: Json) -> Grace | None:
     )
 
 
-def deadline(shutdown: Json) -> float:
-    """Seconds after which it is late: its deadline, on top of what it waits for on purpose."""
-    terms = of(shutdown)
-    waits = 0.0 if terms is None else terms.drain + terms.terminate
-    return durations.seconds(shutdown["spec"]["deadline"]) + waits
+def longest(spec: Json) -> float:
+    """Seconds until what is left is named: the deadline, after what a graceful stop takes before it."""
+    terms = spec.get("graceful") or {}
+    parts = (spec["deadline"], terms.get("drain", "0s"), terms.get("terminate", "0s"))
+    return sum(durations.seconds(each) for each in parts)
 
 
 def remaining(began: float, lasts: float, now: float) -> float:
