@@ -30,7 +30,8 @@ class Discovery:
         """Nothing was asked yet."""
         self._cluster = cluster
         self._clock = clock
-        self._fresh = fresh
+        self.fresh = fresh
+        """Seconds for which an answer is good."""
         self._asked = float("-inf")
         self._wanted: frozenset[str] = frozenset()
         self._counts: dict[str, tuple[str, ...]] = {}
@@ -47,7 +48,7 @@ class Discovery:
         Never raises: not knowing leaves what was known.
         """
         now = self._clock.monotonic()
-        if now - self._asked < self._fresh and wanted <= self._wanted:
+        if now - self._asked < self.fresh and wanted <= self._wanted:
             return self.catalogue
         try:
             served = await self._cluster.served()
