@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from killswitch.core.kinds import TABLE
-from killswitch.core.resources import DEPLOYMENTS, JOBS, SHUTDOWNS, Resource
+from killswitch.core.resources import DEPLOYMENTS, SHUTDOWNS, Resource
 from killswitch.ports import Json
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
@@ -36,19 +35,24 @@ async def keda(scene: Scene, **annotations: str) -> Json:
         "metadata": {"name": "vllm", "annotations": annotations},
         "spec": {"scaleTargetRef": {"name": "vllm"}, "maxReplicaCount": 9},
     }
-    return await scene.bench.cluster.create(SCALED, body, scene.namespace)
+    return await things.create(scene, SCALED, body)
 
 
 async def fighters(scene: Scene, *states: str, name: str = "stop") -> dict[str, Json]:
     """`status.fighters` by name, once they are all in these states."""
 
+    told: list[Json] = []
+
     async def look() -> dict[str, Json] | None:
         found = await scene.bench.cluster.get(SHUTDOWNS, name, scene.namespace)
-        told = found.get("status", {}).get("fighters") or []
+        told[:] = found.get("status", {}).get("fighters") or []
         same = sorted(each["state"] for each in told) == sorted(states)
         return {each["name"]: each for each in told} if same else None
 
-    return await eventually(look)
+    try:
+        return await eventually(look)
+    except AssertionError as error:
+        raise AssertionError(f"not {states}: {told}") from error
 
 
 async def stands(scene: Scene, resource: Resource, name: str, *path: str) -> Any:
@@ -156,7 +160,7 @@ async def test_gitops_is_suspended_and_resumed_after_the_autoscaler(scene: Scene
     kustomization: Json = {"metadata": {"name": "models"}, "spec": {"path": "./models"}}
     made = [(SCALED, "vllm", essence(await keda(scene)))]
     for resource, body in ((APPLICATIONS, application), (KUSTOMIZATIONS, kustomization)):
-        stored = await scene.bench.cluster.create(resource, body, place)
+        stored = await things.create(scene, resource, body)
         made.append((resource, body["metadata"]["name"], essence(stored)))
     async with scene.manager(verify_interval=0.5):
         await scene.stopped(restorePolicy=TERMS, quiet=ALL)
@@ -181,11 +185,25 @@ async def test_an_argo_cd_that_does_not_know_the_switch_loses_its_automation_for
         marks = {"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:x/vllm"}}
         await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", {"metadata": marks}, scene.namespace)
         automated = {"prune": True, "selfHeal": True}
-        body = {
+        body: Json = {
             "metadata": {"name": "shop"},
             "spec": {"syncPolicy": {"automated": automated}, "project": "default"},
         }
-        before = essence(await scene.bench.cluster.create(APPLICATIONS, body, scene.namespace))
+
+        async def forgotten() -> bool:
+            switch = {"spec": {"syncPolicy": {"automated": {"enabled": True}}}}
+            whole = {
+                **body,
+                "apiVersion": APPLICATIONS.api_version,
+                "kind": "Application",
+                **switch,
+            }
+            place = scene.namespace
+            tried = await scene.bench.cluster.create(APPLICATIONS, whole, place, dry_run=True)
+            return "enabled" not in tried["spec"]["syncPolicy"]["automated"]
+
+        await eventually(forgotten)
+        before = essence(await things.create(scene, APPLICATIONS, body))
         async with scene.manager(verify_interval=0.5):
             await scene.stopped(restorePolicy=TERMS, quiet=ALL)
             told = await fighters(scene, "Quieted")
@@ -254,11 +272,9 @@ async def test_two_stops_give_a_fighter_back_once_both_are_restored(scene: Scene
 
 async def test_a_controller_that_is_not_followed_is_named(scene: Scene) -> None:
     """It owns the target, and may start it again."""
-    owner = await scene.bench.cluster.create(
-        FIGHTERS["InferencePool"], {"metadata": {"name": "pool"}, "spec": {}}, scene.namespace
-    )
-    kind = TABLE["Job"]
-    await things.make(scene, kind)
+    body: Json = {"metadata": {"name": "pool"}, "spec": {}}
+    owner = await things.create(scene, FIGHTERS["InferencePool"], body)
+    await scene.bench.deployment("vllm", 1)
     reference = {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
@@ -267,8 +283,8 @@ async def test_a_controller_that_is_not_followed_is_named(scene: Scene) -> None:
         "controller": True,
     }
     change: Json = {"metadata": {"ownerReferences": [reference]}}
-    await scene.bench.cluster.patch(JOBS, "vllm", change, scene.namespace)
+    await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", change, scene.namespace)
     async with scene.manager(verify_interval=0.5):
-        await scene.stopped(locks=dict(things.lock(kind)), restorePolicy=TERMS)
+        await scene.stopped(restorePolicy=TERMS)
         told = await fighters(scene, "Unquieted")
     assert list(told) == ["InferencePool pool"]

@@ -36,6 +36,12 @@ async def make(scene: Scene, kind: Kind, name: str = "vllm") -> Json:
     return essence(created)
 
 
+async def create(scene: Scene, resource: Resource, body: Json) -> Json:
+    """The object, created under its kind: custom ones do not go without saying."""
+    whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+    return await scene.bench.cluster.create(resource, whole, scene.namespace)
+
+
 async def now(scene: Scene, resource: Resource, name: str = "vllm") -> Json:
     """The object as it stands."""
     return essence(await scene.bench.cluster.get(resource, name, scene.namespace))
