@@ -40,7 +40,6 @@ async def keda(scene: Scene, **annotations: str) -> Json:
 
 async def fighters(scene: Scene, *states: str, name: str = "stop") -> dict[str, Json]:
     """`status.fighters` by name, once they are all in these states."""
-
     told: list[Json] = []
 
     async def look() -> dict[str, Json] | None:
