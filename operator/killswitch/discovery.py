@@ -38,6 +38,8 @@ class Discovery:
         """As it was known last."""
         self.asked = False
         """Whether the catalogue is the cluster's own, so that what it lacks is not there."""
+        self.failure = ""
+        """Why it could not be asked, the last time; empty where it could."""
 
     async def look(self, wanted: frozenset[str] = frozenset()) -> Catalogue:
         """The catalogue; `wanted` are names of kinds beyond the table that somebody is about.
@@ -52,9 +54,11 @@ class Discovery:
             for name in wanted:
                 await self._learn_count(name, served)
         except KillSwitchError as error:
+            self.failure = str(error)
             _LOG.warning("kinds could not be discovered", error=str(error))
             return self.catalogue
-        self._asked, self._wanted, self.asked = now, wanted, True
+        self._asked, self._wanted = now, wanted
+        self.asked, self.failure = True, ""
         self.catalogue = Catalogue(served, self._counts)
         return self.catalogue
 

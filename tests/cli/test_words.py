@@ -15,6 +15,7 @@ from killswitch.cli.scope import Named, Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.stop import Request, name, stop
 from killswitch.core import errors, times
+from killswitch.core.catalogue import Served
 from killswitch.core.errors import KillSwitchError, UnavailableError
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Cluster, Page
@@ -131,7 +132,10 @@ def test_a_5xx_at_the_shutdown_is_asked_again_and_then_told() -> None:
     async def whoami() -> str:
         return "alice"
 
-    cluster = SimpleNamespace(create=create, get=get, list=rows, whoami=whoami)
+    async def served() -> list[Served]:
+        return []
+
+    cluster = SimpleNamespace(create=create, get=get, list=rows, whoami=whoami, served=served)
     session = Session(cast("Cluster", cluster), LeapingClock(), "prod")
     request = Request(Scope(whole=True), "r", 2, "1m")
     with pytest.raises(Problem, match="failed calling webhook") as caught:

@@ -11,8 +11,7 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
-from killswitch.cli.scope import Scope
-from killswitch.core import kinds
+from killswitch.cli.scope import Scope, kind_name
 from killswitch.core.errors import RefusedError, ServerError
 from killswitch.core.plans import Plan, Refusal, Stop
 from killswitch.core.resources import NODES
@@ -67,27 +66,24 @@ async def nothing(
     """The plan is empty: it could not be looked, or nothing matches."""
     what = f"stop {scope}"
     protected = any(each.reason is Refusal.PROTECTED for each in plan.refused)
-    if not protected and _blind(scope, observed):
+    if not protected and _blind(scope, observed, session.namespace, plan):
         why = "; ".join(observed.unseen)
         cure = (
             await _for_nodes(session, scope)
             if scope.nodes
-            else _by_name(scope, session.namespace, name, terms)
+            else _by_name(scope, session.namespace, observed, name=name, terms=terms)
         )
         return Problem(what, why, cure, ExitCode.REFUSED)
     why = "; ".join(told(each) for each in plan.refused) or "nothing matches"
     look = "kubectl get nodes" if scope.nodes else f"{PROGRAM} plan --all -n {session.namespace}"
+    if observed.inventory.unseen.keys() & {each.kind for each in scope.workloads}:
+        look = "kubectl api-resources --namespaced"  # no such kind
     return Problem(what, why, f"see what is there: {look}")
 
 
-def _blind(scope: Scope, observed: Observed) -> bool:
+def _blind(scope: Scope, observed: Observed, namespace: str, plan: Plan) -> bool:
     """Whether a list in which the named things would stand could not be read."""
-    resources = [kinds.TABLE[each.kind].resource for each in scope.workloads] + (
-        [NODES] if scope.nodes else []
-    )
-    return any(
-        each.startswith(f"{found.plural}: ") for each in observed.unseen for found in resources
-    )
+    return bool(observed.hides(scope.queries(namespace, observed.catalogue), plan))
 
 
 async def _for_nodes(session: Session, scope: Scope) -> str:
@@ -103,12 +99,18 @@ async def _for_nodes(session: Session, scope: Scope) -> str:
     )
 
 
-def _by_name(scope: Scope, namespace: str, name: str, terms: Terms) -> str:
+def _by_name(scope: Scope, namespace: str, observed: Observed, *, name: str, terms: Terms) -> str:
     """A lock needs no list; a name is enough for it, and the operator does the rest."""
-    locks = {
-        f"{kinds.TABLE[each.kind].resource.key}/{each.name}": f"{each.kind}/{each.name}"[:64]
-        for each in scope.workloads
-    }
+    if scope.image:
+        return (
+            "which pods have that image is not known without a list: someone who may list pods runs"
+            f" the same; or name their workloads: {PROGRAM} stop -w KIND/NAME -n {namespace} --reason …"
+        )
+    locks = {}
+    for each in scope.workloads:
+        kind = observed.catalogue.find(kind_name(each, observed.catalogue))
+        key = each.kind if kind is None else kind.resource.key
+        locks[f"{key}/{each.name}"] = f"{each.kind}/{each.name}"[:64]
     (order,) = orders.for_stops(name, [Stop(namespace, locks=locks)], terms)
     body = shlex.quote(json.dumps(order.body, ensure_ascii=False))
     return (

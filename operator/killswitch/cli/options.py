@@ -16,6 +16,15 @@ class Format(StrEnum):
     NAME = "name"
 
 
+class NodeChoice(StrEnum):
+    """What is done with nodes."""
+
+    CORDON = "cordon"
+    DRAIN = "drain"
+    TAINT = "taint"
+    QUARANTINE = "quarantine"
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Which API server, and which namespace where the command line says so."""
@@ -58,7 +67,11 @@ OfCluster = Annotated[bool, typer.Option("--cluster", help="NAME is a ClusterShu
 Workloads = Annotated[
     list[str] | None,
     typer.Option(
-        "--workload", "-w", metavar="KIND/NAME", help="A deployment or statefulset; repeatable."
+        "--workload",
+        "-w",
+        metavar="KIND/NAME",
+        help="A workload of any kind, e.g. deployment/x, isvc/x, job/x, pod/x; what it belongs to stops"
+        " as a whole; other kinds as KIND.GROUP/NAME; repeatable.",
     ),
 ]
 WholeNamespace = Annotated[
@@ -70,9 +83,36 @@ Labels = Annotated[
         "--labels", "-l", metavar="A=B,C=D", help="Pods with these labels, and their workloads."
     ),
 ]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="What the pods of this image belong to; with or without tag, * for any characters.",
+    ),
+]
+Everywhere = Annotated[
+    bool, typer.Option("--everywhere", help="With --image: in every governed namespace.")
+]
+Prometheus = Annotated[
+    str | None,
+    typer.Option(
+        "--prometheus",
+        metavar="URL",
+        envvar="KILLSWITCH_PROMETHEUS_URL",
+        help="Where to ask how many requests the servers answer now.",
+    ),
+]
 Nodes = Annotated[
     list[str] | None,
-    typer.Option("--node", metavar="NAME", help="Cordon and hold this node; repeatable."),
+    typer.Option("--node", metavar="NAME", help="Hold this node, by --action; repeatable."),
+]
+NodeAct = Annotated[
+    NodeChoice,
+    typer.Option(
+        "--action",
+        help="What is done with the nodes: cordon, drain (the pods of governed namespaces go), taint"
+        " (NoExecute), quarantine (no new pods, what runs is kept).",
+    ),
 ]
 Approvals = Annotated[
     int,

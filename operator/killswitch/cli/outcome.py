@@ -9,8 +9,10 @@ from killswitch.cli.problems import PROGRAM
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
+from killswitch.core import nodes as node_actions
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
 from killswitch.ports import Json
@@ -29,6 +31,15 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_RUN_ON = "the pods there run on"
+_EMPTIED = "no pod is left there that had to go"
+_BECAME = {
+    NodeAction.CORDON: ("cordoned", _RUN_ON),
+    NodeAction.DRAIN: ("cordoned", _EMPTIED),
+    NodeAction.TAINT: ("tainted", _EMPTIED),
+    NodeAction.QUARANTINE: ("cordoned, tainted", _RUN_ON),
+}
+"""What nodes have become, and what that means for their pods."""
 _UNTRIED = "the lock could not be tried"
 """How reactor.proof begins where there is nothing to try or no right to."""
 _SHOWN_PROBLEMS = 2
@@ -44,6 +55,8 @@ class Progress:
     decided: float
     nodes: bool = False
     """Whether nodes are stopped, not pods."""
+    place: str = ""
+    """Where, if several are under way at once."""
     _problems: int = 0
 
     def locked(self, shutdown: Json) -> None:
@@ -82,13 +95,30 @@ class Progress:
 
     def _line(self, stage: str, at: float, text: str, tone: Tone = Tone.GOOD) -> None:
         after = durations.text(max(0.0, at - self.decided))
-        self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), text)
+        where = f"{self.place}: " if self.place else ""
+        self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), where, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What one Shutdown came to: the exit code, and the answer for programs."""
+
+    code: ExitCode
+    answer: Json
+    name: str
 
 
 async def conclude(
-    session: Session, screen: Screen, shutdown: Json, stops: Sequence[Stop], outcome: Outcome
-) -> ExitCode:
+    session: Session,
+    screen: Screen,
+    shutdown: Json,
+    stops: Sequence[Stop],
+    outcome: Outcome,
+    *,
+    place: str = "",
+) -> Ended:
     """The last words and the exit code: OK only for what was observed."""
+    where = f": {place}" if place else ""
     nodes = [node.name for stop in stops for node in stop.nodes]
     proven = "proven" in outcome.stages or await _proven_by_others(session, shutdown)
     open_nodes = await _schedulable(session, nodes)
@@ -97,10 +127,11 @@ async def conclude(
     # is to see (docs/decisions/0006).
     done = outcome.stopped and (proven or outcome.unprovable) and not open_nodes
     if done and nodes:
-        said = f"cordoned and held, {durations.text(took)}; the pods there run on"
-        screen.line(Span("Verified", Tone.GOOD), f": {said}")
+        became, pods = _BECAME[node_actions.action(shutdown["spec"])]
+        said = f"{became} and held, {durations.text(took)}; {pods}"
+        screen.line(Span("Verified", Tone.GOOD), f"{where}: {said}")
     elif done:
-        screen.line(Span("Verified", Tone.GOOD), f": no pod left, {durations.text(took)}")
+        screen.line(Span("Verified", Tone.GOOD), f"{where}: no pod left, {durations.text(took)}")
     else:
         end = _open_end(outcome, open_nodes, nodes=bool(nodes), proven=proven)
         _unfinished(screen, shutdown, outcome, end, proven=proven)
@@ -111,11 +142,11 @@ async def conclude(
         untried = next((p for p in outcome.problems if p.startswith(_UNTRIED)), _UNTRIED)
         screen.line(Span("Not proven", Tone.WARN), f": the lock is engaged, but {untried}")
     _way_back(screen, shutdown)
-    screen.answer(
+    return Ended(
+        ExitCode.OK if done else ExitCode.NOT_VERIFIED,
         _answer(shutdown, outcome, verified=done, proven=proven),
         f"{_resource(shutdown).kind.lower()}.{_resource(shutdown).group}/{_names(shutdown)[0]}",
     )
-    return ExitCode.OK if done else ExitCode.NOT_VERIFIED
 
 
 def _unfinished(

@@ -68,6 +68,15 @@ class Catalogue:
         resource = self.serves(key)
         return None if resource is None else kinds.named(resource.kind, resource.group)
 
+    def called(self, word: str) -> str | None:
+        """The name of the kind that people call so: `engines.example.com` or `engine.example.com`."""
+        for each in self._served.values():
+            resource = each.resource
+            single = f"{resource.kind}.{resource.group}".lower()
+            if word in {resource.key, single} and resource.namespaced:
+                return kinds.named(resource.kind, resource.group)
+        return None
+
     def serves(self, key: str) -> Resource | None:
         """The resource of this key (`horizontalpodautoscalers.autoscaling`), if it is served."""
         found = self._served.get(key)

@@ -229,8 +229,8 @@ _ALL = (
     Kind(
         PODS,
         Verb.RECREATE,
-        lost="the pod itself: it is made again from its recorded manifest, under a new uid",
-        note="a pod that nobody owns; static pods need the node guard",
+        note="a pod that nobody owns: made again from its recorded manifest, under a new uid; static"
+        " pods need the node guard",
         proof=Proof.REAL,
     ),
     Kind(

@@ -19,7 +19,7 @@ from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import NotFoundError, RefusedError
 from killswitch.core.resources import BYPASSES, CLUSTER_POLICIES, POLICIES
-from killswitch.manager import returning
+from killswitch.manager import nodes, returning
 from killswitch.manager.recorded import Present, Records, Touched, Work
 from killswitch.ports import Clock, Cluster, Json
 
@@ -65,7 +65,7 @@ class Restorer:
             cure = "look at it, then: kubectl killswitch restore --accept-drift"
             return Step(done=False, reason=Reason.DRIFT, message=f"{words}. {cure}", again=5.0)
         try:
-            await returning.open_nodes(self._cluster, work.nodes)
+            await nodes.give_back(self._cluster, shutdown, work.nodes)
             step = await self._stages(shutdown, work)
             if step.done:
                 await self._give_back(work)

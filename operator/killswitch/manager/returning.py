@@ -1,4 +1,4 @@
-"""Write back what a stop changed: counts, fields, pods, nodes, traffic, fighters. Nothing else.
+"""Write back what a stop changed: counts, fields, pods, traffic, fighters. Nothing else.
 
 Each of these may be repeated: what is back already is not written again, and what somebody else has
 changed meanwhile is left. Nobody decides here when it is time: that is restore.py's.
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from killswitch.core import undoing
 from killswitch.core.errors import ConflictError, NotFoundError
-from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.resources import NODES, PODS
+from killswitch.core.resources import PODS
 from killswitch.manager.claims import Target
 from killswitch.manager.recorded import Present, Touched
 from killswitch.ports import Cluster, Json
@@ -72,19 +71,3 @@ async def resumed(cluster: Cluster, touched: Iterable[Touched]) -> None:
         if change is not None:
             with contextlib.suppress(NotFoundError):  # deleted meanwhile
                 await cluster.patch(each.resource, each.name, change, each.namespace)
-
-
-async def open_nodes(cluster: Cluster, nodes: Sequence[Json]) -> None:
-    """Uncordon what was open before; what was cordoned already stays so."""
-    for record in nodes:
-        try:
-            body = await cluster.get(NODES, record["name"])
-        except NotFoundError:
-            continue
-        labels = body["metadata"].get("labels") or {}
-        if labels.get(GOVERNED_LABEL) != "true":
-            continue  # done before, or taken over by a person
-        change: Json = {"metadata": {"labels": {GOVERNED_LABEL: None}}}
-        if not record.get("unschedulable"):
-            change["spec"] = {"unschedulable": None}
-        await cluster.patch(NODES, record["name"], change)

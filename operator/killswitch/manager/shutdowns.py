@@ -7,7 +7,7 @@ from killswitch.core import conditions, durations, fighters, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
-from killswitch.manager import events, held
+from killswitch.manager import events, held, nodes
 from killswitch.manager.attempts import Attempts
 from killswitch.manager.fighters import Fighters, after_restore
 from killswitch.manager.held import Held
@@ -81,6 +81,8 @@ class Shutdowns:
         again = None
         if not released:
             judgement, more, again = await self._verify(shutdown)
+            if judgement[1]:
+                await nodes.withdraw(self._cluster, shutdown)
             judgements.append(judgement)
             fields |= more
         told = fields.get("fighters", shutdown.get("status", {}).get("fighters", ()))
@@ -88,6 +90,7 @@ class Shutdowns:
         if released:
             self._attempts.forget([shutdown["metadata"]["uid"]])
             await self._let_go(key, shutdown)
+            await nodes.withdraw(self._cluster, shutdown)
             step = await self._restore(shutdown)
             judgements.append((ShutdownCondition.RESTORED, step.done, step.reason, step.message))
             fields["fighters"] = after_restore(told, step.resumed)
@@ -146,14 +149,18 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.testimony + holds
+            words = before["message"].split("; ")[0] + found.kept + found.testimony + holds
             return (type_, True, Reason(before["reason"]), words), fields, rest
         if found.count:
             reason = Reason.DEADLINE if late else Reason.STOPPING
-            return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
+            words = f"left: {found}"
+            if late:
+                words += await nodes.unready(self._cluster, found.pods)
+            return (type_, False, reason, words), fields, _SLOW if late else _FAST
         text, since = _took(shutdown, took)
-        what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
-        message = f"{what}{' again' if back else ''}, {text} {since}{found.testimony}{holds}"
+        what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
+        again = " again" if back else ""
+        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds}"
         if not back:
             fields["elapsed"] = text
         # Who would start it again is looked at after that: people wait for this word.

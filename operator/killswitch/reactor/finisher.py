@@ -21,6 +21,7 @@ from killswitch.core.locks import engaged
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import Outcome, StopSequence
@@ -70,6 +71,7 @@ class Finisher:
         replica: str,
         *,
         progressed: Progressed,
+        ladder: Ladder,
         view: View,
     ) -> None:
         """`replica` names this reactor in the fields that it writes."""
@@ -84,6 +86,7 @@ class Finisher:
         self._held: dict[str, frozenset[str]] = {}
         self._announced: dict[tuple[str, str, str], _Announced] = {}
         self._progressed = progressed
+        self._ladder = ladder
         self._view = view
 
     @property
@@ -161,6 +164,7 @@ class Finisher:
                 told = reached
             if not await self._still_engaged(shutdown):
                 return
+            await self._escalate(shutdown, outcome)
             await self._report(shutdown, outcome)
             if outcome.finished:
                 return
@@ -169,6 +173,12 @@ class Finisher:
             pause = _PAUSE if waits else min(2 * pause, _LONGEST_PAUSE)
             # What came to be seen meanwhile, such as a kind that was not listed yet, is of it too.
             stops = held_by(shutdown, self._view)
+
+    async def _escalate(self, shutdown: Json, outcome: Outcome) -> None:
+        try:
+            await self._ladder.climb(shutdown, outcome)
+        except Exception:  # the stop goes on without it, and is reported
+            _LOG.exception("a stop was not escalated", shutdown=shutdown["metadata"]["name"])
 
     def _tell(self, progress: Progress) -> None:
         try:

@@ -5,13 +5,16 @@ A Shutdown that is there already is helped, whoever made it.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import ClassVar
 
 from killswitch.api import orders
+from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
 from killswitch.core.locks import engaged
 from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor.acting import ORDER, Acting, Decision, left
+from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
@@ -36,16 +39,26 @@ class Firing(Acting):
         view: View,
         *,
         progressed: Progressed,
+        policy: Callable[[str], CompiledPolicy | None],
         source: SignalSource | None = None,
     ) -> None:
-        """Nothing is under way. Graceful stops ask `source` for what is under way."""
+        """Nothing is under way. Graceful stops ask `source` for what is under way.
+
+        `policy` gives a policy by its uid, as it stands now.
+        """
         super().__init__(cluster, clock, identity)
         self._view = view
         self._sequence = StopSequence(
             cluster, clock, records_namespace=identity.namespace, source=source
         )
         self._finisher = Finisher(
-            cluster, clock, self._sequence, identity.replica, progressed=progressed, view=view
+            cluster,
+            clock,
+            self._sequence,
+            identity.replica,
+            progressed=progressed,
+            ladder=Ladder(cluster, clock, identity, view, policy=policy),
+            view=view,
         )
 
     def finish(self, shutdown: Json) -> None:

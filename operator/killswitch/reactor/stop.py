@@ -6,6 +6,8 @@
               3 record what was there, then scale to 0, or whatever rest is for the kind   records.py
               4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
+Nodes are stopped in another order: nodes.py.
+
 Lock before delete: otherwise controllers re-create pods during the stop. Pods before scale: a
 controller's own delete, with the workload's long grace, would otherwise win. Every step may be
 repeated, by this process or another one; nothing depends on memory. The reactor runs it when a
@@ -28,17 +30,17 @@ from killswitch.core.errors import (
     TimedOutError,
 )
 from killswitch.core.grace import Grace
-from killswitch.core.inventory import Node, Pod, Workload
+from killswitch.core.inventory import Pod, Workload
 from killswitch.core.kinds import Verb
 from killswitch.core.locks import engaged
-from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Stop, holds_pod
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor import draining, engaging, proof, records
 from killswitch.reactor.deleting import GRACE, PATIENCE, WIDTH, Deletions, Was
 from killswitch.reactor.draining import Draining, Told
 from killswitch.reactor.fan_out import fan_out
+from killswitch.reactor.nodes import NodeSequence
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.proof import Trial
 from killswitch.reactor.records import at_rest
@@ -143,7 +145,9 @@ class StopSequence:
         self._cluster = cluster
         self._lists = SharedLists(cluster)
         self._clock = clock
-        self._records_namespace = records_namespace
+        self._nodes = NodeSequence(
+            self._lists, clock, records_namespace=records_namespace, holds=self._holds
+        )
         self._draining = Draining(self._lists, clock, source, self._holds)
 
     async def engage(self, order: Order) -> Json:
@@ -170,7 +174,10 @@ class StopSequence:
             shutdown, stops, outcome or Outcome(), until, self._clock, report=report, told=told
         )
         outcome = run.outcome
-        outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
+        if any(stop.nodes for stop in stops):  # of one ClusterShutdown, which has nothing else
+            await self._nodes.execute(run)
+            return outcome
+        outcome.targets = sum(len(stop.targets) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
         for each in unseen:
             outcome.note(each)
@@ -261,12 +268,11 @@ class StopSequence:
 
     async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
         """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
-        namespace = stop.namespace or self._records_namespace
         bare = [(pod, was) for pod, was in outcome.was.values() if holds_pod(stop, pod)]
         kept = [manifests.of(pod, was) for pod, was in bare if was is not None]
-        items: list[orders.Touched] = [*stop.targets, *stop.nodes, *kept]
+        items: list[orders.Touched] = [*stop.targets, *kept]
         try:
-            stored = await records.store(self._lists, self._clock, shutdown, items, namespace)
+            stored = await records.store(self._lists, self._clock, shutdown, items, stop.namespace)
         except (
             NotFoundError,
             RefusedError,
@@ -287,39 +293,30 @@ class StopSequence:
 
         The uids of those that are go to `resting`.
 
-        An unrecorded workload is not scaled: its count would be lost, and the lock holds it. An
-        unrecorded node is cordoned all the same: cordoning is the stop, and a restore that finds
-        no record leaves it to people.
+        An unrecorded workload is not scaled: its count would be lost, and the lock holds it.
         """
         accepted = True
 
-        async def rest(item: Workload | Node) -> None:
+        async def rest(item: Workload) -> None:
             nonlocal accepted
-            what = str(item) if isinstance(item, Workload) else f"node {item.name}"
             try:
-                if isinstance(item, Node):
-                    await self._cordon(item)
-                else:
-                    await self._to_rest(item)
+                await self._to_rest(item)
                 resting.add(item.uid)
             except NotFoundError:
                 return  # deleted meanwhile: nothing runs
             except KillSwitchError as error:
                 # Not repeated here: by the time the API server is back it may be released.
-                outcome.note(f"could not rest {what}: {error}")
+                outcome.note(f"could not rest {item}: {error}")
                 accepted = False
 
-        def left_alone(item: Workload | Node) -> bool:
+        def left_alone(item: Workload) -> bool:
             # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
             # holds it down just as well at its old count.
-            return at_rest(item) or (
-                isinstance(item, Workload) and (item.deletes_volumes or not item.kind.settings)
-            )
+            return at_rest(item) or item.deletes_volumes or not item.kind.settings
 
-        items: list[Workload | Node] = [*stop.targets, *stop.nodes]
-        resting |= {item.uid for item in items if at_rest(item)}
+        resting |= {each.uid for each in stop.targets if at_rest(each)}
         missing = [w for w in stop.targets if w.uid not in recorded and not left_alone(w)]
-        todo = [item for item in items if item not in missing and not left_alone(item)]
+        todo = [each for each in stop.targets if each not in missing and not left_alone(each)]
         await fan_out(todo, rest, width=WIDTH, patience=PATIENCE)
         return accepted and not missing
 
@@ -338,12 +335,6 @@ class StopSequence:
         if ignored:
             gate = f" (it needs {kind.since})" if kind.since else ""
             raise RefusedError(f"the cluster's {kind} knows no {ignored[0]}{gate}", 422)
-
-    async def _cordon(self, node: Node) -> None:
-        # The label makes the node lock apply to it (see api/admission/lock).
-        labels = {GOVERNED_LABEL: "true"}
-        body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
-        await self._cluster.patch(NODES, node.name, body)
 
     async def _sweep(self, run: Run, deletions: Deletions) -> bool:
         """Step 4b: list from etcd, delete what slipped in, until none is left."""
@@ -375,8 +366,6 @@ class StopSequence:
     async def _left(self, stops: Sequence[Stop]) -> tuple[Pod, ...]:
         left: list[Pod] = []
         for stop in stops:
-            if not stop.namespace:
-                continue
             for body in (await self._lists.list(PODS, stop.namespace)).items:
                 pod = projections.pod(body)
                 if pod is not None and holds_pod(stop, pod):

@@ -218,7 +218,9 @@ def account_nodes() -> list[Json]:
         ("spec", "unschedulable"),
         ("spec", "taints"),
     )
-    cordoned = "object.?spec.?unschedulable == optional.of(true)"
+    unschedulable = "{of}.?spec.?unschedulable.orValue(false)"
+    closed = unschedulable.format(of="object")
+    cordoned = f"({closed} || !{unschedulable.format(of='oldObject')})"
     return policy(
         "account-nodes",
         "The operator's accounts change nothing of a Node but what they stop it by.",
@@ -243,7 +245,7 @@ def account_nodes() -> list[Json]:
                 f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
                 f" && ({after} == {before} || {after}.hasValue())"
                 f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)",
-                "the reactor cordons a Node, taints it and asks for its fencing: people undo it",
+                "the reactor cordons a Node, taints it and asks for its fencing, and undoes none of it",
             ),
             (
                 f"!({_MANAGER}) || variables.taints.all(t, !({ours}) || t in variables.oldTaints)"
