@@ -196,7 +196,11 @@ def escalation_name(shutdown: Json) -> str:
 
 
 def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -> Order:
-    """The order that taints these nodes: as many approvals as the stop needs, and no ladder."""
+    """The order that taints these nodes: as many approvals as the stop needs, and no ladder.
+
+    It is no fire of the stop's policy, of which it bears the label alone: whoever releases it begins
+    no cooldown.
+    """
     spec = shutdown["spec"]
     terms = Terms(
         requested_by,
@@ -209,7 +213,6 @@ def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -
     (order,) = for_stops(escalation_name(shutdown), [stop], terms)
     if "policy" in spec:
         order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
-        order.body["spec"]["policy"] = spec["policy"]
     return order
 
 

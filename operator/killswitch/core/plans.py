@@ -418,7 +418,8 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
         label = f"{workload.kind}/{workload.name}"[:64]
         locks |= dict.fromkeys(_keys(workload, inventory), label)
         owners += owner_uids(workload, inventory)
-    return Stop(namespace, chosen, tuple(inventory.pods_of(owners)), locks)
+    # A CronJob and a Job below it have pods in common.
+    return Stop(namespace, chosen, tuple(inventory.pods_of(dict.fromkeys(owners))), locks)
 
 
 def _keys(workload: Workload, inventory: Inventory) -> list[str]:

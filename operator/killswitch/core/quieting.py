@@ -1,36 +1,23 @@
-"""Who starts workloads again by themselves, and the one field by which each is quieted."""
+"""What the manager may write of those who start workloads again: the fields by which each is quieted."""
 
 from dataclasses import dataclass
 
+from killswitch.core import fighters
 from killswitch.core.kinds import Setting
 from killswitch.core.resources import Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Quieted:
-    """A kind of object that can be paused, and what is written there."""
+    """A kind of object that can be paused, and where that is written."""
 
     resource: Resource
     setting: Setting
+    """Of all ways to quiet it the one that changes the most: what is within it may be written."""
 
 
-_SUSPEND = Setting(("spec", "suspend"), rest=True)
-_KEDA = "autoscaling.keda.sh"
-QUIETED = (
-    Quieted(
-        Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"),
-        Setting(("metadata", "annotations", f"{_KEDA}/paused-replicas"), rest="0"),
-    ),
-    Quieted(
-        Resource("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
-        Setting(("metadata", "annotations", f"{_KEDA}/paused"), rest="true"),
-    ),
-    Quieted(
-        Resource("argoproj.io", "v1alpha1", "applications", "Application"),
-        Setting(("spec", "syncPolicy", "automated", "enabled"), rest=False),
-    ),
-    Quieted(
-        Resource("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", "Kustomization"), _SUSPEND
-    ),
-    Quieted(Resource("helm.toolkit.fluxcd.io", "v2", "helmreleases", "HelmRelease"), _SUSPEND),
+QUIETED = tuple(
+    Quieted(each.resource, min((way[0] for way in each.ways), key=lambda s: len(s.path)))
+    for each in fighters.TABLE
+    if each.resource is not None and each.ways
 )
