@@ -19,6 +19,8 @@ from tests.cluster.control_plane import ControlPlane
 
 Json = dict[str, Any]
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_UNAPPROVED = {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"}
+"""Without it the API server takes no CRD in the groups of Kubernetes itself."""
 _OPEN: Json = {"x-kubernetes-preserve-unknown-fields": True}
 
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -114,7 +116,7 @@ def _definition(resource: Resource, spec: Json, *, status: bool) -> Json:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": resource.key},
+        "metadata": {"name": resource.key, "annotations": _UNAPPROVED},
         "spec": {
             "group": resource.group,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
