@@ -126,6 +126,14 @@ class Cluster(Protocol):
         """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
         ...
 
+    async def evict(self, name: str, namespace: str, *, uid: str) -> None:
+        """Eviction of a pod accepted, with its own grace.
+
+        OverloadedError while a PodDisruptionBudget allows none, ServerError where budgets contradict;
+        NotFoundError if it was gone, ConflictError if uid differs.
+        """
+        ...
+
 
 class SignalSource(Protocol):
     """Where measurements come from."""

@@ -55,6 +55,22 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds between two looks at a stop that is verified."
     )
 
+    cap_targets: int = Field(
+        default=0,
+        ge=0,
+        description="Most workloads, and most nodes, that all policies together may stop within"
+        " cap_window; 0: no such cap. What people do is never capped.",
+    )
+    cap_percent: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="The same in percent of all workloads of governed namespaces, or of all nodes.",
+    )
+    cap_window: float = Field(
+        default=3600.0, gt=0, description="Seconds for which a stop counts towards the caps."
+    )
+
     scrape_targets: int = Field(
         default=256, ge=1, le=2048, description="Most pods that a reactor scrapes by itself."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.caps import Cap
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path
@@ -58,6 +59,7 @@ async def run_reactor(settings: Settings) -> None:
             replica=replica_name(),
             namespace=settings.namespace,
             boundaries=Boundaries(settings.protected, GOVERNED_LABEL),
+            cap=Cap(settings.cap_targets, settings.cap_percent, settings.cap_window),
         )
         reactor = Reactor(
             cluster,

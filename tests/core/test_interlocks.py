@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from killswitch.core import interlocks
+from killswitch.core.caps import Cap, Spending
 from killswitch.core.interlocks import Cause, Inhibition, Interlock, Request
 from killswitch.core.plans import Plan, Refusal, Refused, Stop
 from tests.core.builders import NOW, pod, workload
@@ -28,7 +29,7 @@ def plan(*refused: Refused, targets: int = 2, eligible: int = 4) -> Plan:
 def test_nothing_inhibits_an_ordinary_fire() -> None:
     """Every interlock lets it pass, so the chain does."""
     assert interlocks.inhibition(PERMITTED) is None
-    assert [each(PERMITTED) for each in interlocks.CHAIN] == [None] * 7
+    assert [each(PERMITTED) for each in interlocks.CHAIN] == [None] * 8
 
 
 FAILING: list[tuple[Interlock, dict[str, object], Inhibition]] = [
@@ -64,6 +65,14 @@ FAILING: list[tuple[Interlock, dict[str, object], Inhibition]] = [
         interlocks.percent_cap,
         {"max_percent": 49},
         Inhibition(Cause.TOO_LARGE_A_SHARE, "2 of 4 (50 %), limits.maxPercent is 49"),
+    ),
+    (
+        interlocks.common_cap,
+        {"spending": Spending(Cap(targets=9), spent=8, adding=2, everything=0)},
+        Inhibition(
+            Cause.CAP,
+            "8 stopped by policies within 60 min 0 s, 2 more would be 10: cap.targets is 9",
+        ),
     ),
     (
         interlocks.mode,

@@ -165,6 +165,7 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
             "canary": {"namespace": "proof", "armedInterval": 20},
             "reactor": {"connections": 12},
             "scrape": {"targets": 30, "targetsPerService": 20},
+            "cap": {"targets": 40, "percent": 25, "window": 600},
         },
         namespace="safety",
     )
@@ -183,6 +184,9 @@ def test_processes_read_what_the_values_say(offline: Helm, monkeypatch: pytest.M
         connections=12,
         scrape_targets=30,
         scrape_targets_per_service=20,
+        cap_targets=40,
+        cap_percent=25,
+        cap_window=600,
         govern_automatically=False,
         governed_namespaces=("models", "more"),
         canary_namespace="proof",

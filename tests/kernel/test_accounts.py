@@ -392,11 +392,11 @@ def test_the_reactor_stops_a_node_and_the_manager_undoes_it(
         _node(THEIRS, STOPPED, KEPT),
         _node(THEIRS, STOPPED, KEPT, label=None, fence="s"),
     ):
-        assert refused(reactor.patch(node, change), "people undo it"), change
+        assert refused(reactor.patch(node, change), "the manager takes them off"), change
         assert reactor.patch(node, change, dry_run=True).status == 200
     assert manager.patch(node, _node(THEIRS, label=None)).status == 200
     for change in (_node(THEIRS, STOPPED, label=None), _node(THEIRS, label=None, fence="s")):
-        assert refused(manager.patch(node, change), "adds nothing"), change
+        assert refused(manager.patch(node, change), "the reactor sets them"), change
 
 
 @pytest.mark.parametrize(
@@ -422,4 +422,4 @@ def test_nothing_else_of_a_node_is_the_operators(
 def test_our_taints_have_one_effect_each(node: str, reactor: Api) -> None:
     """A quarantine that evicts would destroy what it is to keep."""
     for taint in ({**STOPPED, "effect": "NoSchedule"}, {**KEPT, "effect": "NoExecute"}):
-        assert refused(reactor.patch(node, _node(THEIRS, taint)), "the reactor cordons a Node")
+        assert refused(reactor.patch(node, _node(THEIRS, taint)), "the manager takes them off")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.caps import Cap
 from killswitch.core.errors import NotFoundError
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
@@ -179,6 +180,7 @@ async def reactor(
     traces: Traces | None = None,
     source: SignalSource | None = None,
     clock: Clock | None = None,
+    cap: Cap | None = None,
 ) -> AsyncIterator[Reactor]:
     """A running reactor that has seen everything; cancelled at the end like a killed process.
 
@@ -189,6 +191,7 @@ async def reactor(
         replica=replica,
         namespace=OPERATOR_NAMESPACE,
         boundaries=Boundaries(frozenset({"kube-system", OPERATOR_NAMESPACE}), GOVERNED_LABEL),
+        cap=cap or Cap(),
     )
     running = Reactor(
         setting.cluster,

@@ -32,7 +32,7 @@ from killswitch.core.errors import (
     TimedOutError,
     UnavailableError,
 )
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS, Resource
 from killswitch.ports import Change, Json, Page
 
 _MERGE = "application/merge-patch+json"
@@ -254,6 +254,16 @@ class KubernetesApi:
         if uid:
             options["preconditions"] = {"uid": uid}
         await self._request("DELETE", resource.path(namespace, name), body=options)
+
+    async def evict(self, name: str, namespace: str, *, uid: str) -> None:
+        """Eviction of a pod accepted, with its own grace; what a budget answers is told."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        await self._request("POST", PODS.path(namespace, name, "eviction"), body=body)
 
     async def _request(
         self,

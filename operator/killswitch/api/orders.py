@@ -17,6 +17,7 @@ from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
 
@@ -168,6 +169,33 @@ def at_end_of(freeze: Json, requested_by: str, policy: CompiledPolicy | None) ->
     )
     if "policy" in spec:
         order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+    return order
+
+
+def escalation_name(shutdown: Json) -> str:
+    """Name of the ClusterShutdown that taints the nodes where pods of a stop are left.
+
+    With a part of the stop's uid: Shutdowns of one fire have one name in several namespaces.
+    """
+    metadata = shutdown["metadata"]
+    return f"{metadata['name'][:70].rstrip('.-')}-{metadata['uid'][:8]}-nodes"
+
+
+def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -> Order:
+    """The order that taints these nodes: as many approvals as the stop needs, and no ladder."""
+    spec = shutdown["spec"]
+    terms = Terms(
+        requested_by,
+        reason,
+        required_approvals=spec["requiredApprovals"],
+        deadline=spec["deadline"],
+        quiet=(),
+        node_action=NodeAction.TAINT,
+    )
+    (order,) = for_stops(escalation_name(shutdown), [stop], terms)
+    if "policy" in spec:
+        order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
+        order.body["spec"]["policy"] = spec["policy"]
     return order
 
 
@@ -368,6 +396,7 @@ def _target(item: Workload | Node) -> Json:
             "name": item.name,
             "uid": item.uid,
             "unschedulable": item.unschedulable,
+            "taints": [str(each) for each in item.taints][:16],
         }
     found: Json = {
         "kind": item.kind.name,

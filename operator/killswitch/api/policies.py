@@ -483,6 +483,12 @@ class Action(Model):
             "category Graceful goes with type Stop or Drain",
         ),
         Rule(
+            "self.type != 'Drain' || !has(self.graceful)"
+            " || (duration(self.graceful.drain) == duration('0s') && !has(self.graceful.inFlight))",
+            "the drain of nodes cuts no traffic: leave drain and inFlight out, terminate is how long"
+            " pods are evicted",
+        ),
+        Rule(
             "!has(self.freeze) || (duration(self.freeze.__for__) >= duration('1s')"
             " && duration(self.freeze.__for__) <= duration('24h'))",
             "freeze.for is from 1s to 24h",
@@ -768,6 +774,14 @@ class Reaction(Model):
     ] = Field(default=[], description="Each signal.")
 
 
+class CapStatus(Model):
+    """The cap over all policies that the reactor keeps to."""
+
+    targets: int = Field(default=0, ge=0, description="Most workloads, and most nodes; 0: none.")
+    percent: int = Field(default=0, ge=0, le=100, description="The same as a share; 0: none.")
+    window: Duration = Field(description="How long a stop counts.")
+
+
 class PolicyStatus(Model):
     """What is observed about a policy."""
 
@@ -778,6 +792,9 @@ class PolicyStatus(Model):
     ] = Field(default=[], description="The last reading of each signal.")
     reaction: Reaction | None = Field(
         default=None, description="How long it takes to decide, at the longest."
+    )
+    cap: CapStatus | None = Field(
+        default=None, description="What all policies together may stop; absent: no such cap."
     )
 
 

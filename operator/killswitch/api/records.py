@@ -1,6 +1,6 @@
 """ShutdownRecord: evidence and what was there, written once, kept apart from the small lock."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -83,8 +83,12 @@ class TargetRecord(Model):
     unschedulable: bool | None = Field(
         default=None, description="Whether the node was cordoned already: then it stays so."
     )
-    tainted: bool | None = Field(
-        default=None, description="Whether the node bore the taint of this stop already."
+    taints: list[Annotated[str, Field(max_length=400)]] | None = Field(
+        default=None,
+        max_length=16,
+        description="The taints of `killswitch.dev/` that the node bore already, as"
+        " `key=value:effect`: they stay.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 

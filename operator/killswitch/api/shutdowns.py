@@ -203,6 +203,14 @@ class ClusterShutdownSpec(ShutdownTerms):
             "has(self.namespaces) != has(self.nodes)",
             "a ClusterShutdown holds either namespaces or nodes",
         ),
+        Rule(
+            "!has(self.nodes) || self.category == 'Immediate' || self.nodeAction == 'Drain'",
+            "of what is done with nodes only Drain may be Graceful",
+        ),
+        Rule(
+            "!has(self.namespaces) || self.nodeAction == 'Cordon'",
+            "nodeAction is about nodes: leave it out where namespaces are held",
+        ),
         unchanged("namespaces", optional=True),
         unchanged("nodes", optional=True),
         unchanged("nodeAction", optional=False),

@@ -25,6 +25,8 @@ from killswitch.cli.options import (
     Kubeconfig,
     Labels,
     Namespace,
+    NodeAct,
+    NodeChoice,
     Nodes,
     OfCluster,
     Output,
@@ -77,6 +79,7 @@ def stop(
     whole: WholeNamespace = False,
     labels: Labels = None,
     node: Nodes = None,
+    action: NodeAct = NodeChoice.CORDON,
     approvals: Approvals = 2,
     deadline: Deadline = "1m",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
@@ -90,7 +93,7 @@ def stop(
     with usage(screen):
         duration("--deadline", deadline)
         given(reason)
-        chosen = scope.read(workload, labels, node, whole=whole)
+        chosen = scope.read(workload, labels, node, whole=whole, node_action=action)
 
     async def work(session: Session) -> ExitCode:
         if dry_run:
@@ -119,6 +122,7 @@ def plan(
     whole: WholeNamespace = False,
     labels: Labels = None,
     node: Nodes = None,
+    action: NodeAct = NodeChoice.CORDON,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -131,7 +135,9 @@ def plan(
         if [bool(policy), bool(cluster_policy), flags].count(True) != 1:
             cure = "give one of --policy, --cluster-policy, or the flags of stop"
             raise Problem("know what to plan", "one thing must be named", cure, ExitCode.USAGE)
-        chosen = scope.read(workload, labels, node, whole=whole) if flags else None
+        chosen = (
+            scope.read(workload, labels, node, whole=whole, node_action=action) if flags else None
+        )
 
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import plan as planning

@@ -11,6 +11,7 @@ from killswitch.core import locks
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Boundaries
 from killswitch.core.projections import PROJECTIONS
 from killswitch.core.resources import (
@@ -70,11 +71,24 @@ async def covered(cluster: Cluster, order: Json) -> list[Pod] | None:
     return None if seen.blind else [pod for pod in here if locks.covers(order, pod)]
 
 
-async def nodes(cluster: Cluster) -> Observed:
-    """All nodes: percentages refer to them."""
+async def nodes(cluster: Cluster, action: str = "") -> Observed:
+    """All nodes: percentages refer to them. Where the action empties them, all pods too."""
     observed = Observed()
-    await _list(cluster, NODES, "", observed)
+    looks = [_list(cluster, NODES, "", observed)]
+    if action and NodeAction(action).empties:
+        looks += [_list(cluster, each, "", observed) for each in _IN_NAMESPACE]
+        looks.append(_namespaces(cluster, observed))
+    await asyncio.gather(*looks)
     return observed
+
+
+async def _namespaces(cluster: Cluster, observed: Observed) -> None:
+    try:
+        for body in (await cluster.list(NAMESPACES)).items:
+            labels = body["metadata"].get("labels") or {}
+            observed.inventory.namespaces[body["metadata"]["name"]] = labels
+    except (RefusedError, ServerError) as error:
+        observed.unseen.append(f"{NAMESPACES.plural}: {error}")
 
 
 async def _namespace(cluster: Cluster, name: str, observed: Observed) -> None:

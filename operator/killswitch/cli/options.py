@@ -16,6 +16,15 @@ class Format(StrEnum):
     NAME = "name"
 
 
+class NodeChoice(StrEnum):
+    """What is done with nodes."""
+
+    CORDON = "cordon"
+    DRAIN = "drain"
+    TAINT = "taint"
+    QUARANTINE = "quarantine"
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Which API server, and which namespace where the command line says so."""
@@ -72,7 +81,15 @@ Labels = Annotated[
 ]
 Nodes = Annotated[
     list[str] | None,
-    typer.Option("--node", metavar="NAME", help="Cordon and hold this node; repeatable."),
+    typer.Option("--node", metavar="NAME", help="Hold this node, by --action; repeatable."),
+]
+NodeAct = Annotated[
+    NodeChoice,
+    typer.Option(
+        "--action",
+        help="What is done with the nodes: cordon, drain (the pods of governed namespaces go), taint"
+        " (NoExecute), quarantine (no new pods, what runs is kept).",
+    ),
 ]
 Approvals = Annotated[
     int,

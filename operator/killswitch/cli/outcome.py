@@ -9,8 +9,10 @@ from killswitch.cli.problems import PROGRAM
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import conditions, durations
+from killswitch.core import nodes as node_actions
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
 from killswitch.ports import Json
@@ -29,6 +31,15 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_RUN_ON = "the pods there run on"
+_EMPTIED = "no pod is left there that had to go"
+_BECAME = {
+    NodeAction.CORDON: ("cordoned", _RUN_ON),
+    NodeAction.DRAIN: ("cordoned", _EMPTIED),
+    NodeAction.TAINT: ("tainted", _EMPTIED),
+    NodeAction.QUARANTINE: ("cordoned, tainted", _RUN_ON),
+}
+"""What nodes have become, and what that means for their pods."""
 _UNTRIED = "the lock could not be tried"
 """How reactor.proof begins where there is nothing to try or no right to."""
 _SHOWN_PROBLEMS = 2
@@ -97,7 +108,8 @@ async def conclude(
     # is to see (docs/decisions/0006).
     done = outcome.stopped and (proven or outcome.unprovable) and not open_nodes
     if done and nodes:
-        said = f"cordoned and held, {durations.text(took)}; the pods there run on"
+        became, pods = _BECAME[node_actions.action(shutdown["spec"])]
+        said = f"{became} and held, {durations.text(took)}; {pods}"
         screen.line(Span("Verified", Tone.GOOD), f": {said}")
     elif done:
         screen.line(Span("Verified", Tone.GOOD), f": no pod left, {durations.text(took)}")

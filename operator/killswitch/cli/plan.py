@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.cli import guards, observe, render, scope
+from killswitch.cli import caps, guards, observe, render, scope
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import interlocks, plans, ranks
+from killswitch.core.caps import Spending
 from killswitch.core.interlocks import Inhibition, Request
 from killswitch.core.plans import Plan
 from killswitch.core.ranks import Part
@@ -41,10 +42,13 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
     seen = await (
         observe.namespaces(session.cluster, places)
         if any(places)
-        else observe.nodes(session.cluster)
+        else observe.nodes(session.cluster, policy.node_action)
     )
-    plan = plans.for_policy(policy.queries, seen.inventory, BOUNDARIES)
-    found = interlocks.inhibition(_request(policy, plan, session.clock.now()))
+    plan = plans.for_policy(
+        policy.queries, seen.inventory, BOUNDARIES, node_action=policy.node_action
+    )
+    cap = await caps.spending(session, body, plan)
+    found = interlocks.inhibition(_request(policy, plan, session.clock.now(), cap))
     screen.line(f"If {policy} fired now, it would stop {render.summary(plan)}:")
     render.show(screen, plan, seen.inventory)
     _remarks(screen, seen)
@@ -53,6 +57,7 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
     )
+    caps.say(screen, cap)
     _verdict(screen, found)
     answer["limits"] = {"maxTargets": policy.max_targets, "maxPercent": policy.max_percent}
     answer["inhibited"] = (
@@ -65,7 +70,7 @@ async def for_policy(session: Session, screen: Screen, name: str, *, cluster: bo
 async def look(session: Session, chosen: Scope) -> Observed:
     """The lists that this scope needs."""
     if chosen.nodes:
-        return await observe.nodes(session.cluster)
+        return await observe.nodes(session.cluster, chosen.node_action)
     return await observe.namespaces(session.cluster, [session.namespace])
 
 
@@ -136,7 +141,7 @@ def _verdict(screen: Screen, found: Inhibition | None) -> None:
         screen.line(Span("Would not act", Tone.WARN), f": {found.cause}: {found.message}")
 
 
-def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
+def _request(policy: CompiledPolicy, plan: Plan, now: float, spending: Spending | None) -> Request:
     """The interlocks about the plan itself; cooldown and bypasses are `status`'s to tell."""
     return Request(
         dry_run=policy.mode is Mode.DRY_RUN,
@@ -146,6 +151,7 @@ def _request(policy: CompiledPolicy, plan: Plan, now: float) -> Request:
         max_targets=policy.max_targets,
         max_percent=policy.max_percent,
         now=now,
+        spending=spending,
     )
 
 

@@ -13,6 +13,7 @@ _WHY = {
     Refusal.PROTECTED: "protected: killswitch never stops it",
     Refusal.UNGOVERNED: "not governed: a stop would not hold there",
     Refusal.NOT_FOUND: "not found",
+    Refusal.LAST_OF_PROTECTED: "emptying it would end a protected workload",
 }
 
 
@@ -20,7 +21,8 @@ def summary(plan: Plan) -> str:
     """`2 workloads with 3 pods and 8 GPUs`, or `1 node`."""
     nodes = sum(len(stop.nodes) for stop in plan.stops)
     if nodes:
-        return f"{count(nodes, 'node')}"
+        gone = f" with {count(plan.pods, 'pod')} and {count(plan.gpus, 'GPU')}" if plan.pods else ""
+        return f"{count(nodes, 'node')}{gone}"
     workloads, pods = (
         count(sum(len(stop.targets) for stop in plan.stops), "workload"),
         count(plan.pods, "pod"),
@@ -78,11 +80,13 @@ def _rows(stop: Stop, inventory: Inventory) -> Iterable[Sequence[Cell]]:
         replicas = "1" if workload.replicas is None else str(workload.replicas)
         name = f"{workload.kind.word}/{workload.name}"
         yield (stop.namespace, name, replicas, *_counts(pods))
-    if rest:
+    if rest and not stop.nodes:
         yield (stop.namespace, "other pods", "-", *_counts(_sorted(rest.values())))
     for node in sorted(stop.nodes, key=lambda each: each.name):
         already = "cordoned already" if node.unschedulable else "schedulable now"
-        yield ("(cluster)", f"node/{node.name}", "-", "-", str(node.gpus), already)
+        going = sum(pod.node == node.name for pod in stop.pods)
+        gone = str(going) if stop.pods else "-"
+        yield ("(cluster)", f"node/{node.name}", "-", gone, str(node.gpus), already)
 
 
 def _counts(pods: Sequence[Pod]) -> tuple[str, str, str]:

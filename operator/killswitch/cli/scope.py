@@ -14,6 +14,7 @@ from killswitch.cli.problems import Problem
 from killswitch.cli.references import parse
 from killswitch.core import kinds, plans
 from killswitch.core.inventory import Inventory
+from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
 from killswitch.core.resources import PODS
 
@@ -37,6 +38,7 @@ class Scope:
     whole: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    node_action: NodeAction = NodeAction.CORDON
 
     def __str__(self) -> str:
         """In words: `deployment/vllm`, `everything`, `pods with app=vllm`."""
@@ -56,6 +58,8 @@ class Scope:
             return "--all"
         parts = [f"-w {each.kind.lower()}/{each.name}" for each in self.workloads]
         parts += [f"--node {name}" for name in self.nodes]
+        if self.nodes and self.node_action is not NodeAction.CORDON:
+            parts.append(f"--action {self.node_action.lower()}")
         if self.labels:
             parts.append(f"-l {','.join(f'{key}={value}' for key, value in self.labels.items())}")
         return " ".join(parts) or "-w KIND/NAME"  # keys that no flag can say
@@ -68,6 +72,7 @@ def read(
     *,
     whole: bool,
     act: str = "stop",
+    node_action: str = "cordon",
 ) -> Scope:
     """The scope that the flags name; Problem (usage) where they name none or contradict."""
     given = [bool(workloads or labels), whole, bool(nodes)]
@@ -78,8 +83,12 @@ def read(
             ", --all or --node NAME" if act == "stop" else " or --all"
         )
         raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
+    chosen = NodeAction(node_action.capitalize())
+    if chosen is not NodeAction.CORDON and not nodes:
+        why, cure = "--action is about nodes", "name them with --node, or leave --action out"
+        raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
     named = [_workload(each) for each in workloads or ()]
-    return Scope(tuple(named), whole, _labels(labels), tuple(nodes or ()))
+    return Scope(tuple(named), whole, _labels(labels), tuple(nodes or ()), chosen)
 
 
 def of_order(spec: Mapping[str, Any]) -> Scope:
@@ -96,7 +105,7 @@ def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundar
     """What the scope would stop now."""
     if scope.nodes:
         queries = [TargetQuery("Node", name=name) for name in scope.nodes]
-        return plans.for_policy(queries, inventory, boundaries)
+        return plans.for_policy(queries, inventory, boundaries, node_action=scope.node_action)
     if scope.whole:
         return plans.for_policy([TargetQuery("Namespace", namespace)], inventory, boundaries)
     queries = [TargetQuery(each.kind, namespace, each.name) for each in scope.workloads]

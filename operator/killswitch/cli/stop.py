@@ -79,7 +79,13 @@ async def _lock(
     planning.govern_in_thought(observed)
     plan = scopes.plan(scope, namespace, observed.inventory, BOUNDARIES)
     planning.show(screen, scope, plan, observed, namespace)
-    terms = Terms(me, request.reason, request.approvals, request.deadline)
+    terms = Terms(
+        me,
+        request.reason,
+        request.approvals,
+        request.deadline,
+        node_action=scope.node_action,
+    )
     if not plan.stops:
         own = name(me, decided)
         raise await hopeless.nothing(session, scope, plan, observed, name=own, terms=terms)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from killswitch.core import times
+from killswitch.core.caps import Spending
 from killswitch.core.plans import Plan, Refusal
 
 
@@ -22,6 +23,7 @@ class Cause(StrEnum):
     OUT_OF_BOUNDS = "OutOfBounds"
     TOO_MANY = "TooManyTargets"
     TOO_LARGE_A_SHARE = "TooLargeAShare"
+    CAP = "CapReached"
     REFUSED = "EngagementRefused"  # not an interlock: the API server said no
     DEFECT = "InternalError"  # nor this: killswitch itself failed to judge the policy
 
@@ -46,6 +48,8 @@ class Request:
     max_targets: int
     max_percent: int
     now: float
+    spending: Spending | None = None
+    """What it would add to what all policies have stopped lately; None where no cap is set."""
     freezes: bool = False
     """Whether it is about freezing the targets for a while, not about stopping them."""
 
@@ -82,7 +86,7 @@ def bounds(request: Request) -> Inhibition | None:
     outside = [
         each
         for each in request.plan.refused
-        if each.reason in {Refusal.PROTECTED, Refusal.UNGOVERNED}
+        if each.reason in {Refusal.PROTECTED, Refusal.UNGOVERNED, Refusal.LAST_OF_PROTECTED}
     ]
     if not outside:
         return None
@@ -117,6 +121,13 @@ def percent_cap(request: Request) -> Inhibition | None:
     )
 
 
+def common_cap(request: Request) -> Inhibition | None:
+    """No more than all policies together may stop within a window. A freeze is no stop."""
+    if request.spending is None or request.freezes or not request.spending.beyond:
+        return None
+    return Inhibition(Cause.CAP, request.spending.beyond)
+
+
 CHAIN: tuple[Interlock, ...] = (
     bypass,
     cooldown,
@@ -124,6 +135,7 @@ CHAIN: tuple[Interlock, ...] = (
     something,
     absolute_cap,
     percent_cap,
+    common_cap,
     # Last, so that a dry run shows every other reason first: it must predict what Enforce does.
     mode,
 )

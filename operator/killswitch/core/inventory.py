@@ -5,7 +5,7 @@ data structure: no I/O, no clock.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,6 +34,9 @@ class Pod:
     """Its own IPs, as its kubelet reported them."""
     images: tuple[str, ...] = ()
     """Of its containers, as their specs name them."""
+    ready: bool = False
+    tolerates: bool = False
+    """Whether it stays on a node that bears the `NoExecute` taint of a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,19 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint of a node."""
+
+    key: str
+    value: str
+    effect: str
+
+    def __str__(self) -> str:
+        """`killswitch.dev/stopped=zone-1:NoExecute`, as kubectl writes it."""
+        return f"{self.key}={self.value}:{self.effect}"
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node."""
 
@@ -92,6 +108,9 @@ class Node:
     unschedulable: bool
     gpus: int = 0
     control_plane: bool = False
+    ready: bool = False
+    taints: tuple[Taint, ...] = ()
+    """Those of `killswitch.dev/`."""
 
 
 Item = Pod | Workload | Child | Node
@@ -218,6 +237,11 @@ class Inventory:
     def pods_in(self, namespace: str) -> list[Pod]:
         """All pods of a namespace."""
         return list(self._pods_by_namespace.get(namespace, {}).values())
+
+    def pods_on(self, nodes: Collection[str]) -> list[Pod]:
+        """All pods on any of these nodes, by a look at every pod."""
+        found = self._pods_by_namespace.values()
+        return [pod for pods in found for pod in pods.values() if pod.node in nodes]
 
     def owner_of(self, uid: str) -> Item | None:
         """The projection with this uid, if known."""

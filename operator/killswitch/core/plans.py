@@ -5,14 +5,16 @@ so that a second reactor, or one that starts later, finishes exactly what was en
 the same `Stop` value, which the reactor executes and the command line prints.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from killswitch.core import nodes
 from killswitch.core.inventory import Child, Inventory, Node, Pod, Workload
 from killswitch.core.locks import carries, holds
+from killswitch.core.nodes import NodeAction
 from killswitch.core.resources import PODS
 
 MOST_LOCKS = 4000
@@ -25,6 +27,7 @@ class Refusal(StrEnum):
     PROTECTED = "Protected"  # kube-system, the operator's own namespace, control plane nodes
     UNGOVERNED = "Ungoverned"  # the lock does not apply there, so a stop would not hold
     NOT_FOUND = "NotFound"  # nothing of that name or label exists
+    LAST_OF_PROTECTED = "LastOfProtected"  # emptying the node would end a protected workload
     UNSEEN = "Unseen"  # the kind is not served, or may not be listed: what is of it is not known
 
 
@@ -139,11 +142,16 @@ class Boundaries:
 
 
 def for_policy(
-    queries: Sequence[TargetQuery], inventory: Inventory, boundaries: Boundaries
+    queries: Sequence[TargetQuery],
+    inventory: Inventory,
+    boundaries: Boundaries,
+    *,
+    node_action: str = "",
 ) -> Plan:
-    """What a policy with these targets would stop now."""
+    """What a policy with these targets would stop now; of nodes by this action (empty: Cordon)."""
     if all(query.kind == "Node" for query in queries):
-        return _nodes(queries, inventory)
+        action = NodeAction(node_action or NodeAction.CORDON)
+        return _nodes(queries, inventory, boundaries, action)
     stops, refused, eligible = [], _blind(queries, inventory), 0
     for namespace in _places(queries, inventory, boundaries):
         reason = boundaries.refusal(namespace, inventory)
@@ -205,11 +213,11 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
     """
     locks: dict[str, set[str]] = {}
     places: set[str] = set()
-    nodes: set[str] = set()
+    held_nodes: set[str] = set()
     for kind, namespace, spec in holders:
         if kind == "ClusterShutdown":
             places |= set(spec.get("namespaces") or ())
-            nodes |= set(spec.get("nodes") or ())
+            held_nodes |= set(spec.get("nodes") or ())
             continue
         locks.setdefault(namespace, set()).update(spec.get("locks") or ())
         if (spec.get("scope") or {}).get("wholeNamespace"):
@@ -217,7 +225,7 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
 
     def held(stop: Stop) -> bool:
         if stop.nodes:
-            return all(node.name in nodes for node in stop.nodes)
+            return all(node.name in held_nodes for node in stop.nodes)
         if stop.namespace in places:
             return True
         keys = locks.get(stop.namespace, set())
@@ -329,8 +337,8 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
     if kind == "ClusterShutdown":
         places = [whole_namespace(each, inventory) for each in spec.get("namespaces") or ()]
         names = spec.get("nodes") or {}
-        nodes = tuple(inventory.nodes[name] for name in names if name in inventory.nodes)
-        return Plan((*places, *((Stop("", nodes=nodes),) if nodes else ())))
+        held = tuple(inventory.nodes[name] for name in names if name in inventory.nodes)
+        return Plan((*places, *((Stop("", nodes=held),) if held else ())))
     scope = spec.get("scope") or {}
     if scope.get("wholeNamespace"):
         return Plan((whole_namespace(namespace, inventory),))
@@ -461,7 +469,12 @@ def _hits(
     return [inventory.top(each.uid) or each for each in chosen], []
 
 
-def _nodes(queries: Sequence[TargetQuery], inventory: Inventory) -> Plan:
+def _nodes(
+    queries: Sequence[TargetQuery],
+    inventory: Inventory,
+    boundaries: Boundaries,
+    action: NodeAction,
+) -> Plan:
     found: dict[str, Node] = {}
     refused = []
     for query in queries:
@@ -473,8 +486,26 @@ def _nodes(queries: Sequence[TargetQuery], inventory: Inventory) -> Plan:
                 refused.append(Refused(f"node {node.name}", Refusal.PROTECTED))
             else:
                 found[node.name] = node
-    stops = (Stop("", nodes=tuple(found.values())),) if found else ()
+    last = nodes.last_of_protected(found.keys(), inventory, boundaries.protected, action)
+    for name, what in sorted(last.items()):
+        refused.append(Refused(f"node {name}, last of {what}", Refusal.LAST_OF_PROTECTED))
+        del found[name]
+    pods = _leaving(found.keys(), inventory, boundaries, action)
+    stops = (Stop("", pods=pods, nodes=tuple(found.values())),) if found else ()
     return Plan(stops, tuple(refused), len(inventory.nodes))
+
+
+def _leaving(
+    names: Collection[str], inventory: Inventory, boundaries: Boundaries, action: NodeAction
+) -> tuple[Pod, ...]:
+    """The pods that go from these nodes."""
+    if not action.empties:
+        return ()
+    governed = {
+        each for each in inventory.namespaces if boundaries.refusal(each, inventory) is None
+    }
+    on = inventory.pods_on(names)
+    return tuple(pod for pod in on if not nodes.stays(pod, action, governed))
 
 
 def _describe(query: TargetQuery) -> str:

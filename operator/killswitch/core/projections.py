@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from killswitch.core import evidence, kinds
-from killswitch.core.inventory import Child, Item, Node, Pod, Workload
+from killswitch.core.inventory import Child, Item, Node, Pod, Taint, Workload
 from killswitch.core.kinds import Kind
-from killswitch.core.names import MIRROR_ANNOTATION
+from killswitch.core.names import GROUP, MIRROR_ANNOTATION, STOPPED_TAINT
 from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource
 
 Json = Mapping[str, Any]
@@ -37,7 +37,22 @@ def pod(body: Json) -> Pod | None:
         addresses=tuple(each["ip"] for each in status.get("podIPs") or () if each.get("ip")),
         # A thousand pods of one image hold its name once.
         images=tuple(sys.intern(each["image"]) for each in containers if each.get("image")),
+        ready=_ready(status),
+        tolerates=any(_tolerates(each) for each in spec.get("tolerations") or ()),
     )
+
+
+def _ready(status: Json) -> bool:
+    observed = status.get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in observed)
+
+
+def _tolerates(toleration: Json) -> bool:
+    """Whether it lets a pod stay, for good, where a stop has tainted a node."""
+    key, always = toleration.get("key"), toleration.get("operator") == "Exists"
+    meant = key == STOPPED_TAINT or (not key and always)
+    effect = toleration.get("effect") in {None, "", "NoExecute"}
+    return meant and always and effect and toleration.get("tolerationSeconds") is None
 
 
 def workload(kind: Kind, body: Json) -> Workload | Child | None:
@@ -109,15 +124,23 @@ def node(body: Json) -> Node:
     """A node. Kubernetes omits a false `unschedulable`."""
     metadata = body["metadata"]
     labels = metadata.get("labels") or {}
-    capacity = body.get("status", {}).get("capacity") or {}
+    status, spec = body.get("status") or {}, body.get("spec") or {}
+    taints = spec.get("taints") or ()
     return Node(
         name=metadata["name"],
         uid=metadata["uid"],
         labels=labels,
-        unschedulable=bool(body.get("spec", {}).get("unschedulable", False)),
-        gpus=_count_gpus(capacity),
+        unschedulable=bool(spec.get("unschedulable", False)),
+        gpus=_count_gpus(status.get("capacity") or {}),
         control_plane=_CONTROL_PLANE in labels,
+        ready=_ready(status),
+        taints=tuple(taint(each) for each in taints if each["key"].startswith(f"{GROUP}/")),
     )
+
+
+def taint(body: Json) -> Taint:
+    """A taint. Kubernetes omits an empty value."""
+    return Taint(body["key"], body.get("value", ""), body["effect"])
 
 
 def controller(metadata: Json) -> str:

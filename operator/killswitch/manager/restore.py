@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from killswitch.core import durations, kinds, projections, times
 from killswitch.core.conditions import Reason
-from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import Kind
-from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS
-from killswitch.manager import claims
+from killswitch.manager import claims, nodes
 from killswitch.manager.claims import Share, Target
 from killswitch.ports import Clock, Cluster, Json
 
@@ -124,7 +123,7 @@ class Restorer:
             cure = "look at it, then: kubectl killswitch restore --accept-drift"
             return Step(done=False, reason=Reason.DRIFT, message=f"{words}. {cure}", again=5.0)
         try:
-            await self._open_nodes(work.nodes)
+            await nodes.give_back(self._cluster, shutdown, work.nodes)
             step = await self._stages(shutdown, work) if work.workloads else _complete(work)
         except RefusedError as error:
             if _HELD not in str(error):
@@ -183,21 +182,6 @@ class Restorer:
             elif each.ready < min(want, each.replicas):
                 waiting.append(each.name)
         return ", ".join(waiting[:5])
-
-    async def _open_nodes(self, nodes: Sequence[Json]) -> None:
-        """Uncordon what was open before; what was cordoned already stays so."""
-        for record in nodes:
-            try:
-                body = await self._cluster.get(NODES, record["name"])
-            except NotFoundError:
-                continue
-            labels = body["metadata"].get("labels") or {}
-            if labels.get(GOVERNED_LABEL) != "true":
-                continue  # done before, or taken over by a person
-            change: Json = {"metadata": {"labels": {GOVERNED_LABEL: None}}}
-            if not record.get("unschedulable"):
-                change["spec"] = {"unschedulable": None}
-            await self._cluster.patch(NODES, record["name"], change)
 
     async def _work(self, shutdown: Json) -> Work:
         """Every target that is recorded of what the Shutdown held, by whose it is to restore."""

@@ -6,7 +6,7 @@ from killswitch.core import conditions, durations, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
-from killswitch.manager import events
+from killswitch.manager import events, nodes
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.restore import Restorer, Step
 from killswitch.manager.rounds import Key
@@ -67,10 +67,13 @@ class Shutdowns:
         again = None
         if not released:
             judgement, more, again = await self._verify(shutdown)
+            if judgement[1]:
+                await nodes.withdraw(self._cluster, shutdown)
             judgements.append(judgement)
             fields |= more
         if released:
             await self._let_go(key, shutdown)
+            await nodes.withdraw(self._cluster, shutdown)
             step = await self._restore(shutdown)
             judgements.append((ShutdownCondition.RESTORED, step.done, step.reason, step.message))
             again = step.again
@@ -120,16 +123,20 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.testimony
+            words = before["message"].split("; ")[0] + found.kept + found.testimony
             return (type_, True, Reason(before["reason"]), words), fields, rest
         took = self._clock.now() - _began(shutdown)
         if found.count:
             late = took > durations.seconds(shutdown["spec"]["deadline"])
             reason = Reason.DEADLINE if late else Reason.STOPPING
-            return (type_, False, reason, f"left: {found}"), fields, _SLOW if late else _FAST
+            words = f"left: {found}"
+            if late:
+                words += await nodes.unready(self._cluster, found.pods)
+            return (type_, False, reason, words), fields, _SLOW if late else _FAST
         text, since = _took(shutdown, took)
-        what = "every node is cordoned" if shutdown["spec"].get("nodes") else "no pod left"
-        message = f"{what}{' again' if back else ''}, {text} {since}{found.testimony}"
+        what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
+        again = " again" if back else ""
+        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}"
         if not back:
             fields["elapsed"] = text
         return (type_, True, Reason.NO_PODS, message), fields, rest

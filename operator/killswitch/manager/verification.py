@@ -16,7 +16,8 @@ from killswitch.core import plans, projections, reports
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.resources import NAMESPACES, NODE_GUARDS, NODES, PODS
+from killswitch.core.resources import NAMESPACES, NODE_GUARDS, PODS
+from killswitch.manager import nodes
 from killswitch.ports import Cluster, Json
 
 
@@ -26,6 +27,9 @@ class Left:
 
     pods: tuple[Pod, ...] = ()
     nodes: tuple[str, ...] = ()
+    """What nodes lack, each in words."""
+    kept: str = ""
+    """What stays on nodes that are emptied, to be added to a sentence."""
     dead: int = 0
     """Static pods that are still listed, and that their node guards say are dead by this stop."""
     silent: int = 0
@@ -46,7 +50,7 @@ class Left:
     def __str__(self) -> str:
         """The first five by name and node."""
         named = [f"pod {p.namespace}/{p.name} on {p.node or 'no node'}" for p in self.pods[:5]]
-        named += [f"node {name} is not cordoned" for name in self.nodes[:5]]
+        named += self.nodes[:5]
         more = self.count - len(named)
         return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
@@ -77,10 +81,11 @@ async def left(cluster: Cluster, shutdown: Json, now: float) -> Left:
     }
     pods = tuple(pod for pod in found if pod.uid not in dead)
     silent = sum(pod.mirror and pod.node in told.keys() - live.keys() for pod in pods)
-    return Left(pods, await _open_nodes(cluster, shutdown), len(dead), silent)
+    held = await nodes.look(cluster, shutdown)
+    return Left((*pods, *held.pods), held.unfinished, held.kept, len(dead), silent)
 
 
-async def _reports(cluster: Cluster, nodes: Iterable[str]) -> dict[str, reports.Report]:
+async def _reports(cluster: Cluster, names: Iterable[str]) -> dict[str, reports.Report]:
     """Of the nodes that have one; no answer is no word."""
 
     async def ask(node: str) -> reports.Report | None:
@@ -89,17 +94,9 @@ async def _reports(cluster: Cluster, nodes: Iterable[str]) -> dict[str, reports.
         except KillSwitchError:
             return None
 
-    names = sorted({node for node in nodes if node})
-    answers = zip(names, await asyncio.gather(*map(ask, names)), strict=True)
+    asked = sorted({node for node in names if node})
+    answers = zip(asked, await asyncio.gather(*map(ask, asked)), strict=True)
     return {node: each for node, each in answers if each is not None}
-
-
-async def _open_nodes(cluster: Cluster, shutdown: Json) -> tuple[str, ...]:
-    names = shutdown["spec"].get("nodes") or {}
-    if not names:
-        return ()
-    nodes = [projections.node(body) for body in (await cluster.list(NODES)).items]
-    return tuple(each.name for each in nodes if each.name in names and not each.unschedulable)
 
 
 async def ungoverned(cluster: Cluster, shutdown: Json) -> str:

@@ -24,6 +24,7 @@ from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
 from killswitch.core import decisions, interlocks, plans, quorum, readings
+from killswitch.core.caps import Cap, Fire, Spending
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.plans import Plan
@@ -41,6 +42,7 @@ from killswitch.reactor.firing import Firing
 from killswitch.reactor.freezes import Freezes
 from killswitch.reactor.freezing import Freezing
 from killswitch.reactor.intake import Intake
+from killswitch.reactor.spending import spending
 from killswitch.reactor.steps import FreezeStep, Step, StopStep
 from killswitch.reactor.turns import Turns
 from killswitch.reactor.view import View
@@ -91,7 +93,9 @@ class Engine:
         self._turns = Turns(self._evaluate)
         self.intake = Intake(clock, checker, self._turns, hears_events=hears_events)
         self.freezes = Freezes(clock, identity.username, self.freeze_changed, self.freeze_changed)
-        self._firing = Firing(cluster, clock, identity, self.view, progressed)
+        self._firing = Firing(cluster, clock, identity, self.view, progressed, policy=self._policy)
+        self._under_way: dict[str, Fire] = {}
+        """What was ordered and may not be stored yet, by the policy's uid."""
         self.freezing = Freezing(cluster, clock, identity, self.view, self.freezes)
         self._ending = Ending(
             cluster, clock, identity, self.view, self.freezes, policy=self._policy
@@ -101,6 +105,11 @@ class Engine:
         self.watched: dict[str, Watched] = {}
         self.dirty: set[str] = set()
         """uids of policies whose status has something new to say."""
+
+    @property
+    def cap(self) -> Cap:
+        """What all policies together may stop."""
+        return self._identity.cap
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -233,7 +242,12 @@ class Engine:
             inhibition = switch.inhibition
         elif tally.demanded:
             switch.plan_at = now + _AGAIN
-            plan = plans.for_policy(policy.queries, self.view.inventory, self._identity.boundaries)
+            plan = plans.for_policy(
+                policy.queries,
+                self.view.inventory,
+                self._identity.boundaries,
+                node_action=policy.node_action,
+            )
             inhibition = self._inhibition(step, watched, plan, holders)
         facts = decisions.Facts(
             enabled=policy.mode is not Mode.DISABLED,
@@ -254,11 +268,14 @@ class Engine:
         if holders and not left(plan, holders):
             return None
         refusal = step.switch(watched).refusal(self._clock.monotonic()) or step.blind()
-        request = self._request(step, watched.policy, plan, self._clock.now())
+        request = self._request(step, watched.policy, plan, holders)
         return refusal or interlocks.inhibition(request)
 
-    def _request(self, step: Step, policy: CompiledPolicy, plan: Plan, now: float) -> Request:
+    def _request(
+        self, step: Step, policy: CompiledPolicy, plan: Plan, holders: Sequence[Json]
+    ) -> Request:
         """Everything the interlocks may look at."""
+        now = self._clock.now()
         home = policy.namespace or self._identity.namespace
         return Request(
             dry_run=policy.mode is Mode.DRY_RUN,
@@ -268,8 +285,19 @@ class Engine:
             max_targets=policy.max_targets,
             max_percent=policy.max_percent,
             now=now,
+            spending=None if step.freezes else self._spending(policy, plan, holders, now),
             freezes=step.freezes,
         )
+
+    def _spending(
+        self, policy: CompiledPolicy, plan: Plan, holders: Sequence[Json], now: float
+    ) -> Spending | None:
+        cap = self._identity.cap
+        if not cap.on:
+            return None
+        under_way = [each for uid, each in self._under_way.items() if uid != policy.uid]
+        rest = left(plan, holders)
+        return spending(cap, rest, self.view, self._identity.boundaries, under_way, now=now)
 
     def _switch(
         self, step: Step, watched: Watched, event: Event, plan: Plan | None, tally: Tally
@@ -287,10 +315,15 @@ class Engine:
         if switch.state is not before:
             self.dirty.add(uid)
         if transition.effect is Effect.ENGAGE and plan is not None:
+            if not step.freezes:
+                nodes = any(stop.nodes for stop in plan.stops)
+                self._under_way[uid] = Fire(self._clock.now(), plan.count, nodes)
             step.acting.begin(watched.policy, plan, tally, partial(self._fired, step))
 
     def _fired(self, step: Step, fired: Fired) -> None:
         """A fire has ended. The policy may have been edited meanwhile; it may be gone."""
+        if not step.freezes:
+            self._under_way.pop(fired.policy, None)
         watched = self.watched.get(fired.policy)
         if watched is None:
             return

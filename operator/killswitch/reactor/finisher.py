@@ -21,6 +21,7 @@ from killswitch.core.locks import engaged
 from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json
+from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.fan_out import cancel
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import Outcome, StopSequence
@@ -69,6 +70,8 @@ class Finisher:
         sequence: StopSequence,
         replica: str,
         progressed: Progressed,
+        *,
+        ladder: Ladder,
     ) -> None:
         """`replica` names this reactor in the fields that it writes."""
         # Each replica applies its own fields: with one name for all, the second to write would
@@ -81,6 +84,7 @@ class Finisher:
         self._asked: dict[str, asyncio.Event] = {}
         self._announced: dict[tuple[str, str, str], _Announced] = {}
         self._progressed = progressed
+        self._ladder = ladder
 
     def announce(self, order: Order, statement: Json, decided: float) -> None:
         """This reactor is about to engage: its watch may show the Shutdown before the answer."""
@@ -149,11 +153,18 @@ class Finisher:
                 told = reached
             if not await self._still_engaged(shutdown):
                 return
+            await self._escalate(shutdown, outcome)
             await self._report(shutdown, outcome)
             if outcome.finished:
                 return
             await self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _escalate(self, shutdown: Json, outcome: Outcome) -> None:
+        try:
+            await self._ladder.climb(shutdown, outcome)
+        except Exception:  # the stop goes on without it, and is reported
+            _LOG.exception("a stop was not escalated", shutdown=shutdown["metadata"]["name"])
 
     def _tell(self, progress: Progress) -> None:
         try:

@@ -5,13 +5,16 @@ A Shutdown that is there already is helped, whoever made it.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import ClassVar
 
 from killswitch.api import orders
+from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
 from killswitch.core.locks import engaged
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.acting import ORDER, Acting, Decision, left
+from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.finisher import Finisher, Progressed
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.stop import StopSequence
@@ -35,12 +38,17 @@ class Firing(Acting):
         identity: Identity,
         view: View,
         progressed: Progressed,
+        *,
+        policy: Callable[[str], CompiledPolicy | None],
     ) -> None:
-        """Nothing is under way."""
+        """Nothing is under way. `policy` gives a policy by its uid, as it stands now."""
         super().__init__(cluster, clock, identity)
         self._view = view
         self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
-        self._finisher = Finisher(cluster, clock, self._sequence, identity.replica, progressed)
+        ladder = Ladder(cluster, clock, identity, view, policy=policy)
+        self._finisher = Finisher(
+            cluster, clock, self._sequence, identity.replica, progressed, ladder=ladder
+        )
 
     def finish(self, shutdown: Json) -> None:
         """See to it that an engaged Shutdown is finished, whoever made it."""

@@ -5,11 +5,13 @@ inhibition changed; a failed write leaves it dirty. Values alone do not cause wr
 status is written once a minute: `observedAt` then shows that a reactor is alive and reading.
 """
 
+import math
 from collections.abc import Sequence
 
 import structlog
 
 from killswitch.core import conditions, times
+from killswitch.core.caps import Cap
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.readings import Reading
@@ -42,7 +44,7 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
                 continue
             written[uid] = now
             try:
-                await _write(watched, before, cluster, engine.intake.paths, clock.now())
+                await _write(watched, before, cluster, engine, clock.now())
             except NotFoundError:
                 continue
             except KillSwitchError:
@@ -54,18 +56,25 @@ async def report(engine: Engine, cluster: Cluster, clock: Clock) -> None:
 
 
 async def _write(
-    watched: Watched, before: Sequence[Json], cluster: Cluster, paths: Paths, now: float
+    watched: Watched, before: Sequence[Json], cluster: Cluster, engine: Engine, now: float
 ) -> None:
     policy = watched.policy
     resource = POLICIES if policy.namespace else CLUSTER_POLICIES
     await cluster.apply(
         resource,
         policy.name,
-        {"status": status(watched, before, paths, now)},
+        {"status": status(watched, before, engine.intake.paths, now) | _cap(engine.cap)},
         policy.namespace,
         subresource="status",
         manager=FIELD_MANAGER,
     )
+
+
+def _cap(cap: Cap) -> Json:
+    if not cap.on:
+        return {}
+    window = f"{math.ceil(cap.window)}s"
+    return {"cap": {"targets": cap.targets, "percent": cap.percent, "window": window}}
 
 
 def status(watched: Watched, observed: Sequence[Json], paths: Paths, now: float) -> Json:

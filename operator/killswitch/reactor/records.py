@@ -9,12 +9,11 @@ import contextlib
 from collections.abc import Sequence
 
 from killswitch.api import orders
-from killswitch.core import conditions
+from killswitch.core import conditions, nodes
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.locks import engaged
-from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, RECORDS, SHUTDOWNS
 from killswitch.ports import Clock, Json
 from killswitch.reactor.persistence import persistently
@@ -26,7 +25,7 @@ Item = Workload | Node
 def at_rest(item: Item) -> bool:
     """Whether it is as a stop leaves it."""
     if isinstance(item, Node):
-        return item.unschedulable and item.labels.get(GOVERNED_LABEL) == "true"
+        return nodes.as_left(item, None)
     return item.at_rest
 
 

@@ -5,6 +5,8 @@
               3 record what was there, then scale to 0 (never unrecorded)             records.py
               4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
+Nodes are stopped in another order: nodes.py.
+
 Lock before delete: otherwise controllers re-create pods during the stop. Pods before scale: a
 controller's own delete, with the workload's long grace, would otherwise win. Every step may be
 repeated, by this process or another one; nothing depends on memory. The reactor runs it when a
@@ -25,16 +27,16 @@ from killswitch.core.errors import (
     ServerError,
     TimedOutError,
 )
-from killswitch.core.inventory import Node, Pod, Workload
+from killswitch.core.inventory import Pod, Workload
 from killswitch.core.kinds import Verb
 from killswitch.core.locks import engaged
-from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Stop, holds_pod
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging, proof, records
 from killswitch.reactor.deleting import PATIENCE, WIDTH, Deletions
 from killswitch.reactor.fan_out import fan_out
+from killswitch.reactor.nodes import NodeSequence
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.proof import Trial
 from killswitch.reactor.records import at_rest
@@ -94,7 +96,9 @@ class StopSequence:
         self._cluster = cluster
         self._lists = SharedLists(cluster)
         self._clock = clock
-        self._records_namespace = records_namespace
+        self._nodes = NodeSequence(
+            self._lists, clock, records_namespace=records_namespace, holds=self._holds
+        )
 
     async def engage(self, order: Order) -> Json:
         """The engaged Shutdown of this order; see `engaging.engage` for what else may come."""
@@ -111,6 +115,9 @@ class StopSequence:
     ) -> Outcome:
         """Steps 2 to 4; returns when nothing is left, or at `until` (monotonic) with what is."""
         outcome = outcome or Outcome()
+        if any(stop.nodes for stop in stops):  # of one ClusterShutdown, which has nothing else
+            await self._nodes.execute(shutdown, stops, until=until, report=report, outcome=outcome)
+            return outcome
 
         def reached(stage: str) -> None:
             outcome.stages.setdefault(stage, self._clock.now())
@@ -126,7 +133,7 @@ class StopSequence:
             outcome.note(words)
             outcome.unprovable = trial is Trial.IMPOSSIBLE
 
-        outcome.targets = sum(len(stop.targets) + len(stop.nodes) for stop in stops)
+        outcome.targets = sum(len(stop.targets) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
         pods = [pod for stop in stops for pod in stop.pods]
         async with Deletions(self._cluster, self._clock, outcome.note) as deletions:
@@ -172,10 +179,10 @@ class StopSequence:
 
     async def _record(self, shutdown: Json, stop: Stop, outcome: Outcome) -> set[str] | None:
         """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
-        namespace = stop.namespace or self._records_namespace
-        items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         try:
-            return await records.store(self._lists, self._clock, shutdown, items, namespace)
+            return await records.store(
+                self._lists, self._clock, shutdown, stop.targets, stop.namespace
+            )
         except (
             NotFoundError,
             RefusedError,
@@ -186,39 +193,30 @@ class StopSequence:
             return None
 
     async def _rest(self, stop: Stop, recorded: set[str], outcome: Outcome) -> bool:
-        """Step 3b: bring targets to rest, 0 replicas or cordoned; whether all could be.
+        """Step 3b: bring targets to rest; whether all could be.
 
-        An unrecorded workload is not scaled: its count would be lost, and the lock holds it. An
-        unrecorded node is cordoned all the same: cordoning is the stop, and a restore that finds
-        no record leaves it to people.
+        An unrecorded workload is not scaled: its count would be lost, and the lock holds it.
         """
         accepted = True
 
-        async def rest(item: Workload | Node) -> None:
+        async def rest(item: Workload) -> None:
             nonlocal accepted
-            what = str(item) if isinstance(item, Workload) else f"node {item.name}"
             try:
-                if isinstance(item, Node):
-                    await self._cordon(item)
-                else:
-                    await self._to_rest(item)
+                await self._to_rest(item)
             except NotFoundError:
                 return  # deleted meanwhile: nothing runs
             except KillSwitchError as error:
                 # Not repeated here: by the time the API server is back it may be released.
-                outcome.note(f"could not rest {what}: {error}")
+                outcome.note(f"could not rest {item}: {error}")
                 accepted = False
 
-        def resting(item: Workload | Node) -> bool:
+        def resting(item: Workload) -> bool:
             # Scaling a StatefulSet with whenScaled: Delete would delete its volumes. The lock
             # holds it down just as well at its old count.
-            return at_rest(item) or (
-                isinstance(item, Workload) and (item.deletes_volumes or not item.kind.settings)
-            )
+            return at_rest(item) or item.deletes_volumes or not item.kind.settings
 
-        items: list[Workload | Node] = [*stop.targets, *stop.nodes]
         missing = [w for w in stop.targets if w.uid not in recorded and not resting(w)]
-        todo = [item for item in items if item not in missing and not resting(item)]
+        todo = [each for each in stop.targets if each not in missing and not resting(each)]
         await fan_out(todo, rest, width=WIDTH, patience=PATIENCE)
         return accepted and not missing
 
@@ -237,12 +235,6 @@ class StopSequence:
         if ignored:
             gate = f" (it needs {kind.since})" if kind.since else ""
             raise RefusedError(f"the cluster's {kind} knows no {ignored[0]}{gate}", 422)
-
-    async def _cordon(self, node: Node) -> None:
-        # The label makes the node lock apply to it (see api/admission/lock).
-        labels = {GOVERNED_LABEL: "true"}
-        body = {"metadata": {"labels": labels}, "spec": {"unschedulable": True}}
-        await self._cluster.patch(NODES, node.name, body)
 
     async def _sweep(
         self,
@@ -276,8 +268,6 @@ class StopSequence:
     async def _left(self, stops: Sequence[Stop]) -> tuple[Pod, ...]:
         left: list[Pod] = []
         for stop in stops:
-            if not stop.namespace:
-                continue
             for body in (await self._lists.list(PODS, stop.namespace)).items:
                 pod = projections.pod(body)
                 if pod is not None and holds_pod(stop, pod):

@@ -4,8 +4,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from killswitch.core import conditions, times
+from killswitch.core import caps, conditions, plans, times
+from killswitch.core.caps import Fire
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.inventory import Inventory, Item
 from killswitch.core.locks import released
@@ -134,6 +136,19 @@ class View:
     def shutdowns_of(self, policy_uid: str) -> list[Json]:
         """Every stored Shutdown and ClusterShutdown of a policy, engaged or not."""
         return list(self._of_policy.get(policy_uid, {}).values())
+
+    def fires(self) -> list[Fire]:
+        """What every stored Shutdown of a policy counts for, whichever policy, engaged or not."""
+        stored = (each for uid, of in self._of_policy.items() if uid for each in of.values())
+        found = (caps.fire(each, partial(self._planned, each)) for each in stored)
+        return [each for each in found if each is not None]
+
+    def _planned(self, shutdown: Json) -> int:
+        """How many targets it holds now."""
+        namespace = shutdown["metadata"].get("namespace", "")
+        return plans.for_shutdown(
+            shutdown["kind"], namespace, shutdown["spec"], self.inventory
+        ).count
 
     def released_at(self, policy_uid: str) -> float | None:
         """When people last released a Shutdown of this policy, or None: never, as far as known.

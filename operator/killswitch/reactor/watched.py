@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from killswitch.api.compiled import CompiledPolicy
+from killswitch.core.caps import Cap
 from killswitch.core.interlocks import Cause, Inhibition
 from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
@@ -21,6 +22,8 @@ class Identity:
     replica: str
     namespace: str
     boundaries: Boundaries
+    cap: Cap = field(default_factory=Cap)
+    """What all policies together may stop."""
 
 
 @dataclass(slots=True)

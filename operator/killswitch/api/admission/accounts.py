@@ -218,7 +218,11 @@ def account_nodes() -> list[Json]:
         ("spec", "unschedulable"),
         ("spec", "taints"),
     )
-    cordoned = "object.?spec.?unschedulable == optional.of(true)"
+    opens = (
+        "oldObject.?spec.?unschedulable == optional.of(true)"
+        " && object.?spec.?unschedulable != optional.of(true)"
+        f" || {has_label('oldObject', GOVERNED_LABEL)} && !{has_label('object', GOVERNED_LABEL)}"
+    )
     return policy(
         "account-nodes",
         "The operator's accounts change nothing of a Node but what they stop it by.",
@@ -236,19 +240,21 @@ def account_nodes() -> list[Json]:
             ),
             (
                 f"{only_cordon} && variables.taints.{others} == variables.oldTaints.{others}",
-                "the operator changes nothing of a Node but what it governs by",
+                "the operator changes nothing of a Node but what it stops it by",
             ),
             (
-                f"!({_REACTOR}) || {cordoned}"
+                f"!({_REACTOR}) || !({opens})"
                 f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
-                f" && ({after} == {before} || {after}.hasValue())"
-                f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)",
-                "the reactor cordons a Node, taints it and asks for its fencing: people undo it",
+                f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)"
+                f" && ({after} == {before} || !{before}.hasValue())",
+                "the reactor sets the cordon, the taints and the fence request of a stop: the manager"
+                " takes them off",
             ),
             (
                 f"!({_MANAGER}) || variables.taints.all(t, !({ours}) || t in variables.oldTaints)"
                 f" && ({after} == {before} || !{after}.hasValue())",
-                "the manager takes off a Node what stopped it, and adds nothing",
+                "the manager takes the taints and the fence request of a stop off: the reactor sets"
+                " them",
             ),
         ],
     )
