@@ -417,9 +417,3 @@ def test_nothing_else_of_a_node_is_the_operators(
     for api in (reactor, manager):
         answer = api.patch(node, change)
         assert answer.status == 403, answer
-
-
-def test_our_taints_have_one_effect_each(node: str, reactor: Api) -> None:
-    """A quarantine that evicts would destroy what it is to keep."""
-    for taint in ({**STOPPED, "effect": "NoSchedule"}, {**KEPT, "effect": "NoExecute"}):
-        assert refused(reactor.patch(node, _node(THEIRS, taint)), "the manager takes them off")
