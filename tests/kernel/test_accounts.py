@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from killswitch.core import kinds
-from killswitch.core.kinds import Kind, Verb
-from killswitch.core.quieting import QUIETED, Quieted
+from killswitch.core import fighters, kinds
+from killswitch.core.fighters import Fighter
+from killswitch.core.kinds import Kind, Setting, Verb
 from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
 from tests.cluster import crds
 from tests.cluster.api import Answer, Api
@@ -26,6 +26,7 @@ from tests.kernel.objects import (
 from tests.kernel.workloads import HELD, merged, resting, running, workload
 
 pytestmark = pytest.mark.cluster
+Way = tuple[Setting, ...]
 OPERATOR = "killswitch-system"
 
 
@@ -277,42 +278,70 @@ def test_the_reactor_cuts_traffic_and_the_manager_gives_it_back(
     assert refused(answer, "governed namespaces only"), answer
 
 
-@pytest.mark.parametrize("fighter", QUIETED, ids=lambda each: each.resource.kind)
-def test_the_manager_pauses_who_fights_by_one_field(
-    accounts: ControlPlane, governed: str, reactor: Api, manager: Api, fighter: Quieted
-) -> None:
-    """Wherever it stands; the reactor touches none."""
-    admin, resource = accounts.api(), fighter.resource
-    where = resource.path(f"wild-{governed}", "f")
-    admin.create("/api/v1/namespaces", {"metadata": {"name": f"wild-{governed}"}})
-    body: Json = {
+WAYS = [(each, way) for each in fighters.TABLE for way in each.ways]
+
+
+def _fighter(fighter: Fighter) -> Json:
+    resource = fighter.resource
+    assert resource is not None
+    return {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": {"name": "f", "annotations": {"team": "a"}},
         "spec": {"source": {"path": "a"}, "syncPolicy": {"automated": {"prune": True}}},
     }
+
+
+@pytest.mark.parametrize(("fighter", "way"), WAYS, ids=[f"{each}: {way[0]}" for each, way in WAYS])
+def test_the_manager_pauses_who_fights_and_changes_no_more(
+    accounts: ControlPlane, governed: str, fighter: Fighter, way: Way
+) -> None:
+    """Wherever it stands; the reactor touches none."""
+    reactor, manager = (
+        accounts.api(accounts.service_account(OPERATOR, f"killswitch-{each}"))
+        for each in ("reactor", "manager")
+    )
+    admin, resource, body = accounts.api(), fighter.resource, _fighter(fighter)
+    assert resource is not None
+    where = resource.path(f"wild-{governed}", "f")
+    admin.create("/api/v1/namespaces", {"metadata": {"name": f"wild-{governed}"}})
     assert admin.create(resource.path(f"wild-{governed}"), body).status == 201
-    path, rest = fighter.setting.path, fighter.setting.rest
-    pause, back = kinds.patch([(path, rest)]), kinds.patch([(path, None)])
+    pause = kinds.patch((each.path, each.rest) for each in way)
     assert refused(reactor.patch(where, pause), "the reactor pauses nobody")
     assert reactor.patch(where, pause, dry_run=True).status == 200
     assert manager.patch(where, pause).status == 200
     for change in (
         *ELSE.values(),
         {"spec": {"source": {"path": "b"}}},
-        {"spec": {"syncPolicy": {"automated": {"prune": False}}}},
-        {"spec": {"syncPolicy": None}},
+        {"spec": {"syncPolicy": {"retry": {"limit": 9}}}},
     ):
         answer = manager.patch(where, change)
         assert refused(answer, "the manager changes nothing but"), (change, answer)
+    back = kinds.patch((each.path, each.read(body)) for each in way)
+    if any(each.rest is None for each in way):
+        back = {"spec": {"syncPolicy": {"automated": {"prune": True}}}}
     assert manager.patch(where, back).status == 200
+
+
+def test_the_manager_rewrites_no_automated_sync_of_argo_cd(
+    accounts: ControlPlane, governed: str, manager: Api
+) -> None:
+    """It switches it off and on, or takes it away and puts it back; how it prunes is not its to say."""
+    assert fighters.ARGO_CD.resource is not None
+    where = fighters.ARGO_CD.resource.path(governed)
+    assert accounts.api().create(where, _fighter(fighters.ARGO_CD)).status == 201
+    for automated in ({"prune": False}, {"prune": None, "enabled": False}, {"selfHeal": True}):
+        change = {"spec": {"syncPolicy": {"automated": automated}}}
+        answer = manager.patch(f"{where}/f", change)
+        assert refused(answer, "the manager changes nothing but"), answer
 
 
 def test_the_manager_starts_no_sync_of_argo_cd(
     accounts: ControlPlane, governed: str, manager: Api
 ) -> None:
     """That is a field beside `spec`: who may set it deploys with Argo CD's own rights."""
-    (resource,) = [each.resource for each in QUIETED if each.resource.kind == "Application"]
+    resource = fighters.ARGO_CD.resource
+    assert resource is not None
     definition = crds.open_definition(resource)
     version = definition["spec"]["versions"][0]
     whole = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

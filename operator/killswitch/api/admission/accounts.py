@@ -27,7 +27,8 @@ from killswitch.api.admission.shape import (
     policy,
     rule,
 )
-from killswitch.core import kinds
+from killswitch.core import fighters, kinds
+from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Setting, Verb
 from killswitch.core.names import (
     CUT_KEY,
@@ -36,7 +37,6 @@ from killswitch.core.names import (
     QUARANTINE_TAINT,
     STOPPED_TAINT,
 )
-from killswitch.core.quieting import QUIETED
 from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
 
 _REACTOR = f"request.userInfo.username == '{REACTOR}'"
@@ -144,30 +144,47 @@ def account_selectors() -> list[Json]:
 
 
 def account_fighters() -> list[Json]:
-    """Who would start it again is paused after the stop by the manager, by one field.
+    """Who would start it again is paused after the stop by the manager, by its own fields.
 
     They stand where their owners keep them, mostly in namespaces that are not governed. That what is
     written back is what was there, CEL cannot see.
     """
+    quieted = {each.resource: each for each in fighters.TABLE if each.resource and each.ways}
     return policy(
         "account-fighters",
         "The manager pauses autoscalers and GitOps, and changes nothing else of them.",
-        match={"resourceRules": rules((each.resource for each in QUIETED), "UPDATE")},
+        match={"resourceRules": rules(quieted, "UPDATE")},
         conditions=_OPERATOR,
         variables=[WHAT],
         validations=[
             (_MANAGER, "the reactor pauses nobody: the manager does, after the stop"),
             *(
                 (
-                    f"variables.what != '{each.resource.key}'"
-                    f" || ({changes_only(each.setting.path)})",
-                    f"of a {each.resource.kind} the manager changes nothing but"
-                    f" {'.'.join(each.setting.path)}",
+                    f"variables.what != '{resource.key}' || {_quiets(fighter)}",
+                    f"of a {resource.kind} the manager changes nothing but "
+                    + " or ".join(".".join(each.path) for way in fighter.ways for each in way),
                 )
-                for each in QUIETED
+                for resource, fighter in quieted.items()
             ),
         ],
     )
+
+
+def _quiets(fighter: Fighter) -> str:
+    """Whether nothing changes but by one way to quiet it, or back.
+
+    A field that is at rest when absent goes or comes as a whole: it is not rewritten.
+    """
+    ways = []
+    for way in fighter.ways:
+        whole = [
+            f"(!{field('object', each.path)}.hasValue()"
+            f" || !{field('oldObject', each.path)}.hasValue())"
+            for each in way
+            if each.rest is None
+        ]
+        ways.append(" && ".join([changes_only(*(each.path for each in way)), *whole]))
+    return " || ".join(f"({each})" for each in ways)
 
 
 _LABELS: list[Variable] = [
