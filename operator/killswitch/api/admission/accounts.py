@@ -34,6 +34,8 @@ from killswitch.core.names import (
     CUT_KEY,
     FENCE_ANNOTATION,
     GOVERNED_LABEL,
+    MIRROR_ANNOTATION,
+    PROTECTED_NAMESPACES,
     QUARANTINE_TAINT,
     STOPPED_TAINT,
 )
@@ -60,7 +62,7 @@ def accounts() -> list[Json]:
         " only lowers, and neither changes anything else of a workload.",
         match={
             "resourceRules": [
-                rule("", "pods", "CREATE,DELETE"),
+                rule("", "pods", "DELETE"),
                 rule("", "pods/eviction", "CREATE"),
                 rule("*", "*/scale", "UPDATE"),
                 *rules(held, "UPDATE"),
@@ -74,14 +76,6 @@ def accounts() -> list[Json]:
                 f"!({_REACTOR}) || request.operation != 'UPDATE' || variables.new <= variables.old",
                 "the reactor only lowers: people restore",
             ),
-            (
-                f"request.operation != 'CREATE' || variables.what != 'pods'"
-                " || has(request.subResource) && request.subResource != ''"
-                f" || {_MANAGER} && !has(object.metadata.ownerReferences)"
-                " && !has(object.spec.nodeName)",
-                "the operator creates no pod but one that the manager restores: without an owner,"
-                " for the scheduler to place",
-            ),
             *(
                 (
                     f"variables.scales || !(variables.what in {listed(keys)})"
@@ -90,6 +84,45 @@ def accounts() -> list[Json]:
                     + ", ".join(".".join(each.path) for each in settings),
                 )
                 for settings, keys in kinds_by_settings(Verb.SCALE, Verb.SET).items()
+            ),
+        ],
+    )
+
+
+def pods() -> list[Json]:
+    """Who makes pods that are more than pods: mirrors of static ones, and what a restore brings back.
+
+    One policy for both, since each that looks at new pods costs every pod of the cluster.
+
+    Only kubelets say that a pod of the API stands for a static one. A guard finds a static pod's cgroup
+    by this annotation. Whoever may create pods could claim with it a cgroup that is another's, and have
+    it killed by a stop of his own namespace. The API server lets nobody add or change it later. Protected
+    namespaces are left out: guards touch nothing there, and no kubelet of an unusual name shall lose the
+    mirrors of a control plane.
+    """
+    mirrors = (
+        f"has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations"
+    )
+    operator, wet = (expression for _, expression in _OPERATOR)
+    governed, words = _GOVERNED
+    return policy(
+        "pods",
+        "Mirror pods are made by kubelets alone; of the operator, only the manager makes pods.",
+        match={"resourceRules": [rule("", "pods", "CREATE")]},
+        conditions=[("concerned", f"{mirrors} || ({operator} && ({wet}))")],
+        variables=[("operator", f"{operator} && ({wet})")],
+        validations=[
+            (
+                f"!({mirrors}) || request.namespace in {listed(PROTECTED_NAMESPACES)}"
+                " || request.userInfo.username.startsWith('system:node:')",
+                f"the annotation {MIRROR_ANNOTATION} is for kubelets: leave it out",
+            ),
+            (f"!variables.operator || {governed}", words),
+            (
+                f"!variables.operator || {_MANAGER} && !has(object.metadata.ownerReferences)"
+                " && !has(object.spec.nodeName)",
+                "the operator creates no pod but one that the manager restores: without an owner,"
+                " for the scheduler to place",
             ),
         ],
     )
