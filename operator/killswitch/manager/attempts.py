@@ -84,7 +84,7 @@ class Attempts:
             self._numbers.denied(key[0], now - max(was, counted.told.get(key, 0)))
             counted.told[key] = now
             last = max(latest.get(key, ""), before[key]["last"] if key in before else "")
-            found.append({"who": key[0], "object": key[1], "count": now, "last": last})
+            found.append(_attempt(key, now, last, "Denied"))
         found += changes(shutdown, held)
         return sorted(found, key=lambda each: str(each["last"]), reverse=True)[:_MOST]
 
@@ -147,11 +147,12 @@ def changes(shutdown: Json, held: Held) -> list[Json]:
                 continue
             key = entry["manager"], str(target)
             found[key] = max(found.get(key, 0.0), at)
-    return [
-        {"who": who[:253], "object": what[:320], "count": 1, "last": times.text(at)}
-        | {"outcome": "Changed"}
-        for (who, what), at in found.items()
-    ]
+    return [_attempt(key, 1, times.text(at), "Changed") for key, at in found.items()]
+
+
+def _attempt(key: tuple[str, str], count: int, last: str, outcome: str) -> Json:
+    who, what = key[0][:253], key[1][:320]
+    return {"who": who, "object": what, "count": count, "last": last, "outcome": outcome}
 
 
 def _is_anothers(entry: Mapping[str, object]) -> bool:

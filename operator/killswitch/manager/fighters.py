@@ -4,7 +4,7 @@ Never on the way of a stop: the lock holds without it. What stood there is recor
 write; a fighter that somebody wakes while the stop holds is quieted again. The restore resumes them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from killswitch.api import orders
@@ -21,6 +21,8 @@ from killswitch.manager.recorded import Records
 from killswitch.ports import Clock, Cluster, Json
 
 _MOST = 50
+Recorded = Mapping[str, frozenset[str]]
+"""Fields (JSON pointers) whose former value is stored, by uid."""
 _FRESH = 5.0
 """Seconds for which listed fighters answer for other Shutdowns, too."""
 
@@ -106,15 +108,16 @@ class Fighters:
         return known
 
     async def _one(
-        self, shutdown: Json, fighter: Fighter, resource: Resource, body: Json, recorded: set[str]
+        self, shutdown: Json, fighter: Fighter, resource: Resource, body: Json, recorded: Recorded
     ) -> Found:
         """How this one stands, quieted if the stop wants that."""
         name = fighters.title(fighter, body)
         judged = fighter.judge(body)
-        ours = body["metadata"]["uid"] in recorded
+        stored = recorded.get(body["metadata"]["uid"], frozenset())
         if judged.rests:
-            if ours and fighter.quiet:
-                return Found(name, State.QUIETED, _told(_standing(fighter, body)))
+            way = _standing(fighter, body)
+            if way and all(each.pointer in stored for each in way):
+                return Found(name, State.QUIETED, _told(way))
             return Found(name, State.RESTING, judged.words)
         if not fighter.quiet:
             return Found(name, State.UNQUIETED, judged.words)
@@ -122,7 +125,7 @@ class Fighters:
             words = f"{judged.words}; {fighter.quiet} is not in spec.quiet"
             return Found(name, State.UNQUIETED, words)
         try:
-            way = await self._quiet(shutdown, fighter, resource, body, recorded=ours)
+            way = await self._quiet(shutdown, fighter, resource, body, stored)
         except KillSwitchError as error:  # best effort: the lock holds
             return Found(name, State.UNQUIETED, f"{judged.words}; could not be quieted: {error}")
         self._listed.pop((resource.key, body["metadata"]["namespace"]), None)
@@ -135,8 +138,7 @@ class Fighters:
         fighter: Fighter,
         resource: Resource,
         body: Json,
-        *,
-        recorded: bool,
+        stored: frozenset[str],
     ) -> tuple[Setting, ...]:
         """Record what stands there, then write; which fields were written."""
         metadata = body["metadata"]
@@ -145,12 +147,12 @@ class Fighters:
             change = patch((each.path, each.rest) for each in way)
             # A version that does not know a field drops it without an error: tried before it is done.
             tried = await self._cluster.patch(resource, name, change, place, dry_run=True)
-            if any(each.read(tried) != each.rest for each in way):
+            if not _is_quiet(tried, way):
                 continue
-            if not recorded:
+            if any(each.pointer not in stored for each in way):
                 await self._record(shutdown, fighter, body, way)
-            await self._cluster.patch(resource, name, change, place)
-            return way
+            if _is_quiet(await self._cluster.patch(resource, name, change, place), way):
+                return way
         raise RefusedError("its version knows none of the fields by which it could be", 422)
 
     async def _record(
@@ -178,15 +180,17 @@ class Fighters:
             return
         raise RefusedError("there are a thousand records of fighters", 422)
 
-    async def _recorded(self, shutdown: Json) -> set[str]:
-        """The fighters (uid) of which it is stored what they were, by this stop or another that holds."""
+    async def _recorded(self, shutdown: Json) -> Recorded:
+        """What is stored of fighters, by this stop or one that held before it."""
         others = await self._records.others(shutdown)
         holders = {shutdown["metadata"]["uid"], *claims.held_records_at(shutdown, others)}
-        return {
-            each.record["uid"]
-            for each in await self._records.entries(shutdown)
-            if each.holder in holders and fighters.recorded(each.record["kind"])
-        }
+        found: dict[str, frozenset[str]] = {}
+        for each in await self._records.entries(shutdown):
+            if each.holder in holders and fighters.recorded(each.record["kind"]):
+                fields = {setting["field"] for setting in each.record.get("settings") or ()}
+                uid = each.record["uid"]
+                found[uid] = found.get(uid, frozenset()) | fields
+        return found
 
 
 def _served(fighter: Fighter, catalogue: Catalogue) -> Resource | None:
@@ -195,10 +199,11 @@ def _served(fighter: Fighter, catalogue: Catalogue) -> Resource | None:
 
 def _standing(fighter: Fighter, body: Json) -> tuple[Setting, ...]:
     """The fields by which it is quiet now."""
-    for way in fighter.ways:
-        if all(each.read(body) == each.rest for each in way):
-            return way
-    return ()
+    return next((way for way in fighter.ways if _is_quiet(body, way)), ())
+
+
+def _is_quiet(body: Json, way: Iterable[Setting]) -> bool:
+    return all(each.read(body) == each.rest for each in way)
 
 
 def _told(way: Sequence[Setting]) -> str:

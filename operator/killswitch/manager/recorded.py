@@ -90,7 +90,7 @@ class Present:
     def ready(self) -> int | None:
         """How many are ready now; None: its controller does not say."""
         status = self.body.get("status") or {}
-        if self.kind.resource.key in REPORTS_READY:
+        if status and self.kind.resource.key in REPORTS_READY:
             return int(status.get("readyReplicas", 0))
         for name in ("readyReplicas", "availableReplicas", "replicas"):
             if isinstance(status.get(name), int):
