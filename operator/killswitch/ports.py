@@ -122,8 +122,11 @@ class Cluster(Protocol):
         *,
         grace: int | None = None,
         uid: str = "",
-    ) -> None:
-        """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
+    ) -> Json:
+        """What was asked to go, as it was, or a Status; NotFoundError, ConflictError if uid differs.
+
+        Without `grace` it gets its own.
+        """
         ...
 
     async def evict(self, name: str, namespace: str, *, uid: str) -> None:

@@ -9,6 +9,7 @@ left out.
 
 import asyncio
 import random
+from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
@@ -46,8 +47,13 @@ class Reflector:
         *,
         namespace: str = "",
         fields: str = "",
+        longest: float = _LONGEST,
     ) -> None:
-        """Nothing is asked until `run`. Without a namespace, those of all namespaces."""
+        """Nothing is asked until `run`. Without a namespace, those of all namespaces.
+
+        `longest`: seconds between two attempts, in the end.
+        """
+        self._longest = longest
         self._namespace = namespace
         self._cluster = cluster
         self._clock = clock
@@ -66,6 +72,15 @@ class Reflector:
     def kind(self) -> str:
         """What it mirrors."""
         return self._resource.kind
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Of what it has put into the sink and not taken out: uids."""
+        return frozenset(self._known)
+
+    def inherit(self, uids: Iterable[str]) -> None:
+        """Take over what another one, whose `run` is over, has put into the same sink."""
+        self._known.update(uids)
 
     def forget(self) -> None:
         """Take everything out of the sink again; `run` is over."""
@@ -95,7 +110,7 @@ class Reflector:
                     continue
             # Replicas must not come back in step after an outage.
             await self._clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-            pause = min(pause * 2, _LONGEST)
+            pause = min(pause * 2, self._longest)
 
     async def _list(self) -> str:
         page = await self._cluster.list(

@@ -38,15 +38,27 @@ STOPPING = [
     {"apiGroups": ["killswitch.dev"], "resources": ["killswitchpolicies"], "verbs": ["bypass"]},
     {
         "apiGroups": ["apps"],
-        "resources": ["deployments", "statefulsets", "replicasets"],
+        "resources": ["deployments", "statefulsets", "replicasets", "daemonsets"],
         "verbs": ["get", "list"],
     },
+    {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["get", "list", "patch"]},
     {
         "apiGroups": ["apps"],
         "resources": ["deployments/scale", "statefulsets/scale"],
         "verbs": ["patch"],
     },
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "create", "delete"]},
+    {
+        "apiGroups": [""],
+        "resources": ["replicationcontrollers", "services"],
+        "verbs": ["get", "list"],
+    },
+    {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get", "list"]},
+    {
+        "apiGroups": ["autoscaling"],
+        "resources": ["horizontalpodautoscalers"],
+        "verbs": ["get", "list"],
+    },
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
 ]
 """Rules of someone who may stop, release and restore in a namespace."""

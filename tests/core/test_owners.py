@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from killswitch.core import plans
-from killswitch.core.inventory import Inventory, Workload
+from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.plans import Plan, Refusal, Stop, TargetQuery
 from tests.core.builders import BOUNDARIES, deployment, inventory, pod, replica_set, workload
 
@@ -55,6 +55,25 @@ def test_all_that_is_below_is_locked_by_name_and_uid() -> None:
     } <= stop.locks.keys()
 
 
+def test_a_pod_that_owns_what_makes_further_pods_is_a_step_of_the_chain() -> None:
+    """The leader of a LeaderWorkerSet's group controls the StatefulSet of its workers."""
+    group = workload("llm", kind="LeaderWorkerSet")
+    leaders = workload("llm", kind="StatefulSet", owner=group.uid)
+    leader = pod("llm-0", leaders)
+    workers = workload("llm-0", kind="StatefulSet", owner=leader.uid)
+    held = inventory(group, leaders, leader, workers, pod("llm-0-1", workers))
+    for query in (
+        TargetQuery("LeaderWorkerSet", "prod", "llm"),
+        TargetQuery("StatefulSet", "prod", "llm-0"),
+        TargetQuery("Pod", "prod", "llm-0-1"),
+    ):
+        (stop,) = planned(held, query).stops
+        assert targets(stop) == ["LeaderWorkerSet llm"]
+        assert sorted(each.name for each in stop.pods) == ["llm-0", "llm-0-1"]
+        assert f"uid/{workers.uid}" in stop.locks
+        assert not stop.loose
+
+
 def test_what_a_lock_holds_is_read_back_as_it_was_planned() -> None:
     """Its keys name the children too, and yet only the top is brought to rest."""
     _, held = served()
@@ -69,6 +88,8 @@ def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
     held = inventory(cron, job, pod("nightly-1-x", job))
     (stop,) = planned(held, TargetQuery("CronJob", "prod", "nightly")).stops
     assert targets(stop) == ["CronJob nightly", "Job nightly-1"]
+    assert [each.name for each in stop.pods] == ["nightly-1-x"]
+    assert planned(held, TargetQuery("CronJob", "prod", "nightly")).percent == 100
     assert targets(plans.for_locks("prod", stop.locks, held)) == targets(stop)
 
 
@@ -104,7 +125,7 @@ def test_pods_by_image_in_every_governed_namespace() -> None:
     images = {"docker.io/vllm/vllm-openai:v1": True, "docker.io/vllm/other:v1": False}
     for image, meant in images.items():
         copies = [
-            replace(item, images=(image,)) if isinstance(item, plans.Pod) else item
+            replace(item, images=(image,)) if isinstance(item, Pod) else item
             for item in (*here, *there, *hidden)
         ]
         held = inventory(*copies, governed=("prod", "dev", "kube-system"))
@@ -154,3 +175,51 @@ def test_any_tangle_of_owners_ends(owners: list[int], named: int) -> None:
     assert f"p{named}" in {each.name for each in stop.pods}
     again = plans.for_locks("prod", stop.locks, held)
     assert {each.name for each in again.pods} == {each.name for each in stop.pods}
+
+
+def test_what_comes_to_rest_beside_a_target_is_no_larger_share_than_all() -> None:
+    """A CronJob and its two Jobs are three of three, not three of one."""
+    cron = workload("nightly", kind="CronJob")
+    jobs = [workload(f"nightly-{number}", kind="Job", owner=cron.uid) for number in (1, 2)]
+    plan = planned(inventory(cron, *jobs), TargetQuery("CronJob", "prod", "nightly"))
+    assert (plan.count, plan.eligible, plan.percent) == (3, 3, 100.0)
+
+
+def test_what_a_release_would_start_is_what_still_asks_for_pods() -> None:
+    """Below a target that rests, a Deployment whose controller ignores that; nothing that rests."""
+    service = workload("llm", kind="InferenceService", values=("true",))
+    asks = workload("llm-predictor", owner=service.uid)
+    rests = workload("llm-transformer", owner=service.uid, replicas=0)
+    other = workload("other")
+    held = inventory(service, asks, rests, other)
+    stop = plans.for_locks("prod", {"inferenceservices.serving.kserve.io/llm": ""}, held)
+    assert plans.restless([stop], held) == [asks]
+
+
+def test_a_kind_without_a_stop_field_is_named_by_what_it_has_started() -> None:
+    """Nothing can be said of itself."""
+    service = workload("llm", kind="Service.serving.knative.dev")
+    started = workload("llm-00001-deployment", owner=service.uid)
+    held = inventory(service, started)
+    stop = plans.for_locks("prod", {"services.serving.knative.dev/llm": ""}, held)
+    assert plans.restless([stop], held) == [started]
+
+
+def test_a_lock_on_a_kind_that_is_not_seen_may_hold_what_does_not_rest() -> None:
+    """A reactor that has just started knows nothing of it yet."""
+    held = inventory()
+    held.seen = frozenset({"deployments.apps"})
+    spec = {"locks": {"deployments.apps/a": "", "jobs.batch/b": "", "uid/x": "", "pods/c": ""}}
+    assert plans.unseen(spec, held) == ["jobs.batch cannot be seen yet"]
+    held.seen |= {"jobs.batch"}
+    assert plans.unseen(spec, held) == []
+
+
+def test_a_whole_namespace_may_hold_what_is_of_any_kind() -> None:
+    """So every kind that cannot be seen is told; of nodes none matters."""
+    held = inventory()
+    held.unseen["RayJob"] = "forbidden"
+    told = ["RayJob cannot be seen: forbidden"]
+    assert plans.unseen({"scope": {"wholeNamespace": True}}, held) == told
+    assert plans.unseen({"namespaces": {"prod": ""}}, held) == told
+    assert plans.unseen({"nodes": {"n1": ""}}, held) == []

@@ -9,6 +9,7 @@ import yaml
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
 from killswitch.api.policies import Mode
+from killswitch.core import kinds
 from tests.e2e.chart import POLICIES
 
 SHIPPED = sorted(POLICIES.glob("*.yaml"))
@@ -65,9 +66,27 @@ def test_isolation_can_be_switched_on() -> None:
     accept(body, PromqlChecker().check)
 
 
+def test_a_graceful_stop_is_watched_by_a_query_that_can_work() -> None:
+    """The drain ends by a measurement, as signals do, and not by a comparison."""
+    spec = yaml.safe_load((POLICIES / "kserve-gracefully.yaml").read_text())["spec"]
+    query = spec["action"]["graceful"]["inFlight"]
+    PromqlChecker().check("spec.action.graceful.inFlight", query)
+    assert not re.search(r"[<>=]", re.sub(r"\{[^}]*\}", "", query))
+
+
+def test_what_loses_work_says_that_this_is_accepted() -> None:
+    """Of the kinds that the shipped policies name, those with a loss, and copies of whatever kind."""
+    for file in SHIPPED:
+        policy = accept(yaml.safe_load(file.read_text()), PromqlChecker().check)
+        named = {query.kind for query in policy.queries} & kinds.TABLE.keys()
+        anything = any(query.kind == "Pod" for query in policy.queries)
+        loses = anything or any(kinds.TABLE[name].lost for name in named)
+        assert policy.accept_loss == loses, file.stem
+
+
 def test_all_are_in_the_readme() -> None:
     """The table names every file, so that none is found by chance only."""
     readme = (POLICIES / "README.md").read_text()
-    assert len(SHIPPED) == 8
+    assert len(SHIPPED) == 11
     for file in SHIPPED:
         assert f"]({file.name})" in readme

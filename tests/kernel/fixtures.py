@@ -93,17 +93,16 @@ def kernel(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
-@pytest.fixture
-def governed(kernel: ControlPlane, namespace: str) -> str:
-    """A fresh governed namespace where alice, bob and carol may stop and release."""
+def govern(control_plane: ControlPlane, namespace: str) -> None:
+    """Make this namespace governed, and let alice, bob and carol stop and release there."""
     labels = {"metadata": {"labels": {"killswitch.dev/governed": "true"}}}
-    assert kernel.api().patch(f"/api/v1/namespaces/{namespace}", labels).status == 200
+    assert control_plane.api().patch(f"/api/v1/namespaces/{namespace}", labels).status == 200
     for role, names in {
         "test-responder": ("alice", "bob", "carol", "mallory"),
         "test-releaser": ("alice", "bob", "carol"),
     }.items():
         users = [f"--user={name}" for name in names]
-        kernel.kubectl(
+        control_plane.kubectl(
             "create",
             "rolebinding",
             role,
@@ -111,4 +110,10 @@ def governed(kernel: ControlPlane, namespace: str) -> str:
             f"--namespace={namespace}",
             *users,
         )
+
+
+@pytest.fixture
+def governed(kernel: ControlPlane, namespace: str) -> str:
+    """A fresh governed namespace where alice, bob and carol may stop and release."""
+    govern(kernel, namespace)
     return namespace

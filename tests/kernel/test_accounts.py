@@ -442,11 +442,11 @@ def test_the_reactor_stops_a_node_and_the_manager_undoes_it(
         _node(THEIRS, STOPPED, KEPT),
         _node(THEIRS, STOPPED, KEPT, label=None, fence="s"),
     ):
-        assert refused(reactor.patch(node, change), "the manager takes them off"), change
+        assert refused(reactor.patch(node, change), "undoes none of it"), change
         assert reactor.patch(node, change, dry_run=True).status == 200
     assert manager.patch(node, _node(THEIRS, label=None)).status == 200
     for change in (_node(THEIRS, STOPPED, label=None), _node(THEIRS, label=None, fence="s")):
-        assert refused(manager.patch(node, change), "the reactor sets them"), change
+        assert refused(manager.patch(node, change), "adds nothing"), change
 
 
 @pytest.mark.parametrize(

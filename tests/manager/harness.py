@@ -14,18 +14,20 @@ from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core import conditions, times
+from killswitch.core import conditions, kinds, plans, times
 from killswitch.core.conditions import Reason
 from killswitch.core.resources import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.numbers import Numbers
+from killswitch.manager.places import Places
 from killswitch.manager.run import Manager
 from killswitch.ports import Json, SampleFeeds
 from killswitch.reactor.finisher import FIELD_MANAGER
+from killswitch.reactor.stop import StopSequence
 from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
 from tests.cluster.control_plane import ControlPlane, User
 from tests.fakes.sample_feeds import FakeSampleFeeds
-from tests.kernel.objects import approval, shutdowns
+from tests.kernel.objects import approval, shutdown, shutdowns
 from tests.reactor.harness import Bench, eventually
 
 
@@ -210,19 +212,13 @@ class Scene:
 
     async def stopped(self, name: str = "stop", **spec: Any) -> None:
         """A Shutdown of Deployment vllm by admin whose sequence has been run."""
-        from killswitch.core import plans
-        from killswitch.core.inventory import Inventory
-        from killswitch.reactor.stop import StopSequence
-        from tests.kernel.objects import shutdown
-
-        cluster = self.bench.cluster
+        cluster, clock = self.bench.cluster, SystemClock()
         body = shutdown(name, "admin", **spec)
         created = await cluster.create(SHUTDOWNS, body, self.namespace)
-        inventory = Inventory()
-        await fill(inventory, self.bench)
-        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], inventory)
-        sequence = StopSequence(cluster, SystemClock(), records_namespace="killswitch-system")
-        clock = SystemClock()
+        named = {each.rpartition("/")[0] for each in created["spec"].get("locks") or ()}
+        seen = await Places(cluster, clock).see([self.namespace], await _kinds(cluster, named))
+        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], seen.inventory)
+        sequence = StopSequence(cluster, clock, records_namespace="killswitch-system")
         await sequence.execute(created, plan.stops, until=clock.monotonic() + 5)
 
     async def replicas(self, name: str, count: int) -> None:
@@ -238,16 +234,10 @@ class Scene:
         await self.bench.cluster.patch(DEPLOYMENTS, name, body, self.namespace)
 
 
-async def fill(inventory: Any, setting: Bench) -> None:
-    """Put what the namespace holds into an inventory."""
-    from killswitch.core import projections
-    from killswitch.core.resources import PODS, REPLICASETS, STATEFULSETS
-
-    for resource in (DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS):
-        for body in (await setting.cluster.list(resource, setting.namespace)).items:
-            item = projections.PROJECTIONS[resource.key](body)
-            if item is not None:
-                inventory.put(item)
+async def _kinds(cluster: KubernetesApi, keys: set[str]) -> set[str]:
+    """The names of the kinds that these lock keys are of."""
+    found = {each.resource.key: each.resource for each in await cluster.served()}
+    return {kinds.named(each.kind, each.group) for key, each in found.items() if key in keys}
 
 
 def _message(body: Json, type_: str) -> str:

@@ -19,6 +19,7 @@ from killswitch.core.resources import (
     Resource,
 )
 from killswitch.manager.guards import Guards
+from killswitch.manager.places import Places
 from killswitch.manager.policies import Policies
 from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
@@ -193,7 +194,10 @@ def policies(cluster: Any, clock: FakeClock) -> Policies:
 
     reactions = Reactions(FakeSampleFeeds(), clock, settings, nobody)
     guards = Guards(cluster, clock, nobody)
-    return Policies(cluster, clock, PromqlChecker(), reactions, settings, guards=guards)
+    places = Places(cluster, clock)
+    return Policies(
+        cluster, clock, PromqlChecker(), reactions, settings, guards=guards, places=places
+    )
 
 
 @pytest.mark.cluster

@@ -51,12 +51,12 @@ class _Defective(KubernetesApi):
 
     defects = 1
 
-    async def delete(self, *args: Any, **more: Any) -> None:
+    async def delete(self, *args: Any, **more: Any) -> Any:
         """As ever, but once."""
         if self.defects:
             self.defects -= 1
             raise ZeroDivisionError
-        await super().delete(*args, **more)
+        return await super().delete(*args, **more)
 
 
 @pytest.mark.cluster

@@ -21,7 +21,7 @@ from tests.reactor.harness import OPERATOR_NAMESPACE, Bench, eventually, reactor
 from tests.reactor.test_fires import cluster_policy
 
 pytestmark = pytest.mark.cluster
-STUCK = {"finalizers": ["example.com/never-ends"]}
+STUCK = ("example.com/never-ends",)
 AT_ONCE = {"deadline": "1s", "requiredApprovals": 1}
 
 
@@ -34,13 +34,16 @@ class Site:
         self.setting = setting
         self.node = node
 
-    async def pod(self, name: str = "model", node: str = "", **metadata: Any) -> None:
+    async def pod(
+        self, name: str = "model", *, node: str = "", finalizers: tuple[str, ...] = ()
+    ) -> None:
         """A pod that was bound to the node, and that nobody ends."""
         place = self.setting.namespace
         labels = {"labels": {"app": "model"}}
         container = {"name": "c", "image": "models.invalid/vllm"}
         spec = {"nodeName": node or self.node, "containers": [container]}
-        body = {"metadata": {"name": name, **labels, **metadata}, "spec": spec}
+        metadata = {"name": name, **labels, "finalizers": [*finalizers]}
+        body = {"metadata": metadata, "spec": spec}
 
         async def made() -> bool:  # the namespace's service account comes a moment after it
             path = f"/api/v1/namespaces/{place}/pods"
@@ -130,7 +133,7 @@ async def test_a_pod_that_a_finalizer_keeps_is_escalated_like_any_other(
     """Its process may be gone; that it does not say so is for people to see."""
     (node,) = kernel.add_gpu_nodes(1, prefix=f"kept-{site.setting.namespace}")
     site.node = node
-    await site.pod(**STUCK)
+    await site.pod(finalizers=STUCK)
     async with reactor(site.setting):
         await site.stop("Taint")
         await eventually(site.tainting, within=60)

@@ -246,14 +246,14 @@ class KubernetesApi:
         *,
         grace: int | None = None,
         uid: str = "",
-    ) -> None:
-        """Deletion accepted; NotFoundError if it was gone, ConflictError if uid differs."""
+    ) -> Json:
+        """What was asked to go, as it was, or a Status; NotFoundError, ConflictError if uid differs."""
         options: Json = {}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         if uid:
             options["preconditions"] = {"uid": uid}
-        await self._request("DELETE", resource.path(namespace, name), body=options)
+        return await self._request("DELETE", resource.path(namespace, name), body=options)
 
     async def evict(self, name: str, namespace: str, *, uid: str) -> None:
         """Eviction of a pod accepted, with its own grace; what a budget answers is told."""

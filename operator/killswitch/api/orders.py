@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +16,28 @@ from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
+from killswitch.core.kinds import Setting
+from killswitch.core.manifests import BarePod
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Stop
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, FREEZES, RECORDS, SHUTDOWNS, Resource
+from killswitch.core.resources import (
+    CLUSTER_SHUTDOWNS,
+    FREEZES,
+    PODS,
+    RECORDS,
+    SHUTDOWNS,
+    Resource,
+)
+from killswitch.core.traffic import Entrance
 
 Json = dict[str, Any]
 CHUNK = 500
 """Targets per record: 500 take about 150 kB, far below etcd's 1.5 MB."""
+ROOM = 900_000
+"""Characters of targets per record: with a pod's manifest one may have 64 Ki of them."""
+Touched = Workload | Node | Entrance | BarePod
+"""What a stop records before it changes or ends it."""
 LONGEST_FREEZE = 24 * 3600.0 - 60.0
 """Seconds: a minute below what the API server allows, for clocks that differ."""
 
@@ -182,7 +196,11 @@ def escalation_name(shutdown: Json) -> str:
 
 
 def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -> Order:
-    """The order that taints these nodes: as many approvals as the stop needs, and no ladder."""
+    """The order that taints these nodes: as many approvals as the stop needs, and no ladder.
+
+    It is no fire of the stop's policy, of which it bears the label alone: whoever releases it begins
+    no cooldown.
+    """
     spec = shutdown["spec"]
     terms = Terms(
         requested_by,
@@ -195,7 +213,6 @@ def for_escalation(shutdown: Json, stop: Stop, requested_by: str, reason: str) -
     (order,) = for_stops(escalation_name(shutdown), [stop], terms)
     if "policy" in spec:
         order.body["metadata"]["labels"][POLICY_LABEL] = spec["policy"]["name"]
-        order.body["spec"]["policy"] = spec["policy"]
     return order
 
 
@@ -351,19 +368,45 @@ def evidence_record(shutdown: Mapping[str, Any], evidence: Json, namespace: str)
 
 def target_records(
     shutdown: Mapping[str, Any],
-    targets: Sequence[Workload | Node],
+    targets: Sequence[Touched],
     namespace: str,
     *,
     first: int = 0,
 ) -> list[Json]:
     """Records of what was there, in chunks numbered from `first`."""
-    chunks = [targets[start : start + CHUNK] for start in range(0, len(targets), CHUNK)]
     return [
-        _record(
-            shutdown, f"targets-{number}", namespace, {"targets": [_target(each) for each in chunk]}
-        )
-        for number, chunk in enumerate(chunks, start=first)
+        _record(shutdown, f"targets-{number}", namespace, {"targets": chunk})
+        for number, chunk in enumerate(_chunks(map(_target, targets)), start=first)
     ]
+
+
+def fighter_record(
+    shutdown: Mapping[str, Any], entries: Sequence[Json], namespace: str, *, number: int
+) -> Json:
+    """The record of what fighters were before they were quieted; `number` is its own."""
+    return _record(shutdown, f"fighters-{number}", namespace, {"targets": list(entries)})
+
+
+def setting_records(values: Sequence[tuple[Setting, Any]]) -> list[Json]:
+    """`settings` of a target's record: what stood in each of these fields; None is absent."""
+    return [
+        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
+        for setting, was in values
+    ]
+
+
+def _chunks(targets: Iterable[Json]) -> list[list[Json]]:
+    chunks: list[list[Json]] = []
+    room = 0
+    for each in targets:
+        manifest = json.dumps(each.get("manifest", ""))  # a text within a text: it grows
+        size = len(manifest) + len(each.get("settings", ())) * 1024 + 1024
+        if not chunks or len(chunks[-1]) == CHUNK or size > room:
+            chunks.append([])
+            room = ROOM
+        chunks[-1].append(each)
+        room -= size
+    return chunks
 
 
 def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: Json) -> Json:
@@ -389,7 +432,13 @@ def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: J
     }
 
 
-def _target(item: Workload | Node) -> Json:
+def _target(item: Touched) -> Json:
+    if isinstance(item, BarePod):
+        pod = {"kind": PODS.kind, "name": item.pod.name, "uid": item.uid}
+        return pod if item.manifest is None else {**pod, "manifest": item.manifest}
+    if isinstance(item, Entrance):
+        entrance = {"kind": item.kind, "name": item.name, "uid": item.uid}
+        return {**entrance, "settings": setting_records([(item.setting, item.was)])}
     if isinstance(item, Node):
         return {
             "kind": "Node",
@@ -408,8 +457,5 @@ def _target(item: Workload | Node) -> Json:
     # Absent is a value: it means what the kind's default is, and comes back as absent would.
     if item.kind.counted:
         return found if item.replicas is None else {**found, "replicas": item.replicas}
-    settings = [
-        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
-        for setting, was in zip(item.kind.settings, item.values, strict=True)
-    ]
+    settings = setting_records(list(zip(item.kind.settings, item.values, strict=True)))
     return {**found, "settings": settings} if settings else found

@@ -63,6 +63,9 @@ class TargetRecord(Model):
         description="Kind, with its API group where it needs one: `Service.serving.knative.dev`.",
     )
     name: Name = Field(description="Name.")
+    namespace: Name | None = Field(
+        default=None, description="Its namespace, where that is not the record's own."
+    )
     uid: str = Field(max_length=64, description="uid then.")
     generation: int = Field(default=0, ge=0, description="Generation then.")
     template_digest: str = Field(default="", max_length=71, description="Of the pod template.")

@@ -252,12 +252,17 @@ class Fighter(Model):
 
 
 class Attempt(Model):
-    """Somebody tried to start what is held, and was denied."""
+    """Somebody tried to start what is held, and was denied; or changed something else of it."""
 
     who: str = Field(max_length=253, description="The controller, or the field manager.")
     object: str = Field(max_length=320, description="On what: `ReplicaSet vllm-6c5f`.")
     count: int = Field(ge=1, description="How often, as far as was seen.")
     last: Timestamp = Field(description="When it was last seen.")
+    outcome: Literal["Denied", "Changed"] = Field(
+        default="Denied",
+        description="Denied by the lock; or Changed: the object was written since the stop, in fields"
+        " that run nothing.",
+    )
 
 
 class Leftover(Model):

@@ -18,6 +18,7 @@ from killswitch.cli.screen import Screen
 from killswitch.core.errors import KillSwitchError
 
 if TYPE_CHECKING:
+    from killswitch.core.catalogue import Catalogue
     from killswitch.ports import Clock, Cluster
 
 _CONNECTIONS = 32
@@ -32,6 +33,17 @@ class Session:
     namespace: str
     """From the command line, else from the kubeconfig's context."""
 
+    async def kinds(self, wanted: frozenset[str] = frozenset()) -> "tuple[Catalogue, str]":
+        """The kinds that the cluster serves, and why they could not be asked for.
+
+        `wanted`: names of kinds beyond the table that somebody is about. Not knowing leaves those
+        that every cluster serves.
+        """
+        from killswitch.discovery import Discovery
+
+        discovery = Discovery(self.cluster, self.clock)
+        return await discovery.look(wanted), discovery.failure
+
 
 Work = Callable[[Session], Awaitable[ExitCode]]
 
@@ -39,7 +51,11 @@ Work = Callable[[Session], Awaitable[ExitCode]]
 def run(access: Access, screen: Screen, what: str, work: Work) -> NoReturn:
     """Do the work and exit with its code. `what` completes "Not possible: …" if it fails."""
     import asyncio
+    import gc
 
+    gc.set_threshold(
+        200_000
+    )  # a command lives for seconds: collecting cost a third of a large plan
     try:
         code = asyncio.run(_inside(access, what, work))
     except Problem as problem:
@@ -76,11 +92,13 @@ async def session(access: Access) -> AsyncIterator[Session]:
     from killswitch.adapters import credentials
     from killswitch.adapters.clock import SystemClock
     from killswitch.adapters.kubernetes_api import KubernetesApi
+    from killswitch.telemetry import logs
 
     try:
         loaded = credentials.load(access.kubeconfig, access.context)
     except credentials.NoClusterError as error:
         why, _, cure = str(error).rpartition(". ")
         raise Problem("reach a cluster", why.rstrip("."), cure) from error
+    logs.keep_quiet()  # a command says what matters itself, and its output is for programs, too
     async with KubernetesApi(loaded, connections=_CONNECTIONS) as cluster:
         yield Session(cluster, SystemClock(), access.namespace or loaded.namespace)

@@ -7,7 +7,7 @@ the command reads afterwards, never from the wording of the message.
 from collections.abc import Mapping
 from typing import Any
 
-from killswitch.cli import find, rights
+from killswitch.cli import find, pressure, rights
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem, explained
@@ -36,6 +36,7 @@ async def approve(session: Session, screen: Screen, text: str, reason: str) -> E
     elif me in (body["spec"].get("approvals") or {}):
         screen.line(f"You ({me}) have approved already.")
     else:
+        pressure.warn(screen, body, last=missing(body) == 1)
         change = {"spec": {"approvals": {me: {"reason": reason}}}}
         try:
             body = await session.cluster.patch(resource, name, change, namespace)
@@ -67,6 +68,7 @@ async def restore(
         except RefusedError as error:
             raise await _not_restored(session, resource, body, me, error) from error
         what = shown(resource, name, namespace)
+        pressure.say_fighters(screen, body)
         screen.line(
             Span("Restore ordered", Tone.GOOD), f" for {what} by {me}; the operator carries it out."
         )
@@ -200,4 +202,5 @@ def _consent(body: Json) -> Json:
         "requiredApprovals": spec["requiredApprovals"],
         "released": not engaged(body),
         "restore": spec.get("restore"),
+        "fighters": pressure.fighters(body),
     }

@@ -13,6 +13,7 @@ from killswitch.cli.options import (
     Approvals,
     Context,
     Format,
+    Image,
     Kubeconfig,
     Labels,
     Namespace,
@@ -39,7 +40,7 @@ def freeze(
     *,
     named: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WORKLOAD", help="deployment/NAME or statefulset/NAME; several."),
+        typer.Argument(metavar="WORKLOAD", help="KIND/NAME, e.g. deployment/NAME; several."),
     ] = None,
     length: Annotated[
         str, typer.Option("--for", metavar="TIME", help="How long, e.g. 90s or 5m; at most 24h.")
@@ -51,6 +52,7 @@ def freeze(
     workload: Workloads = None,
     whole: WholeNamespace = False,
     labels: Labels = None,
+    image: Image = None,
     approvals: Approvals = 2,
     past_liveness: Annotated[
         bool,
@@ -79,7 +81,12 @@ def freeze(
             raise Problem(f"freeze for {length}", why, cure, ExitCode.USAGE)
         given(reason)
         chosen = scope.read(
-            [*(named or ()), *(workload or ())], labels, None, whole=whole, act="freeze"
+            [*(named or ()), *(workload or ())],
+            labels,
+            None,
+            whole=whole,
+            image=image,
+            act="freeze",
         )
 
     async def work(session: Session) -> ExitCode:

@@ -32,7 +32,7 @@ async def freeze(session: Session, screen: Screen, body: Json) -> ExitCode:
     now = session.clock.now()
     name, place = body["metadata"]["name"], body["metadata"]["namespace"]
     judged, over = freezes.judged(body, now), freezes.ended(body)
-    pods = None if over else await observe.covered(session.cluster, body)
+    pods = None if over else await observe.covered(session, body)
     found = await guards.of_nodes(session, (pod.node for pod in pods or ()))
     evidence = await decided.evidence(session, FREEZES, body)
     remark = f": {judged.why}" if judged.why else ""
@@ -209,7 +209,7 @@ async def of_workload(session: Session, workload: Json) -> list[Frozen]:
     stored = [each for each in stored if freeze_in_force(each)]
     if not stored:
         return []
-    seen = await observe.namespaces(session.cluster, [place])
+    seen = await observe.namespaces(session, [place])
     uid = workload["metadata"]["uid"]
     owners = [uid, *(each.uid for each in seen.inventory.below(uid))]
     pods = seen.inventory.pods_of(owners)

@@ -102,7 +102,7 @@ async def _look(session: Session, screen: Screen, request: Request) -> Prospect:
     if (lacking or unlocked) and namespace not in BOUNDARIES.protected:
         raise freezing.not_installed(request, namespace, lacking or unlocked)
     planning.govern_in_thought(observed)
-    plan = scopes.plan(scope, namespace, observed.inventory, BOUNDARIES)
+    plan = scopes.plan(scope, namespace, observed.inventory, BOUNDARIES, observed.catalogue)
     planning.show(screen, scope, plan, observed, namespace, act="Freeze", held="Covered")
     seen = await freezing.prospect(session, who, plan, observed, request.seconds)
     freezing.refuse(request, seen, namespace)

@@ -136,7 +136,7 @@ def _nothing(request: Request, seen: Prospect, namespace: str) -> Problem | None
         return None
     what, refused = f"freeze {request.scope}", seen.plan.refused
     protected = any(each.reason is Refusal.PROTECTED for each in refused)
-    if seen.observed.unseen and not protected:
+    if seen.observed.hidden and not protected:
         cure = f"stop it, for which the name is enough: {instead(request.scope, namespace)}"
         return Problem(what, "; ".join(seen.observed.unseen), cure, ExitCode.REFUSED)
     why = "; ".join(told(each) for each in refused) or "nothing matches"

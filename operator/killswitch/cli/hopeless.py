@@ -11,11 +11,10 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
-from killswitch.cli.scope import Scope
-from killswitch.core import kinds
+from killswitch.cli.scope import Scope, kind_name
 from killswitch.core.errors import RefusedError, ServerError
 from killswitch.core.plans import Plan, Refusal, Stop
-from killswitch.core.resources import NODES
+from killswitch.core.resources import NODES, PODS
 
 
 def without(scope: Scope, namespace: str) -> str:
@@ -72,22 +71,27 @@ async def nothing(
         cure = (
             await _for_nodes(session, scope)
             if scope.nodes
-            else _by_name(scope, session.namespace, name, terms)
+            else _by_name(scope, session.namespace, observed, name=name, terms=terms)
         )
         return Problem(what, why, cure, ExitCode.REFUSED)
     why = "; ".join(told(each) for each in plan.refused) or "nothing matches"
     look = "kubectl get nodes" if scope.nodes else f"{PROGRAM} plan --all -n {session.namespace}"
+    if any(
+        observed.catalogue.find(kind_name(each, observed.catalogue)) is None
+        for each in scope.workloads
+    ):  # no such kind
+        look = "kubectl api-resources --namespaced"
     return Problem(what, why, f"see what is there: {look}")
 
 
 def _blind(scope: Scope, observed: Observed) -> bool:
     """Whether a list in which the named things would stand could not be read."""
-    resources = [kinds.TABLE[each.kind].resource for each in scope.workloads] + (
-        [NODES] if scope.nodes else []
-    )
-    return any(
-        each.startswith(f"{found.plural}: ") for each in observed.unseen for found in resources
-    )
+    named = (kind_name(each, observed.catalogue) for each in scope.workloads)
+    found = (observed.catalogue.find(each) for each in named)
+    keys = {each.resource.key for each in found if each is not None}
+    keys |= {PODS.key} if scope.image else set()
+    keys |= {NODES.key} if scope.nodes else set()
+    return bool(keys & observed.hidden.keys())
 
 
 async def _for_nodes(session: Session, scope: Scope) -> str:
@@ -103,12 +107,18 @@ async def _for_nodes(session: Session, scope: Scope) -> str:
     )
 
 
-def _by_name(scope: Scope, namespace: str, name: str, terms: Terms) -> str:
+def _by_name(scope: Scope, namespace: str, observed: Observed, *, name: str, terms: Terms) -> str:
     """A lock needs no list; a name is enough for it, and the operator does the rest."""
-    locks = {
-        f"{kinds.TABLE[each.kind].resource.key}/{each.name}": f"{each.kind}/{each.name}"[:64]
-        for each in scope.workloads
-    }
+    if scope.image:
+        return (
+            "which pods have that image is not known without a list: someone who may list pods runs"
+            f" the same; or name their workloads: {PROGRAM} stop -w KIND/NAME -n {namespace} --reason …"
+        )
+    locks = {}
+    for each in scope.workloads:
+        kind = observed.catalogue.find(kind_name(each, observed.catalogue))
+        key = each.kind if kind is None else kind.resource.key
+        locks[f"{key}/{each.name}"] = f"{each.kind}/{each.name}"[:64]
     (order,) = orders.for_stops(name, [Stop(namespace, locks=locks)], terms)
     body = shlex.quote(json.dumps(order.body, ensure_ascii=False))
     return (

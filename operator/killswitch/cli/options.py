@@ -67,7 +67,11 @@ OfCluster = Annotated[bool, typer.Option("--cluster", help="NAME is a ClusterShu
 Workloads = Annotated[
     list[str] | None,
     typer.Option(
-        "--workload", "-w", metavar="KIND/NAME", help="A deployment or statefulset; repeatable."
+        "--workload",
+        "-w",
+        metavar="KIND/NAME",
+        help="A workload of any kind, e.g. deployment/x, isvc/x, job/x, pod/x; what it belongs to stops"
+        " as a whole; other kinds as KIND.GROUP/NAME; repeatable.",
     ),
 ]
 WholeNamespace = Annotated[
@@ -77,6 +81,25 @@ Labels = Annotated[
     str | None,
     typer.Option(
         "--labels", "-l", metavar="A=B,C=D", help="Pods with these labels, and their workloads."
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="What the pods of this image belong to; with or without tag, * for any characters.",
+    ),
+]
+Everywhere = Annotated[
+    bool, typer.Option("--everywhere", help="With --image: in every governed namespace.")
+]
+Prometheus = Annotated[
+    str | None,
+    typer.Option(
+        "--prometheus",
+        metavar="URL",
+        envvar="KILLSWITCH_PROMETHEUS_URL",
+        help="Where to ask how many requests the servers answer now.",
     ),
 ]
 Nodes = Annotated[

@@ -31,6 +31,11 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_SAID_GRACEFULLY = _SAID | {
+    "cut": "traffic that leads to these pods alone is cut",
+    "drained": "nothing is under way any more, or the drain is over",
+    "deleted": "every pod was told to go, with its own grace",
+}
 _RUN_ON = "the pods there run on"
 _EMPTIED = "no pod is left there that had to go"
 _BECAME = {
@@ -55,6 +60,9 @@ class Progress:
     decided: float
     nodes: bool = False
     """Whether nodes are stopped, not pods."""
+    place: str = ""
+    """Where, if several are under way at once."""
+    graceful: bool = False
     _problems: int = 0
 
     def locked(self, shutdown: Json) -> None:
@@ -67,7 +75,8 @@ class Progress:
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence; problems that it met are said with it."""
         new = self._new_problems()
-        words = (_SAID_OF_NODES if self.nodes else _SAID).get(stage)
+        said = _SAID_GRACEFULLY if self.graceful else _SAID
+        words = (_SAID_OF_NODES if self.nodes else said).get(stage)
         if new:
             self._line(stage, at, "not complete", Tone.WARN)
             self._tell(new)
@@ -93,13 +102,30 @@ class Progress:
 
     def _line(self, stage: str, at: float, text: str, tone: Tone = Tone.GOOD) -> None:
         after = durations.text(max(0.0, at - self.decided))
-        self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), text)
+        where = f"{self.place}: " if self.place else ""
+        self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), where, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What one Shutdown came to: the exit code, and the answer for programs."""
+
+    code: ExitCode
+    answer: Json
+    name: str
 
 
 async def conclude(
-    session: Session, screen: Screen, shutdown: Json, stops: Sequence[Stop], outcome: Outcome
-) -> ExitCode:
+    session: Session,
+    screen: Screen,
+    shutdown: Json,
+    stops: Sequence[Stop],
+    outcome: Outcome,
+    *,
+    place: str = "",
+) -> Ended:
     """The last words and the exit code: OK only for what was observed."""
+    where = f": {place}" if place else ""
     nodes = [node.name for stop in stops for node in stop.nodes]
     proven = "proven" in outcome.stages or await _proven_by_others(session, shutdown)
     open_nodes = await _schedulable(session, nodes)
@@ -110,9 +136,9 @@ async def conclude(
     if done and nodes:
         became, pods = _BECAME[node_actions.action(shutdown["spec"])]
         said = f"{became} and held, {durations.text(took)}; {pods}"
-        screen.line(Span("Verified", Tone.GOOD), f": {said}")
+        screen.line(Span("Verified", Tone.GOOD), f"{where}: {said}")
     elif done:
-        screen.line(Span("Verified", Tone.GOOD), f": no pod left, {durations.text(took)}")
+        screen.line(Span("Verified", Tone.GOOD), f"{where}: no pod left, {durations.text(took)}")
     else:
         end = _open_end(outcome, open_nodes, nodes=bool(nodes), proven=proven)
         _unfinished(screen, shutdown, outcome, end, proven=proven)
@@ -123,11 +149,11 @@ async def conclude(
         untried = next((p for p in outcome.problems if p.startswith(_UNTRIED)), _UNTRIED)
         screen.line(Span("Not proven", Tone.WARN), f": the lock is engaged, but {untried}")
     _way_back(screen, shutdown)
-    screen.answer(
+    return Ended(
+        ExitCode.OK if done else ExitCode.NOT_VERIFIED,
         _answer(shutdown, outcome, verified=done, proven=proven),
         f"{_resource(shutdown).kind.lower()}.{_resource(shutdown).group}/{_names(shutdown)[0]}",
     )
-    return ExitCode.OK if done else ExitCode.NOT_VERIFIED
 
 
 def _unfinished(

@@ -14,7 +14,10 @@ _WHY = {
     Refusal.UNGOVERNED: "not governed: a stop would not hold there",
     Refusal.NOT_FOUND: "not found",
     Refusal.LAST_OF_PROTECTED: "emptying it would end a protected workload",
+    Refusal.UNSEEN: "not seen",
 }
+_ROWS = 200
+"""Rows shown to people; programs get all."""
 
 
 def summary(plan: Plan) -> str:
@@ -33,7 +36,9 @@ def summary(plan: Plan) -> str:
 def show(screen: Screen, plan: Plan, inventory: Inventory, *, held: str = "Held") -> None:
     """What would be touched, what not and why. `held` says what is done with what comes later."""
     rows = [row for stop in plan.stops for row in _rows(stop, inventory)]
-    screen.table(("NAMESPACE", "WHAT", "REPLICAS", "PODS", "GPUS", "RUNS ON"), rows)
+    screen.table(("NAMESPACE", "WHAT", "REPLICAS", "PODS", "GPUS", "RUNS ON"), rows[:_ROWS])
+    if len(rows) > _ROWS:
+        screen.line(f"and {len(rows) - _ROWS} more; all of them: -o json")
     for stop in plan.stops:
         if stop.whole_namespace:
             screen.line(f"{held}: everything in namespace {stop.namespace}, new workloads too")
@@ -50,14 +55,16 @@ def show(screen: Screen, plan: Plan, inventory: Inventory, *, held: str = "Held"
 
 def told(refused: Refused) -> str:
     """One refusal in words."""
-    return f"{refused.what} ({_WHY[refused.reason]})"
+    return f"{refused.what} ({_WHY.get(refused.reason, refused.reason)})"
 
 
 def value(plan: Plan, inventory: Inventory) -> dict[str, Any]:
     """The plan for programs."""
     return {
         "workloads": [
-            _workload(each, inventory, stop) for stop in plan.stops for each in stop.targets
+            _workload(workload, pods)
+            for stop in plan.stops
+            for workload, pods in _owned(stop, inventory)
         ],
         "pods": [
             {"namespace": pod.namespace, "pod": pod.name, "node": pod.node, "gpus": pod.gpus}
@@ -73,13 +80,11 @@ def value(plan: Plan, inventory: Inventory) -> dict[str, Any]:
 
 def _rows(stop: Stop, inventory: Inventory) -> Iterable[Sequence[Cell]]:
     rest = {pod.uid: pod for pod in stop.pods}
-    for workload in stop.targets:
-        pods = _pods(workload, inventory, stop)
+    for workload, pods in _owned(stop, inventory):
         for pod in pods:
             rest.pop(pod.uid, None)
-        replicas = "1" if workload.replicas is None else str(workload.replicas)
         name = f"{workload.kind.word}/{workload.name}"
-        yield (stop.namespace, name, replicas, *_counts(pods))
+        yield (stop.namespace, name, _replicas(workload), *_counts(pods))
     if rest and not stop.nodes:
         yield (stop.namespace, "other pods", "-", *_counts(_sorted(rest.values())))
     for node in sorted(stop.nodes, key=lambda each: each.name):
@@ -89,29 +94,37 @@ def _rows(stop: Stop, inventory: Inventory) -> Iterable[Sequence[Cell]]:
         yield ("(cluster)", f"node/{node.name}", "-", gone, str(node.gpus), already)
 
 
+def _replicas(workload: Workload) -> str:
+    if not workload.kind.counted:
+        return "-"
+    return "1" if workload.replicas is None else str(workload.replicas)
+
+
 def _counts(pods: Sequence[Pod]) -> tuple[str, str, str]:
     places = Counter(pod.node or "no node yet" for pod in pods)
     where = ", ".join(f"{name} ({count})" for name, count in sorted(places.items())) or "-"
     return str(len(pods)), str(sum(pod.gpus for pod in pods)), where
 
 
-def _workload(workload: Workload, inventory: Inventory, stop: Stop) -> dict[str, Any]:
-    pods = _pods(workload, inventory, stop)
+def _workload(workload: Workload, pods: Sequence[Pod]) -> dict[str, Any]:
     return {
         "namespace": workload.namespace,
-        "kind": workload.kind,
+        "kind": workload.kind.name,
         "name": workload.name,
         "replicas": workload.replicas,
         "pods": len(pods),
         "gpus": sum(pod.gpus for pod in pods),
-        "scaled": not workload.deletes_volumes,
+        "scaled": workload.kind.counted and not workload.deletes_volumes,
+        "rests": [str(each) for each in workload.kind.settings],
     }
 
 
-def _pods(workload: Workload, inventory: Inventory, stop: Stop) -> list[Pod]:
+def _owned(stop: Stop, inventory: Inventory) -> Iterable[tuple[Workload, list[Pod]]]:
+    """The targets, each with its pods of the plan."""
     planned = {pod.uid for pod in stop.pods}
-    found = inventory.pods_of(plans.owner_uids(workload, inventory))
-    return _sorted(pod for pod in found if pod.uid in planned)
+    for workload in stop.targets:
+        found = inventory.pods_of(plans.owner_uids(workload, inventory))
+        yield workload, _sorted(pod for pod in found if pod.uid in planned)
 
 
 def _sorted(pods: Iterable[Pod]) -> list[Pod]:

@@ -1,25 +1,27 @@
 """What the scope flags of `stop`, `freeze` and `plan` mean, as a plan of the core.
 
-`--workload` locks workloads by name and uid, `--labels` locks pods by label together with the
+`--workload` locks workloads by name and uid, and what is above them: all of it stops. `--image` means
+whatever the pods with that image belong to. `--labels` locks pods by label together with the
 workloads that own such pods now (else release alone would let these start them again), `--all`
-locks the namespace, `--node` cordons.
+locks the namespace, `--node` cordons, or what `--action` says.
 """
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
-from killswitch.cli.references import parse
+from killswitch.cli.references import workload
 from killswitch.core import kinds, plans
+from killswitch.core.catalogue import Catalogue
 from killswitch.core.inventory import Inventory
 from killswitch.core.nodes import NodeAction
 from killswitch.core.plans import Boundaries, Plan, TargetQuery
 from killswitch.core.resources import PODS
 
 _KINDS = {kind.resource.key: name for name, kind in kinds.TABLE.items()}
-_WORKLOADS = tuple(kind.resource for kind in kinds.TABLE.values() if kind.resource is not PODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Named:
     """A workload by its kind and name."""
 
     kind: str
+    """Of the table its name there; any other as it was written, with its group."""
     name: str
 
 
@@ -38,6 +41,9 @@ class Scope:
     whole: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     nodes: tuple[str, ...] = ()
+    image: str = ""
+    everywhere: bool = False
+    """In every governed namespace, not in one."""
     node_action: NodeAction = NodeAction.CORDON
 
     def __str__(self) -> str:
@@ -47,9 +53,15 @@ class Scope:
         parts = [f"{each.kind.lower()}/{each.name}" for each in self.workloads]
         parts += [f"node/{name}" for name in self.nodes]
         if self.labels:
-            pairs = ",".join(f"{key}={value}" for key, value in self.labels.items())
-            parts.append(f"pods with {pairs}")
+            parts.append(f"pods with {self._pairs}")
+        if self.image:
+            parts.append(f"pods of image {self.image}")
         return ", ".join(parts)
+
+    @property
+    def place(self) -> str:
+        """Where that is looked for, in words behind it; empty for nodes and in one namespace."""
+        return " in every governed namespace" if self.everywhere else ""
 
     @property
     def flags(self) -> str:
@@ -58,11 +70,41 @@ class Scope:
             return "--all"
         parts = [f"-w {each.kind.lower()}/{each.name}" for each in self.workloads]
         parts += [f"--node {name}" for name in self.nodes]
-        if self.nodes and self.node_action is not NodeAction.CORDON:
-            parts.append(f"--action {self.node_action.lower()}")
         if self.labels:
-            parts.append(f"-l {','.join(f'{key}={value}' for key, value in self.labels.items())}")
+            parts.append(f"-l {self._pairs}")
+        if self.image:
+            parts.append(f"--image {shlex.quote(self.image)}")
+        parts += ["--everywhere"] if self.everywhere else []
+        if self.node_action is not NodeAction.CORDON:
+            parts.append(f"--action {self.node_action.lower()}")
         return " ".join(parts) or "-w KIND/NAME"  # keys that no flag can say
+
+    @property
+    def _pairs(self) -> str:
+        return ",".join(f"{key}={value}" for key, value in self.labels.items())
+
+    def beyond(self, catalogue: Catalogue) -> frozenset[str]:
+        """Names of the kinds beyond the table that it is about."""
+        names = (kind_name(each, catalogue) for each in self.workloads)
+        return frozenset(each for each in names if each not in kinds.TABLE)
+
+    def queries(self, namespace: str, catalogue: Catalogue) -> list[TargetQuery]:
+        """What it names, for the planner; without what only its labels mean."""
+        if self.nodes:
+            return [TargetQuery("Node", name=name) for name in self.nodes]
+        if self.whole:
+            return [TargetQuery("Namespace", namespace)]
+        place = "" if self.everywhere else namespace
+        pods = [TargetQuery(PODS.kind, place, image=self.image)] if self.image else []
+        named = (
+            TargetQuery(kind_name(each, catalogue), namespace, each.name) for each in self.workloads
+        )
+        return [*named, *pods]
+
+
+def kind_name(named: Named, catalogue: Catalogue) -> str:
+    """The name of its kind; what was written, where the cluster serves no such kind."""
+    return named.kind if named.kind in kinds.TABLE else catalogue.called(named.kind) or named.kind
 
 
 def read(
@@ -71,24 +113,38 @@ def read(
     nodes: list[str] | None,
     *,
     whole: bool,
+    image: str | None = None,
+    everywhere: bool = False,
     act: str = "stop",
     node_action: str = "cordon",
 ) -> Scope:
     """The scope that the flags name; Problem (usage) where they name none or contradict."""
-    given = [bool(workloads or labels), whole, bool(nodes)]
+    given = [bool(workloads or labels), whole, bool(nodes), bool(image)]
     if sum(given) != 1:
-        alone = "--all and --node go" if act == "stop" else "--all goes"
+        alone = "--all, --image and --node go" if act == "stop" else "--all and --image go"
         why = "nothing is named" if not any(given) else f"{alone} with nothing else"
-        cure = f"name what to {act}: --workload deployment/NAME, --labels app=NAME" + (
-            ", --all or --node NAME" if act == "stop" else " or --all"
+        cure = f"name what to {act}: --workload deployment/NAME, --labels app=NAME, " + (
+            "--image NAME, --all or --node NAME" if act == "stop" else "--image NAME or --all"
         )
         raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
+    if everywhere and not image:
+        why = "--everywhere is about copies: it goes with --image"
+        cure = "name one namespace with -n, or the image with --image"
+        raise Problem(f"{act} everywhere", why, cure, ExitCode.USAGE)
     chosen = NodeAction(node_action.capitalize())
     if chosen is not NodeAction.CORDON and not nodes:
         why, cure = "--action is about nodes", "name them with --node, or leave --action out"
         raise Problem(f"know what to {act}", why, cure, ExitCode.USAGE)
-    named = [_workload(each) for each in workloads or ()]
-    return Scope(tuple(named), whole, _labels(labels), tuple(nodes or ()), chosen)
+    named = [Named(*workload(each)) for each in workloads or ()]
+    return Scope(
+        tuple(named),
+        whole,
+        _labels(labels),
+        tuple(nodes or ()),
+        image or "",
+        everywhere=everywhere,
+        node_action=chosen,
+    )
 
 
 def of_order(spec: Mapping[str, Any]) -> Scope:
@@ -96,51 +152,49 @@ def of_order(spec: Mapping[str, Any]) -> Scope:
     held = spec.get("scope") or {}
     if held.get("wholeNamespace"):
         return Scope(whole=True)
-    names = (key.rpartition("/") for key in sorted(spec.get("locks") or ()))
-    workloads = [Named(_KINDS[key], name) for key, _, name in names if key in _KINDS]
+    locks = spec.get("locks") or {}
+    keys = [(*key.rpartition("/")[::2], locks[key]) for key in sorted(locks)]
+    found = [
+        (Named(_KINDS.get(key, key), name), value)
+        for key, name, value in keys
+        if key in _KINDS or "." in key  # not uid/…
+    ]
+    # What is held because it is below another says whose it is: that one's name is enough.
+    own = {f"{each.kind}/{each.name}"[:64] for each, _ in found}
+    workloads = [
+        each
+        for each, value in found
+        if value not in own or value == f"{each.kind}/{each.name}"[:64]
+    ]
     return Scope(tuple(workloads), labels=held.get("podLabels") or {})
 
 
-def plan(scope: Scope, namespace: str, inventory: Inventory, boundaries: Boundaries) -> Plan:
-    """What the scope would stop now."""
-    if scope.nodes:
-        queries = [TargetQuery("Node", name=name) for name in scope.nodes]
+def plan(
+    scope: Scope,
+    namespace: str,
+    inventory: Inventory,
+    boundaries: Boundaries,
+    catalogue: Catalogue | None = None,
+) -> Plan:
+    """What the scope would stop now, of the kinds that this cluster serves."""
+    queries = scope.queries(namespace, catalogue or Catalogue.built_in())
+    if not scope.labels:
         return plans.for_policy(queries, inventory, boundaries, node_action=scope.node_action)
-    if scope.whole:
-        return plans.for_policy([TargetQuery("Namespace", namespace)], inventory, boundaries)
-    queries = [TargetQuery(each.kind, namespace, each.name) for each in scope.workloads]
-    if scope.labels:
-        queries += _owners(scope.labels, namespace, inventory, known=queries)
-    if not queries:  # labels that no pod carries yet: the lock still keeps copies from starting
-        reason = boundaries.refusal(namespace, inventory)
-        refused = () if reason is None else (plans.Refused(f"namespace {namespace}", reason),)
-        by_name = Plan((), refused)
-    else:
-        by_name = plans.for_policy(queries, inventory, boundaries)
-    if not scope.labels or boundaries.refusal(namespace, inventory) is not None:
-        return by_name
+    reason = boundaries.refusal(namespace, inventory)
+    if reason is not None:
+        return Plan((), (plans.Refused(f"namespace {namespace}", reason),))
+    queries += [each for each in _owners(scope.labels, namespace, inventory) if each not in queries]
+    # Labels that no pod carries yet: the lock still keeps copies from starting.
+    by_name = plans.for_policy(queries, inventory, boundaries) if queries else Plan(())
     by_label = plans.for_labels(namespace, scope.labels, inventory)
     merged = plans.merge(by_name.stops[0], by_label) if by_name.stops else by_label
-    return Plan((merged,), by_name.refused, by_name.eligible)
+    return Plan((merged, *by_name.stops[1:]), by_name.refused, by_name.eligible)
 
 
-def _owners(
-    labels: Mapping[str, str], namespace: str, inventory: Inventory, known: Iterable[TargetQuery]
-) -> list[TargetQuery]:
-    found: list[TargetQuery] = []
-    for pod in plans.for_labels(namespace, labels, inventory).pods:
-        owner = inventory.top(pod.owner)
-        if owner is not None:
-            found.append(TargetQuery(owner.kind.name, namespace, owner.name))
-    return [q for n, q in enumerate(found) if q not in found[:n] and q not in known]
-
-
-def _workload(text: str) -> Named:
-    reference = parse(text, allowed=_WORKLOADS)
-    if reference.resource is None:
-        cure = f"write deployment/{text} or statefulset/{text}"
-        raise Problem(f"read {text!r}", "its kind is missing", cure, ExitCode.USAGE)
-    return Named(_KINDS[reference.resource.key], reference.name)
+def _owners(labels: Mapping[str, str], namespace: str, inventory: Inventory) -> list[TargetQuery]:
+    tops = (inventory.top(pod.owner) for pod in plans.for_labels(namespace, labels, inventory).pods)
+    found = (TargetQuery(top.kind.name, namespace, top.name) for top in tops if top is not None)
+    return list(dict.fromkeys(found))
 
 
 def _labels(text: str | None) -> dict[str, str]:

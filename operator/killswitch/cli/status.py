@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from killswitch.cli import board, fleet, freezes
+from killswitch.cli import board, fleet, freezes, pressure
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.fleet import Fleet
@@ -68,6 +68,7 @@ async def status(session: Session, screen: Screen, *, everywhere: bool) -> ExitC
     stored.hidden += [guards.hidden] if guards.hidden else []
     _policies(screen, judged, now)
     _shutdowns(screen, shutdowns, now)
+    pressure.say_all(screen, [body for body, _ in shutdowns])
     _freezes(screen, frozen, guards, now)
     fleet.say(screen, guards, now)
     _remarks(screen, stored, namespace)
@@ -170,6 +171,7 @@ def shutdown_value(body: Json, judged: board.Judged) -> dict[str, Any]:
         "requestedBy": spec["requestedBy"],
         "reason": spec["reason"],
         "createdAt": body["metadata"]["creationTimestamp"],
+        **pressure.value(body),
     }
 
 

@@ -45,7 +45,7 @@ async def thaw(session: Session, screen: Screen, text: str, reason: str) -> Exit
         except RefusedError as error:
             raise await _refused(session, name, me, error) from error
         screen.line(Span("Thaw ordered", Tone.GOOD), f" for {what} by {me}.")
-    pods = await observe.covered(session.cluster, body)
+    pods = await observe.covered(session, body)
     holders = await _holders(session, pods or [])
     # What another order keeps from computing is not this one's to let go.
     free = [p for p in pods or () if not any(locks.covers(each, p) for each in holders)]

@@ -7,51 +7,55 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from killswitch.cli import board, contained, decided, find, guards, observe
+from killswitch.cli import board, contained, decided, find, guards, observe, pressure
 from killswitch.cli import status as overview
 from killswitch.cli.connect import Session
 from killswitch.cli.consent import missing
 from killswitch.cli.exit_codes import ExitCode
-from killswitch.cli.problems import PROGRAM
-from killswitch.cli.references import argument, parse, shown
+from killswitch.cli.observe import Observed
+from killswitch.cli.problems import PROGRAM, Problem
+from killswitch.cli.references import argument, is_ours, parse, shown, workload
+from killswitch.cli.scope import Named, kind_name
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import conditions, durations, plans, times
+from killswitch.core import conditions, durations, kinds, plans, projections, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
+from killswitch.core.kinds import Kind
 from killswitch.core.locks import engaged
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
     CLUSTER_SHUTDOWNS,
-    DEPLOYMENTS,
     EVENTS,
     FREEZES,
+    PODS,
     POLICIES,
+    REPLICASETS,
     SHUTDOWNS,
-    STATEFULSETS,
     Resource,
 )
 from killswitch.ports import Json
 
-_STAGES = ("decided", "locked", "deleted", "recorded", "scaled", "proven", "stopped")
+_STAGES = (
+    "decided", "locked", "cut", "drained", "deleted", "recorded", "scaled", "proven", "stopped",
+)  # fmt: skip
 _FIGHTERS = 5
 
 
 async def why(session: Session, screen: Screen, text: str) -> ExitCode:
     """Tell the story of whatever is named."""
+    if not is_ours(text):
+        return await _workload(session, screen, Named(*workload(text)))
     orders = (SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES)
-    kinds = (*orders, POLICIES, CLUSTER_POLICIES, DEPLOYMENTS, STATEFULSETS)
-    reference = parse(text, allowed=kinds)
+    reference = parse(text, allowed=(*orders, POLICIES, CLUSTER_POLICIES))
     resource, name = reference.resource, reference.name
     if resource is None or resource in orders:
         kind, body = await find.order(session, text)
         if kind == FREEZES:
             return await contained.freeze(session, screen, body)
         return await _shutdown(session, screen, kind, body)
-    if resource in {POLICIES, CLUSTER_POLICIES}:
-        return await _policy(session, screen, resource, name)
-    return await _workload(session, screen, resource, name)
+    return await _policy(session, screen, resource, name)
 
 
 async def _shutdown(session: Session, screen: Screen, resource: Resource, body: Json) -> ExitCode:
@@ -73,9 +77,14 @@ async def _shutdown(session: Session, screen: Screen, resource: Resource, body: 
     contained.say_killed(screen, body, did, static)
     if now is not None:
         screen.line(f"Now: {_pods_now(now)}")
+    pressure.say_in_flight(screen, body)
     _people(screen, body)
-    for each in events:
-        screen.line("Denied by the lock: ", each)
+    pressure.say_fighters(screen, body)
+    if pressure.attempts(body):
+        pressure.say_attempts(screen, body, session.clock.now())
+    else:  # no operator counts them: what controllers wrote themselves
+        for each in events:
+            screen.line("Denied by the lock: ", each)
     screen.line(f"Next: {_next(resource, body)}")
     answer = overview.shutdown_value(body, judged)
     stages = (body.get("status") or {}).get("stages") or {}
@@ -126,14 +135,29 @@ def _reaction(screen: Screen, body: Json) -> None:
             screen.line(f"  {signal['name']} by {path}")
 
 
-async def _workload(session: Session, screen: Screen, resource: Resource, name: str) -> ExitCode:
-    body = await session.cluster.get(resource, name, session.namespace)
-    holders, frozen = await asyncio.gather(
-        _holders(session, body), contained.of_workload(session, body)
+async def _workload(session: Session, screen: Screen, named: Named) -> ExitCode:
+    catalogue, failure = await session.kinds()
+    beyond = frozenset({kind_name(named, catalogue)}) - kinds.TABLE.keys()
+    if beyond:  # asked for by name, it is known where its count stands
+        catalogue, failure = await session.kinds(beyond)
+    kind = catalogue.find(kind_name(named, catalogue))
+    if kind is None:
+        why = failure or "the cluster does not serve this kind"
+        cure = "see which it serves: kubectl api-resources --namespaced"
+        raise Problem(f"find {named.kind}/{named.name}", why, cure)
+    place = session.namespace
+    body = await session.cluster.get(kind.resource, named.name, place)
+    seen, frozen = await asyncio.gather(
+        observe.namespaces(session, [place], beyond),
+        contained.of_workload(session, body),
     )
-    screen.line(
-        Span(f"{resource.kind} {session.namespace}/{name}", Tone.STRONG), f"  {_counts(body)}"
-    )
+    holders = await _holders(session, seen, kind, body)
+    screen.line(Span(f"{kind.name} {place}/{named.name}", Tone.STRONG), f"  {_state(kind, body)}")
+    top = seen.inventory.top(body["metadata"]["uid"])
+    if top is None and (owner := projections.controller(body["metadata"])):
+        top = seen.inventory.top(owner)  # of a pod, which is no workload
+    if top is not None and top.uid != body["metadata"]["uid"]:
+        screen.line(f"Belongs to {top}: with it, all of that stops")
     for each in holders:
         given = board.approvals(each)
         screen.line(
@@ -143,50 +167,66 @@ async def _workload(session: Session, screen: Screen, resource: Resource, name: 
         )
     contained.say_frozen(screen, frozen)
     if holders:
-        kind = SHUTDOWNS if holders[0]["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
-        screen.line(f"Next: {_next(kind, holders[0])}")
+        resource = SHUTDOWNS if holders[0]["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
+        screen.line(f"Next: {_next(resource, holders[0])}")
     elif not frozen:
         screen.line("No engaged Shutdown holds it: killswitch does not keep it from running.")
-    answer = {"holders": [_named(e) for e in holders], "freezes": contained.frozen_value(frozen)}
+    answer = {
+        "holders": [_named(e) for e in holders],
+        "belongsTo": str(top) if top is not None and top.uid != body["metadata"]["uid"] else None,
+        "freezes": contained.frozen_value(frozen),
+    }
     names = [_named(each) for each in (*holders, *(found.body for found in frozen))]
     screen.answer(answer, names)
     return ExitCode.OK
 
 
-async def _holders(session: Session, workload: Json) -> list[Json]:
-    """Engaged Shutdowns whose rule covers the workload or a pod that it would make."""
+async def _holders(session: Session, seen: Observed, kind: Kind, body: Json) -> list[Json]:
+    """Engaged Shutdowns whose rule covers it, what it belongs to, or a pod that it would make."""
     labels = f"{ENGAGED_LABEL}=true"
-    seen = await observe.namespaces(session.cluster, [session.namespace])
     stored = list((await session.cluster.list(SHUTDOWNS, session.namespace, labels=labels)).items)
     with contextlib.suppress(KillSwitchError):  # cluster-wide stops are not everybody's to see
         stored += (await session.cluster.list(CLUSTER_SHUTDOWNS, labels=labels)).items
-    uid = workload["metadata"]["uid"]
-    template = workload["spec"]["template"].get("metadata", {}).get("labels") or {}
-    pod = Pod(session.namespace, "", "", "", uid, template)
+    uid = body["metadata"]["uid"]
+    pod = projections.pod(body) if kind.name == PODS.kind else _made(kind, body)
     found = []
     for each in stored:
         place = each["metadata"].get("namespace", "")
         plan = plans.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
-        named = any(target.uid == uid for stop in plan.stops for target in stop.targets)
-        if engaged(each) and (named or any(plans.holds_pod(stop, pod) for stop in plan.stops)):
+        named = any(
+            uid in plans.owner_uids(target, seen.inventory)
+            for stop in plan.stops
+            for target in stop.targets
+        )
+        holds = pod is not None and any(plans.holds_pod(stop, pod) for stop in plan.stops)
+        if engaged(each) and (named or holds):
             found.append(each)
     return found
 
 
+def _made(kind: Kind, body: Json) -> Pod:
+    """A pod as the workload would make one, as far as locks look at it."""
+    metadata, template = body["metadata"], body
+    for part in kind.template or ():
+        template = template.get(part) or {}
+    labels = (template.get("metadata") or {}).get("labels") or {} if kind.template else {}
+    keys = (f"uid/{metadata['uid']}", f"{kind.resource.key}/{metadata['name']}")
+    return Pod(metadata["namespace"], "", "", "", metadata["uid"], labels, keys)
+
+
 async def _live(session: Session, body: Json) -> list[Pod] | None:
     """Pods of what is held that run at this moment; None where that cannot be looked at."""
-    spec = body["spec"]
-    places = [body["metadata"].get("namespace"), *(spec.get("namespaces") or ())]
+    places = [body["metadata"].get("namespace"), *(body["spec"].get("namespaces") or ())]
     chosen = [place for place in places if place]
     if not chosen:
         return None
     try:
-        seen = await observe.namespaces(session.cluster, chosen)
+        seen = await observe.namespaces(session, chosen)
     except KillSwitchError:
         return None
-    if seen.unseen:
+    if seen.hidden.keys() & {PODS.key, REPLICASETS.key}:
         return None
-    plan = plans.for_shutdown(body["kind"], chosen[0], spec, seen.inventory)
+    plan = plans.for_shutdown(body["kind"], chosen[0], body["spec"], seen.inventory)
     return [pod for stop in plan.stops for pod in stop.pods]
 
 
@@ -276,7 +316,16 @@ def _named(shutdown: Json) -> str:
     return shown(resource, metadata["name"], metadata.get("namespace", ""))
 
 
-def _counts(workload: Json) -> str:
-    wanted = workload["spec"].get("replicas", 1)
-    ready = (workload.get("status") or {}).get("readyReplicas", 0)
-    return f"{ready} of {wanted} replicas ready"
+def _state(kind: Kind, body: Json) -> str:
+    """`1 of 2 replicas ready`, `at rest (spec.suspend: true)`, or the phase of a pod."""
+    seen = body.get("status") or {}
+    if kind.name == PODS.kind:
+        return str(seen.get("phase", "not started"))
+    if kind.counted:
+        wanted = kind.settings[0].read(body)
+        return f"{seen.get('readyReplicas', 0)} of {1 if wanted is None else wanted} replicas ready"
+    if not kind.settings:
+        return "has no state of rest"
+    settings = ", ".join(str(each) for each in kind.settings)
+    resting = all(each.read(body) == each.rest for each in kind.settings)
+    return f"at rest ({settings})" if resting else f"not at rest (that would be {settings})"

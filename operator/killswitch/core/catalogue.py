@@ -29,7 +29,10 @@ class Catalogue:
     def __init__(
         self, served: Iterable[Served], counts: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        """`counts`: of kinds with `/scale` that the table lacks, where their count stands (by key)."""
+        """`counts`: of kinds with `/scale` that the table lacks, where their count stands (by key).
+
+        Empty where that may not be read.
+        """
         self._served = {each.resource.key: each for each in served}
         self._by_kind = {
             (each.resource.kind, each.resource.group): each for each in self._served.values()
@@ -61,7 +64,23 @@ class Catalogue:
         if not served.scales:
             return kinds.unsupported(served.resource)
         path = self._counts.get(served.resource.key, ("spec", "replicas"))
+        if not path:
+            return kinds.unsupported(served.resource, hidden=True)
         return kinds.scaled(served.resource, path=path, qualified=True)
+
+    def named(self, key: str) -> str | None:
+        """The name of the kind whose resource has this key (`engines.example.com`), if it is served."""
+        resource = self.serves(key)
+        return None if resource is None else kinds.named(resource.kind, resource.group)
+
+    def called(self, word: str) -> str | None:
+        """The name of the kind that people call so: `engines.example.com` or `engine.example.com`."""
+        for each in self._served.values():
+            resource = each.resource
+            single = f"{resource.kind}.{resource.group}".lower()
+            if word in {resource.key, single} and resource.namespaced:
+                return kinds.named(resource.kind, resource.group)
+        return None
 
     def serves(self, key: str) -> Resource | None:
         """The resource of this key (`horizontalpodautoscalers.autoscaling`), if it is served."""

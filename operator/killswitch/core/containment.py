@@ -1,6 +1,6 @@
 """What the node guard has to do with each pod of its node: run, freeze or kill. Pure.
 
-    engaged Shutdown, ClusterShutdown       KILL
+    engaged Shutdown, ClusterShutdown       KILL; of category Graceful once nothing is waited for
     Freeze in force                         FREEZE until its end, then what `onExpiry` names
     StandingOrder, while cut off            FREEZE or KILL
     nothing                                 RUN: what is frozen or closed is let go
@@ -43,6 +43,8 @@ class Resident:
     """The uid in its cgroup's name; of a static pod that of its manifest."""
     created: float
     """Seconds since the epoch, by the API server's clock."""
+    hurried: bool = False
+    """Whether somebody has asked it to end within a second."""
 
 
 def resident(body: Json) -> Resident | None:
@@ -50,8 +52,10 @@ def resident(body: Json) -> Resident | None:
     pod = projections.pod(body)
     if pod is None:
         return None
-    created = times.seconds(body["metadata"]["creationTimestamp"])
-    return Resident(pod, _cgroup(body["metadata"]), created)
+    metadata = body["metadata"]
+    created = times.seconds(metadata["creationTimestamp"])
+    left = metadata.get("deletionGracePeriodSeconds")
+    return Resident(pod, _cgroup(metadata), created, hurried=left is not None and left <= 1)
 
 
 def _cgroup(metadata: Json) -> str:
@@ -160,7 +164,7 @@ def _precedence(found: tuple[Want, Json]) -> tuple[int, str, str]:
 def _of(order: Json, who: Resident, term: Term) -> Want:
     match order["kind"]:
         case SHUTDOWNS.kind | CLUSTER_SHUTDOWNS.kind:
-            return Want.KILL if locks.engaged(order) else Want.RUN
+            return _of_shutdown(order, who)
         case FREEZES.kind:
             return _of_freeze(order, who, term)
         case STANDING_ORDERS.kind:
@@ -169,6 +173,20 @@ def _of(order: Json, who: Resident, term: Term) -> Want:
             return Want.KILL if order["spec"]["onIsolation"] == "Kill" else Want.FREEZE
         case _:
             return Want.RUN
+
+
+def _of_shutdown(shutdown: Json, who: Resident) -> Want:
+    """A graceful stop ends the pods by itself; at its deadline it asks for a second, and we act.
+
+    A static pod is not asked: its turn comes when the others' drain is over.
+    """
+    if not locks.engaged(shutdown):
+        return Want.RUN
+    if shutdown["spec"].get("category") != "Graceful":
+        return Want.KILL
+    drained = "drained" in ((shutdown.get("status") or {}).get("stages") or {})
+    over = drained if who.pod.mirror else who.hurried
+    return Want.KILL if over else Want.RUN
 
 
 def _of_freeze(freeze: Json, who: Resident, term: Term) -> Want:

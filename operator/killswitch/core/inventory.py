@@ -126,6 +126,8 @@ class Inventory:
     nodes: dict[str, Node] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
     """Kinds of workloads that cannot be seen, by name, and why: plans are blind to them."""
+    seen: frozenset[str] = frozenset()
+    """Keys of the resources of which all objects are here, or that the cluster does not serve."""
     _items: dict[str, Item] = field(default_factory=dict)
     _workloads: dict[str, dict[str, Workload]] = field(default_factory=lambda: defaultdict(dict))
     _named: dict[tuple[str, str], dict[str, Workload]] = field(
@@ -205,15 +207,21 @@ class Inventory:
     def below(self, owner: str) -> list[Child | Workload]:
         """All that this uid controls, through as many steps as there are, pods apart.
 
-        A cycle of owners, which nothing forbids, is walked once.
+        A cycle of owners, which nothing forbids, is walked once. A pod may own what makes further
+        pods: the leader of a LeaderWorkerSet's group owns the StatefulSet of its workers.
         """
         found: dict[str, Child | Workload] = {}
-        waiting = [owner]
+        waiting, seen = [owner], set[str]()
         while waiting:
-            for each in self.children(waiting.pop()):
-                if each.uid not in found and each.uid != owner:
+            uid = waiting.pop()
+            if uid in seen:
+                continue
+            seen.add(uid)
+            for each in self.children(uid):
+                if each.uid != owner:
                     found[each.uid] = each
-                    waiting.append(each.uid)
+                waiting.append(each.uid)
+            waiting += self._children.keys() & self._pods_by_owner.get(uid, {}).keys()
         return list(found.values())
 
     def top(self, uid: str) -> Workload | None:
@@ -223,7 +231,7 @@ class Inventory:
         """
         highest, seen = None, set[str]()
         item = self._items.get(uid)
-        while isinstance(item, Workload | Child) and item.uid not in seen:
+        while isinstance(item, Workload | Child | Pod) and item.uid not in seen:
             seen.add(item.uid)
             if isinstance(item, Workload):
                 highest = item

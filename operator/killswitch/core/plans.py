@@ -164,8 +164,8 @@ def for_policy(
             stops.append(whole_namespace(namespace, inventory))
             eligible += stops[-1].count
             continue
-        eligible += _eligible(namespace, kinds, inventory)
         targets, pods, missing = _match(here, namespace, inventory)
+        eligible += _eligible(namespace, kinds, targets, inventory)
         refused += missing
         stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
         if pods:
@@ -198,11 +198,18 @@ def _blind(queries: Sequence[TargetQuery], inventory: Inventory) -> list[Refused
     ]
 
 
-def _eligible(namespace: str, kinds: set[str], inventory: Inventory) -> int:
-    """How many workloads of these kinds there are; for pods, what they belong to."""
-    if PODS.kind not in kinds:
-        return inventory.count(namespace, kinds)
-    return whole_namespace(namespace, inventory).count
+def _eligible(
+    namespace: str, kinds: set[str], targets: Iterable[Workload], inventory: Inventory
+) -> int:
+    """How many workloads of these kinds there are; for pods, what they belong to.
+
+    What rests beside a target, as the Jobs of a CronJob do, counts here as it does there: otherwise
+    one of one would be more than all.
+    """
+    if PODS.kind in kinds:
+        return whole_namespace(namespace, inventory).count
+    beside = sum((inventory.top(each.uid) or each).uid != each.uid for each in targets)
+    return inventory.count(namespace, kinds) + beside
 
 
 def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Stop, ...]:
@@ -348,6 +355,35 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
     return Plan((stop,))
 
 
+def named(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of the resources of which a Shutdown holds objects by name: `deployments.apps`."""
+    keys = {key.rpartition("/")[0] for key in spec.get("locks") or ()}
+    return frozenset(keys - {"uid", PODS.key})
+
+
+def unseen(spec: Mapping[str, Any], inventory: Inventory) -> list[str]:
+    """What of an existing Shutdown cannot be seen, so that it may not be at rest; in sentences."""
+    hidden = sorted(named(spec) - inventory.seen)
+    found = [f"{key} cannot be seen yet" for key in hidden]
+    if "locks" not in spec or spec.get("scope"):  # whatever is there
+        found += [f"{kind} cannot be seen: {why}" for kind, why in inventory.unseen.items()]
+    return found if not spec.get("nodes") else []
+
+
+def restless(stops: Iterable[Stop], inventory: Inventory) -> list[Workload]:
+    """What a release would start: targets, and what is below them, that still ask for pods.
+
+    A controller that ignores the field that should bring it to rest leaves such behind, and so does
+    a kind that has none.
+    """
+    found: dict[str, Workload] = {}
+    for target in (each for stop in stops for each in stop.targets):
+        for each in (target, *inventory.below(target.uid)):
+            if isinstance(each, Workload) and each.kind.settings and not each.at_rest:
+                found[each.uid] = each
+    return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
+
+
 def holds_pod(stop: Stop, pod: Pod) -> bool:
     """Whether the stop covers this pod: the Python form of the lock's rule for pods."""
     return pod.namespace == stop.namespace and holds(
@@ -382,7 +418,8 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
         label = f"{workload.kind}/{workload.name}"[:64]
         locks |= dict.fromkeys(_keys(workload, inventory), label)
         owners += owner_uids(workload, inventory)
-    return Stop(namespace, chosen, tuple(inventory.pods_of(owners)), locks)
+    # A CronJob and a Job below it have pods in common.
+    return Stop(namespace, chosen, tuple(inventory.pods_of(dict.fromkeys(owners))), locks)
 
 
 def _keys(workload: Workload, inventory: Inventory) -> list[str]:

@@ -11,6 +11,7 @@ restore it between) the one that saw the lower generation of it; the uid settles
 the same whichever of them asks: otherwise each might leave the target to the other.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,11 +45,13 @@ class Target:
     """None: gone."""
     generations: Mapping[str, int] = field(default_factory=dict)
     """The target's generation when each Shutdown (by uid) recorded it, of all that did."""
+    served: Kind | None = None
+    """Its kind as the cluster serves it, where that was looked up."""
 
     @property
     def kind(self) -> Kind:
         """Of a workload."""
-        return kinds.recorded(self.record["kind"])
+        return self.served or kinds.recorded(self.record["kind"])
 
     @property
     def name(self) -> str:
@@ -60,13 +63,19 @@ class Target:
 def share(shutdown: Json, others: Iterable[Json], target: Target) -> tuple[Share, Json]:
     """This Shutdown's share in the target, and the Shutdown that decides it."""
     rivals = [each for each in others if covers(each, target)]
+    return among(shutdown, rivals, target.generations or {target.holder: 0})
 
-    seen = target.generations or {target.holder: 0}
+
+def among(
+    shutdown: Json, rivals: Sequence[Json], seen: Mapping[str, int] | None = None
+) -> tuple[Share, Json]:
+    """The same of what all of these Shutdowns cover; `seen` is the generation that each recorded."""
+    recorded = seen or {}
 
     def order(each: Json) -> tuple[str, float, str]:
         metadata = each["metadata"]
         uid = metadata["uid"]
-        return (metadata["creationTimestamp"], seen.get(uid, math.inf), uid)
+        return (metadata["creationTimestamp"], recorded.get(uid, math.inf), uid)
 
     latest = max([shutdown, *rivals], key=order)
     if latest is not shutdown:
@@ -91,15 +100,22 @@ def covers(shutdown: Json, target: Target) -> bool:
     return (
         bool(scope.get("wholeNamespace"))
         or any(key in locks for key in keys)
-        or _makes_pods_with(target.body, scope.get("podLabels"))
+        or makes_pods_with(target.body or _manifest(record), scope.get("podLabels"))
     )
 
 
-def _makes_pods_with(workload: Json | None, labels: Json | None) -> bool:
+def _manifest(record: Json) -> Json | None:
+    return json.loads(record["manifest"]) if record.get("manifest") else None
+
+
+def makes_pods_with(workload: Json | None, labels: Mapping[str, str] | None) -> bool:
+    """Whether the pods of a workload, or a pod itself, bear all of these labels; none is none."""
     if workload is None or not labels:
         return False
-    template = (workload.get("spec") or {}).get("template") or {}
-    made = (template.get("metadata") or {}).get("labels") or {}
+    spec = workload.get("spec") or {}
+    job = (spec.get("jobTemplate") or {}).get("spec") or {}
+    pod = workload if "containers" in spec else spec.get("template") or job.get("template") or {}
+    made = (pod.get("metadata") or {}).get("labels") or {}
     return all(made.get(key) == value for key, value in labels.items())
 
 

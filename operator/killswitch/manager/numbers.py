@@ -4,7 +4,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 from killswitch import __version__
 from killswitch.telemetry.buckets import SECONDS
@@ -51,6 +58,12 @@ class Numbers:
             "Pods that live guards say are frozen.",
             registry=self.registry,
         )
+        self._attempts = Counter(
+            "killswitch_denied_attempts",
+            "Attempts to start what is held, as the Events of those who were refused tell.",
+            ["controller"],
+            registry=self.registry,
+        )
         Info("killswitch_build", "Version of killswitch.", registry=self.registry).info(
             {"version": __version__}
         )
@@ -63,6 +76,11 @@ class Numbers:
         self._denies.set(denied)
         self._tried_at.set(now)
         self.unready = ""
+
+    def denied(self, controller: str, attempts: int) -> None:
+        """So many more attempts of this controller were seen."""
+        if attempts > 0:
+            self._attempts.labels(controller=controller).inc(attempts)
 
     def guards(self, count: CountGuards, frozen: Callable[[], float]) -> None:
         """Count them whenever somebody asks."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, containment, durations, kinds, projections, times
+from killswitch.core import conditions, containment, durations, times
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import (
     InvalidPolicyError,
@@ -20,20 +20,27 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.interlocks import Cause
-from killswitch.core.inventory import Workload
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
-from killswitch.core.resources import BYPASSES, CLUSTER_SHUTDOWNS, FREEZES, SHUTDOWNS, STATEFULSETS
-from killswitch.manager import freezable, reactions, standing
+from killswitch.core.resources import (
+    BYPASSES,
+    CLUSTER_SHUTDOWNS,
+    FREEZES,
+    PODS,
+    SHUTDOWNS,
+)
+from killswitch.manager import freezable, losses, reactions, standing, targets
 from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
 from killswitch.manager.guards import Guards
 from killswitch.manager.news import PolicyNews
+from killswitch.manager.places import NO_KINDS, Places
 from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
 from killswitch.manager.standing import StandingOrders
 from killswitch.manager.status import Judgement, StatusWriter
-from killswitch.manager.targets import Places, Targets
+from killswitch.manager.targets import Targets
+from killswitch.manager.unseen import Sight
 from killswitch.ports import Clock, Cluster, Json, QueryChecker
 from killswitch.settings import Settings
 
@@ -41,18 +48,10 @@ _AGAIN, _SOON = 30.0, 5.0
 """Seconds until a refused policy is judged again: its cure may lie outside of it. Governing a
 namespace is the cure that somebody is waiting for."""
 _PODS = "are the reactor's pods running?"
-_HOLDS = (
-    "in mode Enforce, where the namespace is governed, the reactor would still fire it,"
-    " locking and deleting the pods without scaling the StatefulSet"
-)
 _SILENT = 150.0
 """Seconds without a word after which no reactor counts as watching; it writes once a minute."""
 _CANNOT = {Cause.REFUSED, Cause.DEFECT}
 """Causes of Inhibited that are nobody's decision: the policy would not act, whatever it demands."""
-
-
-class _DataLossError(InvalidPolicyError):
-    """Acting on the policy as it is written would delete data."""
 
 
 class Policies:
@@ -67,11 +66,13 @@ class Policies:
         settings: Settings,
         *,
         guards: Guards,
+        places: Places,
     ) -> None:
         """`proof` is replaced by whoever tries the lock."""
         self._guards = guards
         self._standing = StandingOrders(cluster)
-        self._places = Places(cluster, clock)
+        self._places = places
+        self._sight = Sight(cluster, clock)
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -125,9 +126,11 @@ class Policies:
         if isinstance(policy, InvalidPolicyError) or not freezable.asks(policy):
             return None
         try:
-            return await self._places.targets(policy, self._settings.protected)
+            found = await targets.look(self._places, policy, self._settings.protected)
         except KillSwitchError:  # the next round asks again
             return None
+        named = {query.kind for query in policy.queries} | {PODS.kind}
+        return None if named & found.unseen.keys() else found
 
     async def _order(
         self,
@@ -167,20 +170,38 @@ class Policies:
         return self._reactions.of(key, policy, reactions.states(body))
 
     async def _ready(self, body: Json, policy: CompiledPolicy | InvalidPolicyError) -> Judgement:
+        type_ = PolicyCondition.READY
         if isinstance(policy, InvalidPolicyError):
-            return (PolicyCondition.READY, False, Reason.INVALID, str(policy))
+            return (type_, False, Reason.INVALID, str(policy))
         try:
             self._check_protected(policy)
-            await self._check_volumes(body, policy)
+            unseen = await self._unseen(policy)
+            kinds_named = {query.kind for query in policy.queries}
+            if kinds_named and unseen.keys() >= kinds_named:
+                return (type_, False, Reason.KIND_UNSEEN, "; ".join(unseen.values())[:2000])
+            await self._check_losses(body, policy)
             await self._govern(policy)
-        except _DataLossError as error:
-            return (PolicyCondition.READY, False, Reason.DATA_LOSS, str(error))
+        except losses.LossError as error:
+            return (type_, False, error.reason, str(error))
         except InvalidPolicyError as error:
-            return (PolicyCondition.READY, False, Reason.INVALID, str(error))
+            return (type_, False, Reason.INVALID, str(error))
         except (NotFoundError, RefusedError) as error:
-            return (PolicyCondition.READY, False, Reason.UNGOVERNED, str(error))
-        message = "the policy can work as written"
-        return (PolicyCondition.READY, True, Reason.ACCEPTED, message)
+            return (type_, False, Reason.UNGOVERNED, str(error))
+        if unseen:
+            seen = ", ".join(sorted(kinds_named - unseen.keys()))
+            words = f"the policy can work for {seen}, not wholly: {'; '.join(unseen.values())}"
+            return (type_, True, Reason.ACCEPTED, words[:2000])
+        return (type_, True, Reason.ACCEPTED, "the policy can work as written")
+
+    async def _unseen(self, policy: CompiledPolicy) -> dict[str, str]:
+        """The kinds of its targets that cannot be stopped or seen, each with the reason and the cure."""
+        named = {query.kind for query in policy.queries} - NO_KINDS
+        catalogue = await self._places.catalogue(named)
+        return {
+            name: words
+            for name in sorted(named)
+            if (words := await self._sight.problem(name, catalogue.find(name)))
+        }
 
     def _check_protected(self, policy: CompiledPolicy) -> None:
         for namespace in _places(policy):
@@ -189,36 +210,21 @@ class Policies:
                     "spec.targets", f"namespace {namespace} is protected", "name another namespace"
                 )
 
-    async def _check_volumes(self, body: Json, policy: CompiledPolicy) -> None:
-        """Refuse a StatefulSet that would lose its volumes, when the generation is new.
+    async def _check_losses(self, body: Json, policy: CompiledPolicy) -> None:
+        """Refuse what would lose data that nobody has accepted to lose, when the generation is new.
 
-        Once accepted, a policy is not disarmed by such a StatefulSet that appears later: else
-        making one would be a way of disarming. The reactor then holds it without scaling it.
+        Once accepted, a policy is not disarmed by a workload that appears later: else making one
+        would be a way of disarming.
         """
         observed = body.get("status", {}).get("conditions", ())
         before = conditions.find(observed, PolicyCondition.READY)
         generation = body["metadata"].get("generation", 0)
         if before and before["status"] == "True" and before["observedGeneration"] == generation:
             return
-        for namespace in _places(policy):
-            for item in (await self._cluster.list(STATEFULSETS, namespace)).items:
-                workload = projections.workload(kinds.TABLE[STATEFULSETS.kind], item)
-                if not isinstance(workload, Workload):
-                    continue
-                meant = any(
-                    query.kind in {workload.kind.name, "Namespace"}
-                    and query.namespace == namespace
-                    and query.matches(workload.name, workload.labels)
-                    for query in policy.queries
-                )
-                if meant and workload.deletes_volumes:
-                    raise _DataLossError(
-                        "spec.targets",
-                        f"StatefulSet {namespace}/{workload.name} has"
-                        " persistentVolumeClaimRetentionPolicy.whenScaled: Delete,"
-                        f" so scaling it to 0 would delete its volumes: {_HOLDS}",
-                        "set whenScaled: Retain, or leave it out of the targets",
-                    )
+        if policy.accept_loss or policy.node_action:
+            return
+        losses.refuse_named(policy)
+        losses.refuse_found(await targets.look(self._places, policy, self._settings.protected))
 
     async def _govern(self, policy: CompiledPolicy) -> None:
         """Govern the policy's namespaces, or refuse it where that is left to people."""
@@ -292,8 +298,9 @@ class Policies:
 
 def _unready(ready: Judgement) -> str:
     """Why a policy that is not Ready is not armed; never that it is harmless where it is not."""
-    if ready[2] == Reason.DATA_LOSS:
-        return f"the policy is not Ready, yet not harmless: {_HOLDS}"
+    if ready[2] in {Reason.DATA_LOSS, Reason.LOSS}:
+        still = losses.HOLDS if ready[2] == Reason.DATA_LOSS else losses.STILL
+        return f"the policy is not Ready, yet not harmless: {still}"
     return "the policy is not Ready"
 
 

@@ -1,73 +1,30 @@
-"""Bring back exactly what was there: canary, soak, then the recorded count. Never more.
+"""Bring back exactly what was there: canary, soak, then the recorded rest. Never more.
 
-Level-triggered: each look compares what was recorded with what is, does the next step and returns
-what to say. The only memory is `status.stages.canaryReady`, so a manager that starts in the middle
-goes on. What changed meanwhile is shown and needs a person's `acceptDrift`; what somebody else has
-scaled meanwhile is left alone; what another Shutdown covers too is shared out by `claims.py`.
+    canary  counted kinds up to the canaries' count; the others whole, where nothing counted is there
+    soak    the canaries stay ready, and the policy's own signals demand nothing
+    full    counted kinds to their recorded count, the others whole, then pods that nobody owned
+    then    traffic, then autoscalers, then GitOps
+
+Level-triggered: each look compares what was recorded (recorded.py) with what is, does the next step
+(returning.py) and returns what to say. The only memory is `status.stages.canaryReady`, so a manager that
+starts in the middle goes on. What changed meanwhile is shown and needs a person's `acceptDrift`; what
+somebody else has changed meanwhile is left alone; what another Shutdown covers too is shared out by
+claims.py.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from killswitch.core import durations, kinds, projections, times
-from killswitch.core.conditions import Reason
-from killswitch.core.errors import RefusedError
-from killswitch.core.kinds import Kind
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS
-from killswitch.manager import claims, nodes
-from killswitch.manager.claims import Share, Target
+from killswitch.core import conditions, durations, times
+from killswitch.core.conditions import PolicyCondition, Reason
+from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.resources import BYPASSES, CLUSTER_POLICIES, POLICIES
+from killswitch.manager import nodes, returning
+from killswitch.manager.recorded import Present, Records, Touched, Work
 from killswitch.ports import Clock, Cluster, Json
 
 _HELD = "held down by"
 _SOON, _LATER, _SELDOM = 0.5, 5.0, 30.0
-
-
-@dataclass(slots=True)
-class Present:
-    """One recorded workload as it is now."""
-
-    namespace: str
-    record: Json
-    body: Json
-
-    @property
-    def kind(self) -> Kind:
-        """Its kind."""
-        return kinds.recorded(self.record["kind"])
-
-    @property
-    def name(self) -> str:
-        """`Deployment prod/vllm`."""
-        return f"{self.record['kind']} {self.namespace}/{self.record['name']}"
-
-    @property
-    def recorded(self) -> int:
-        """How many replicas were there; absent meant 1."""
-        return int(self.record.get("replicas", 1))
-
-    @property
-    def replicas(self) -> int:
-        """How many are asked for now."""
-        return int(self.body["spec"].get("replicas", 1))
-
-    @property
-    def ready(self) -> int:
-        """How many are ready now."""
-        return int(self.body.get("status", {}).get("readyReplicas", 0))
-
-    @property
-    def down(self) -> bool:
-        """Whether it stands at 0 and did not before."""
-        return self.replicas == 0 < self.recorded
-
-    def drift(self) -> str | None:
-        """What changed since it was recorded, in a sentence."""
-        if self.body["metadata"]["uid"] != self.record["uid"]:
-            return f"{self.name} was re-created"
-        if projections.template_digest(self.kind, self.body) != self.record["templateDigest"]:
-            return f"{self.name} has another pod template"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,40 +38,25 @@ class Step:
     """Since when the canaries are ready; None forgets an earlier soak."""
     again: float | None = _SOON
     """Seconds until the next look."""
-
-
-@dataclass(slots=True)
-class Work:
-    """What one Shutdown's restore has to do, and what is others' to do."""
-
-    workloads: list[Present] = field(default_factory=list)
-    nodes: list[Json] = field(default_factory=list)
-    vanished: list[str] = field(default_factory=list)
-    returned: list[str] = field(default_factory=list)
-    """Brought back by a later Shutdown's restore."""
-    waits: list[tuple[Reason, str]] = field(default_factory=list)
-    """Why a target is not this restore's to bring back, now."""
-    orphans: list[str] = field(default_factory=list)
-    """At 0 and recorded by nobody but a Shutdown that was deleted."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing at all is recorded of what the Shutdown held."""
-        return not (self.workloads or self.nodes or self.vanished or self.returned or self.waits)
+    resumed: tuple[str, ...] = ()
+    """The fighters that were given back, by what people call them."""
 
 
 class Restorer:
     """The flow of one Shutdown's restore."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, *, records_namespace: str) -> None:
-        """Keeps no state."""
+    def __init__(
+        self, cluster: Cluster, clock: Clock, records: Records, *, operator_namespace: str
+    ) -> None:
+        """Keeps no state. Bypasses of cluster policies are in the operator's namespace."""
         self._cluster = cluster
         self._clock = clock
-        self._records_namespace = records_namespace
+        self._records = records
+        self._operator_namespace = operator_namespace
 
     async def look(self, shutdown: Json) -> Step:
         """Do the next step of a released Shutdown whose restore was asked for."""
-        work = await self._work(shutdown)
+        work = await self._records.work(shutdown)
         if work.empty:
             return _nothing_recorded(work.orphans)
         drift = [found for each in work.workloads if (found := each.drift())]
@@ -124,170 +66,121 @@ class Restorer:
             return Step(done=False, reason=Reason.DRIFT, message=f"{words}. {cure}", again=5.0)
         try:
             await nodes.give_back(self._cluster, shutdown, work.nodes)
-            step = await self._stages(shutdown, work) if work.workloads else _complete(work)
+            step = await self._stages(shutdown, work)
+            if step.done:
+                await self._give_back(work)
         except RefusedError as error:
-            if _HELD not in str(error):
-                raise
-            message = str(error)
-            return Step(done=False, reason=Reason.HELD_ELSEWHERE, message=message, again=_LATER)
+            reason = Reason.HELD_ELSEWHERE if _HELD in str(error) else Reason.WRITE_REFUSED
+            return Step(done=False, reason=reason, message=str(error)[:1000], again=_LATER)
         return _closed(step, work) if step.done else step
 
     async def _stages(self, shutdown: Json, work: Work) -> Step:
+        counted = [each for each in work.workloads if each.kind.counted]
+        whole = [each for each in work.workloads if each.kind.settings and not each.kind.counted]
+        first = counted or whole
         terms = shutdown["spec"]["restorePolicy"]
-        canary = int(terms["canaryReplicas"])
-        ready_since = shutdown.get("status", {}).get("stages", {}).get("canaryReady")
-        if ready_since is None or any(each.down for each in work.workloads):
-            # At 0 after the soak began: somebody stopped it meanwhile, so it begins anew.
-            waiting = await self._raise(work.workloads, canary, {0})
+        canary, soak = int(terms["canaryReplicas"]), durations.seconds(terms["soak"])
+        since = shutdown.get("status", {}).get("stages", {}).get("canaryReady")
+        if first:
+            if since is None or any(each.down for each in first):
+                # As the stop left it after the soak began: stopped meanwhile, so it begins anew.
+                since = None
+            waiting = await self._canaries(first, canary, begun=since is not None)
             if waiting:
-                return Step(done=False, reason=Reason.CANARY, message=f"waits for {waiting}")
-            ready_since = times.text(self._clock.now())
-        soaked = self._clock.now() - times.seconds(ready_since)
-        left = durations.seconds(terms["soak"]) - soaked
+                return _waiting(Reason.CANARY, waiting, None)
+            since = since or times.text(self._clock.now())
+        left = 0.0 if since is None else soak - (self._clock.now() - times.seconds(since))
+        if (left > 0 or _held_back(work, canary)) and (demand := await self._demand(shutdown)):
+            # What is held at the canaries does not soak: that begins anew after it.
+            return Step(done=False, reason=Reason.DEMANDING, message=demand, again=2.0)
         if left > 0:
             message = f"the canaries are ready; {durations.text(left)} of soak left"
+            again = min(left, 2.0)
             return Step(
-                done=False,
-                reason=Reason.SOAKING,
-                message=message,
-                canary_ready=ready_since,
-                again=min(left, 2.0),
+                done=False, reason=Reason.SOAKING, message=message, canary_ready=since, again=again
             )
-        waiting = await self._raise(work.workloads, None, {0, canary})
+        waiting = await self._full(work, counted, whole, canary)
         if waiting:
-            return Step(
-                done=False,
-                reason=Reason.FULL,
-                message=f"waits for {waiting}",
-                canary_ready=ready_since,
-            )
-        return _complete(work, ready_since)
+            return _waiting(Reason.FULL, waiting, since)
+        return _complete(work, since)
 
-    async def _raise(self, present: Sequence[Present], limit: int | None, ours: set[int]) -> str:
-        """Raise each workload to its recorded count, at most to `limit`; who is not ready yet.
+    async def _canaries(self, first: Sequence[Present], canary: int, *, begun: bool) -> list[str]:
+        """Who of the canaries is not ready; before the soak has begun they are started."""
+        if not first[0].kind.counted:
+            return await returning.put_back(self._cluster, first)
+        # Once it has begun nothing is raised from 0 any more: `down` has begun it anew.
+        ours: set[int] = set() if begun else {0}
+        return await returning.raised(self._cluster, first, canary, ours)
 
-        Only from a count in `ours`, where this restore left it: any other is somebody else's
-        decision. (A person who chose the canaries' own count cannot be told from this restore.)
+    async def _full(
+        self, work: Work, counted: Sequence[Present], whole: Sequence[Present], canary: int
+    ) -> list[str]:
+        waiting = await returning.raised(self._cluster, counted, None, {0, canary})
+        waiting += await returning.put_back(self._cluster, whole)
+        if waiting:
+            return waiting
+        return await returning.made_again(self._cluster, work.pods)
+
+    async def _give_back(self, work: Work) -> None:
+        """Traffic, then autoscalers, then GitOps: each finds all before it as it is to be."""
+        await returning.resumed(self._cluster, work.traffic)
+        for gitops in (False, True):
+            group = [each for each in work.fighters if each.gitops is gitops]
+            await returning.resumed(self._cluster, group)
+
+    async def _demand(self, shutdown: Json) -> str:
+        """Which signals of the Shutdown's policy demand a stop now, in a sentence; empty: none.
+
+        A policy that is gone, disabled or bypassed by people has no say.
         """
-        waiting = []
-        for each in present:
-            want = each.recorded if limit is None else min(limit, each.recorded)
-            if each.replicas in ours and each.replicas < want:
-                body = {"spec": {"replicas": want}}
-                resource = each.kind.resource
-                await self._cluster.patch(
-                    resource, each.record["name"], body, each.namespace, subresource="scale"
-                )
-                waiting.append(each.name)
-            elif each.ready < min(want, each.replicas):
-                waiting.append(each.name)
-        return ", ".join(waiting[:5])
+        reference = shutdown["spec"].get("policy")
+        if reference is None:
+            return ""
+        place = shutdown["metadata"].get("namespace", "")
+        resource = POLICIES if reference["kind"] == POLICIES.kind else CLUSTER_POLICIES
+        home = place if resource is POLICIES else ""
+        try:
+            policy = await self._cluster.get(resource, reference["name"], home)
+        except NotFoundError:
+            return ""
+        observed = policy.get("status", {}).get("conditions", ())
+        found = conditions.find(observed, PolicyCondition.DEMANDED)
+        stopped = found is None or found["status"] != "True"
+        if stopped or policy["spec"].get("mode") == "Disabled" or await self._bypassed(policy):
+            return ""
+        signals = policy["status"].get("signals", ())
+        tripped = [each["name"] for each in signals if each["verdict"] == "Tripped"]
+        named = f"signal {', '.join(tripped)}" if tripped else "it"
+        return (
+            f"{reference['kind']} {reference['name']} still demands a stop: {named}"
+            f" ({found['message'] if found else ''}); it goes no further than the canaries. Find out"
+            " why, or suspend the policy with a Bypass"
+        )
 
-    async def _work(self, shutdown: Json) -> Work:
-        """Every target that is recorded of what the Shutdown held, by whose it is to restore."""
-        metadata = shutdown["metadata"]
-        others = await self._others(shutdown)
-        truthful = {metadata["uid"], *claims.held_records_at(shutdown, others)}
-        living = {metadata["uid"], *(each["metadata"]["uid"] for each in others)}
-        found: dict[str, Target] = {}
-        orphans: list[Target] = []
-        for target in await self._recorded(shutdown):
-            own = target.holder == metadata["uid"]
-            if target.holder not in living:
-                orphans.append(target)
-            elif own or (target.holder in truthful and target.record["uid"] not in found):
-                found[target.record["uid"]] = target
-        work = Work()
-        for target in found.values():
-            _assign(work, shutdown, others, target)
-        for target in orphans:
-            if target.record["uid"] not in found and (words := _orphan(target)):
-                work.orphans.append(words)
-        return work
-
-    async def _others(self, shutdown: Json) -> list[Json]:
-        """Every other Shutdown that may cover the same targets, engaged or not."""
-        found = [*(await self._cluster.list(CLUSTER_SHUTDOWNS)).items]
-        for place in self._places(shutdown):
-            found += (await self._cluster.list(SHUTDOWNS, place)).items
-        return [each for each in found if each["metadata"]["uid"] != shutdown["metadata"]["uid"]]
-
-    def _places(self, shutdown: Json) -> list[str]:
-        home = shutdown["metadata"].get("namespace") or self._records_namespace
-        return list(dict.fromkeys([home, *(shutdown["spec"].get("namespaces") or {})]))
-
-    async def _recorded(self, shutdown: Json) -> list[Target]:
-        """Every recorded target that the Shutdown covers, whoever recorded it."""
-        found = []
-        for place in self._places(shutdown):
-            records = (await self._cluster.list(RECORDS, place)).items
-            present = await self._present(records, place)
-            generations = _generations(records)
-            for record in records:
-                holder = record["spec"]["shutdownUid"]
-                own = holder == shutdown["metadata"]["uid"]
-                for entry in record["spec"].get("targets") or ():
-                    body = present.get((entry["kind"], entry["name"]))
-                    seen = generations[entry["uid"]]
-                    target = Target(place, entry, holder, body, seen)
-                    if own or claims.covers(shutdown, target):
-                        found.append(target)
-        return found
-
-    async def _present(self, records: Iterable[Json], place: str) -> dict[tuple[str, str], Json]:
-        """What is there now of the kinds that these records name, by kind and name."""
-        named = {
-            entry["kind"] for each in records for entry in each["spec"].get("targets") or ()
-        } - {NODES.kind}
-        found: dict[tuple[str, str], Json] = {}
-        for name in named:
-            page = await self._cluster.list(kinds.recorded(name).resource, place)
-            found |= {(name, body["metadata"]["name"]): body for body in page.items}
-        return found
+    async def _bypassed(self, policy: Json) -> bool:
+        metadata = policy["metadata"]
+        home = metadata.get("namespace") or self._operator_namespace
+        now = self._clock.now()
+        return any(
+            each["spec"]["policy"] == metadata["name"]
+            and times.seconds(each["spec"]["until"]) > now
+            for each in (await self._cluster.list(BYPASSES, home)).items
+        )
 
 
-def _assign(work: Work, shutdown: Json, others: Sequence[Json], target: Target) -> None:
-    """Put one target where it belongs."""
-    whose, decisive = claims.share(shutdown, others, target)
-    name, title = target.name, claims.title(decisive)
-    match whose:
-        case Share.DONE:
-            work.returned.append(f"{name} came back with {title}")
-        case Share.LATER:
-            words = f"{name} was stopped again by {title}: the restore of that one brings it back"
-            work.waits.append((Reason.SUPERSEDED, words))
-        case Share.EARLIER:
-            words = f"{name} is held by {title} too: its restore must be ordered as well"
-            work.waits.append((Reason.HELD_ELSEWHERE, words))
-        case Share.OURS:
-            if target.record["kind"] == "Node":
-                work.nodes.append(target.record)
-            elif target.body is None:
-                work.vanished.append(name)
-            else:
-                work.workloads.append(Present(target.place, target.record, target.body))
+def _held_back(work: Work, canary: int) -> bool:
+    """Whether anything is left for the full stage."""
+    counted = [each for each in work.workloads if each.kind.counted]
+    return (
+        bool(work.pods)
+        or any(each.replicas <= canary < each.wanted for each in counted)
+        or any(each.down for each in work.workloads if not each.kind.counted)
+    )
 
 
-def _generations(records: Iterable[Json]) -> dict[str, dict[str, int]]:
-    """Target → Shutdown → generation of the target that it recorded, all by uid."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for record in records:
-        for entry in record["spec"].get("targets") or ():
-            found[entry["uid"]][record["spec"]["shutdownUid"]] = entry.get("generation", 0)
-    return found
-
-
-def _orphan(target: Target) -> str | None:
-    """What a deleted Shutdown recorded of a workload that still stands at 0; None otherwise.
-
-    It is named and not used: the deletion may lie years back, and the count be another by now.
-    """
-    if target.body is None or target.record["kind"] == "Node":
-        return None
-    present = Present(target.place, target.record, target.body)
-    if not present.down or target.body["metadata"]["uid"] != target.record["uid"]:
-        return None
-    return f"{present.name} had {present.recorded} replicas when a deleted Shutdown stopped it"
+def _waiting(reason: Reason, names: Sequence[str], canary_ready: str | None) -> Step:
+    message = f"waits for {', '.join(names[:5])}"
+    return Step(done=False, reason=reason, message=message, canary_ready=canary_ready)
 
 
 def _nothing_recorded(orphans: Sequence[str]) -> Step:
@@ -298,13 +191,13 @@ def _nothing_recorded(orphans: Sequence[str]) -> Step:
 
 
 def _complete(work: Work, canary_ready: str | None = None) -> Step:
-    message = _summary(work)
     return Step(
         done=True,
         reason=Reason.COMPLETE,
-        message=message,
+        message=_summary(work),
         canary_ready=canary_ready,
         again=None,
+        resumed=tuple(each.title for each in work.fighters),
     )
 
 
@@ -326,15 +219,25 @@ def _closed(step: Step, work: Work) -> Step:
 
 
 def _summary(work: Work) -> str:
-    others = [each for each in work.workloads if each.replicas != each.recorded]
+    differing = [words for each in work.workloads if (words := each.differs())]
     parts = []
-    if work.workloads or not (work.returned or work.nodes):
-        parts.append(f"{len(work.workloads) - len(others)} workloads at their recorded count")
+    given = [each for each in work.workloads if each.kind.settings]
+    if given or not (work.returned or work.nodes or work.pods or work.remarks):
+        parts.append(f"{len(given) - len(differing)} workloads at their recorded {_what(given)}")
     parts += [f"{len(work.nodes)} nodes as they were"] if work.nodes else []
-    parts += [
-        f"{each.name} stands at {each.replicas} by somebody else, recorded {each.recorded}"
-        for each in others[:5]
-    ]
+    parts += differing[:5]
+    parts += _given_back(work.traffic, "given traffic again")
+    parts += _given_back(work.fighters, "resumed")
     parts += [f"{name} is gone" for name in work.vanished[:5]]
-    parts += work.returned[:5]
-    return "; ".join(parts)
+    return "; ".join([*parts, *work.returned[:5], *work.remarks[:5]])
+
+
+def _what(workloads: Sequence[Present]) -> str:
+    """What is said to be as it was recorded."""
+    return "count" if all(each.kind.counted for each in workloads) else "state"
+
+
+def _given_back(touched: Sequence[Touched], how: str) -> list[str]:
+    conflicts = [words for each in touched for words in each.conflicts]
+    fine = [each.title for each in touched if not each.conflicts]
+    return ([f"{', '.join(fine[:5])} {how}"] if fine else []) + conflicts[:5]

@@ -14,6 +14,7 @@ from killswitch.manager.govern import govern
 from killswitch.manager.guards import Guards
 from killswitch.manager.numbers import Numbers
 from killswitch.manager.operator import WATCHED, Operator
+from killswitch.manager.places import Places
 from killswitch.manager.policies import Policies
 from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key, Rounds
@@ -50,11 +51,12 @@ class Manager:
         self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
         self._guards = Guards(cluster, clock, self._rounds.wake)
         self._numbers.guards(self._guards.count, self._guards.frozen)
+        places = Places(cluster, clock)
         self._policies = Policies(
-            cluster, clock, checker, self._reactions, settings, guards=self._guards
+            cluster, clock, checker, self._reactions, settings, guards=self._guards, places=places
         )
         self._freezes = Freezes(cluster, clock, self._guards, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces)
+        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces, places=places)
 
     async def run(self) -> None:
         """Watch, list, prove and look until cancelled."""

@@ -1,13 +1,19 @@
 """A Shutdown's life after its lock: verified, released, restored."""
 
 import math
+from collections.abc import Sequence
 
-from killswitch.core import conditions, durations, times
+from killswitch.core import conditions, durations, fighters, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
-from killswitch.core.errors import NotFoundError
+from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
-from killswitch.manager import events, nodes
+from killswitch.manager import events, held, nodes
+from killswitch.manager.attempts import Attempts
+from killswitch.manager.fighters import Fighters, after_restore
+from killswitch.manager.held import Held
 from killswitch.manager.numbers import Numbers
+from killswitch.manager.places import Places
+from killswitch.manager.recorded import Records
 from killswitch.manager.restore import Restorer, Step
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import Judgement, StatusWriter
@@ -38,8 +44,10 @@ class Shutdowns:
         settings: Settings,
         numbers: Numbers,
         traces: Traces | None = None,
+        *,
+        places: Places | None = None,
     ) -> None:
-        """Keeps no state but what it has still to measure."""
+        """Keeps no state but what it has still to measure, and what it has counted."""
         self._numbers = numbers
         self._traces = traces
         self._verified: dict[Key, float] = {}
@@ -48,7 +56,13 @@ class Shutdowns:
         self._clock = clock
         self._settings = settings
         self._writer = StatusWriter(cluster, clock)
-        self._restorer = Restorer(cluster, clock, records_namespace=settings.namespace)
+        self._places = places or Places(cluster, clock)
+        self._records = Records(cluster, self._places, records_namespace=settings.namespace)
+        self._fighters = Fighters(cluster, clock, self._places, self._records)
+        self._attempts = Attempts(cluster, numbers)
+        self._restorer = Restorer(
+            cluster, clock, self._records, operator_namespace=settings.namespace
+        )
 
     async def look(self, key: Key) -> float | None:
         """Bring one Shutdown's status up to date; seconds until the next look."""
@@ -62,7 +76,7 @@ class Shutdowns:
         spec = shutdown["spec"]
         given, needed = len(spec.get("approvals") or {}), spec["requiredApprovals"]
         released = given >= needed
-        judgements = [_released(given, needed)]
+        judgements: list[Judgement] = []
         fields: Json = {"approvals": f"{given}/{needed}"}
         again = None
         if not released:
@@ -71,11 +85,15 @@ class Shutdowns:
                 await nodes.withdraw(self._cluster, shutdown)
             judgements.append(judgement)
             fields |= more
+        told = fields.get("fighters", shutdown.get("status", {}).get("fighters", ()))
+        judgements.insert(0, _released(given, needed, fighters.starting(told)))
         if released:
+            self._attempts.forget([shutdown["metadata"]["uid"]])
             await self._let_go(key, shutdown)
             await nodes.withdraw(self._cluster, shutdown)
             step = await self._restore(shutdown)
             judgements.append((ShutdownCondition.RESTORED, step.done, step.reason, step.message))
+            fields["fighters"] = after_restore(told, step.resumed)
             again = step.again
             # A soak that began is remembered; None forgets it, since what was ready is not any more.
             fields["stages"] = {"canaryReady": step.canary_ready} if step.canary_ready else None
@@ -115,6 +133,14 @@ class Shutdowns:
             words = f"{unheld}; left: {found}" if found.count else unheld
             return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
+        took = self._clock.now() - _began(shutdown)
+        late = took > grace.longest(shutdown["spec"])
+        holds = ""
+        if before is not None and (
+            verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)
+        ):
+            holds, more = await self._hold(shutdown)
+            fields |= more
         back = before is not None and (verified or before["reason"] in _FALLEN_BACK)
         if found.count and back:
             if found.count == found.silent:
@@ -123,11 +149,9 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.kept + found.testimony
+            words = before["message"].split("; ")[0] + found.kept + found.testimony + holds
             return (type_, True, Reason(before["reason"]), words), fields, rest
-        took = self._clock.now() - _began(shutdown)
         if found.count:
-            late = took > durations.seconds(shutdown["spec"]["deadline"])
             reason = Reason.DEADLINE if late else Reason.STOPPING
             words = f"left: {found}"
             if late:
@@ -136,10 +160,26 @@ class Shutdowns:
         text, since = _took(shutdown, took)
         what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
         again = " again" if back else ""
-        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}"
+        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds}"
         if not back:
             fields["elapsed"] = text
-        return (type_, True, Reason.NO_PODS, message), fields, rest
+        # Who would start it again is looked at after that: people wait for this word.
+        return (type_, True, Reason.NO_PODS, message), fields, _FAST
+
+    async def _hold(self, shutdown: Json) -> tuple[str, Json]:
+        """What would start at the release, to be added to a sentence; fighters and attempts.
+
+        Not to be able to look leaves what was known, and is no reason to doubt the stop.
+        """
+        try:
+            now = await held.look(self._places, self._records, shutdown)
+            fields: Json = {
+                "fighters": await self._fighters.look(shutdown, now),
+                "attempts": await self._attempts.look(shutdown, now),
+            }
+        except KillSwitchError as error:
+            return f"; what would start at a release is not known: {error}", {}
+        return _would_start(now, fields["fighters"]), fields
 
     async def _let_go(self, key: Key, shutdown: Json) -> None:
         """A released Shutdown locks nothing: take it off the lock's list of parameters."""
@@ -175,7 +215,7 @@ class Shutdowns:
             if each["type"] in {ShutdownCondition.VERIFIED, ShutdownCondition.RESTORED}
             and each["type"] not in {judgement[0] for judgement in judgements}
         ]
-        for name in ("remaining", "elapsed", "leftovers"):
+        for name in ("remaining", "elapsed", "leftovers", "fighters", "attempts"):
             if name in before:
                 fields.setdefault(name, before[name])
         generation = shutdown["metadata"].get("generation", 0)
@@ -195,11 +235,25 @@ class Shutdowns:
                 )
 
 
-def _released(given: int, needed: int) -> Judgement:
+def _released(given: int, needed: int, starts: str) -> Judgement:
+    """With who starts the targets by that: people who approve should know."""
     type_ = ShutdownCondition.RELEASED
     if given >= needed:
         return (type_, True, Reason.APPROVED, f"{given} of {needed} approvals")
-    return (type_, False, Reason.AWAITING_APPROVALS, f"{given} of {needed} approvals")
+    words = f"{given} of {needed} approvals" + (f"; {starts}" if starts else "")
+    return (type_, False, Reason.AWAITING_APPROVALS, words[:4096])
+
+
+def _would_start(now: Held, told: Sequence[Json]) -> str:
+    """What a release would start, named, to be added to a sentence; empty: nothing known."""
+    loud = [each["name"] for each in told if each["state"] == fighters.State.UNQUIETED]
+    parts = []
+    if wanting := now.wanting():
+        more = f" and {len(wanting) - 5} more" if len(wanting) > 5 else ""
+        parts.append(f"a release would start {', '.join(wanting[:5])}{more}")
+    if loud:
+        parts.append(f"not quieted: {', '.join(loud[:5])}")
+    return "".join(f"; {each}" for each in parts)
 
 
 def _began(shutdown: Json) -> float:

@@ -1,21 +1,17 @@
-"""What a policy is about now, as its standing orders and its condition `Freezable` need it."""
+"""What a policy is about now: its plan as the reactor would make it, and what freezing needs of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import interlocks, plans, projections
-from killswitch.core.catalogue import Catalogue
 from killswitch.core.interlocks import Inhibition
-from killswitch.core.inventory import Inventory, Pod, Workload
-from killswitch.core.kinds import Kind
+from killswitch.core.inventory import Child, Inventory, Pod
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries, Stop
-from killswitch.core.resources import PODS
-from killswitch.ports import Clock, Cluster, Json
-
-_FRESH = 5.0
-"""Seconds for which a listed namespace answers for other policies, too."""
+from killswitch.core.plans import Boundaries, Plan, Stop
+from killswitch.core.resources import DEPLOYMENTS, REPLICASETS
+from killswitch.manager.places import Places, Seen
+from killswitch.ports import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,83 +25,75 @@ class Targets:
     """Those that have a node."""
     beyond: Inhibition | None = None
     """The bound that the plan breaks: then the policy neither freezes nor stops anything."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that cannot be seen there, and why."""
+    bare: tuple[Pod, ...] = ()
+    """Pods that would stop and belong to no workload."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What a namespace held when it was listed."""
-
-    listed: float
-    workloads: list[tuple[Kind, Json]]
-    pods: list[Json]
-
-
-class Places:
-    """Namespaces by what they hold, each listed once for all policies of one round."""
-
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        """Nothing has been listed."""
-        self._cluster = cluster
-        self._clock = clock
-        self._places: dict[str, _Place] = {}
-
-    async def targets(self, policy: CompiledPolicy, protected: frozenset[str]) -> Targets:
-        """What the policy is about; any error of the core means that it is not known."""
-        names = dict.fromkeys(query.namespace for query in policy.queries if query.namespace)
-        return _targets(policy, {name: await self._place(name) for name in names}, protected)
-
-    async def _place(self, namespace: str) -> _Place:
-        now = self._clock.monotonic()
-        self._places = {
-            name: each for name, each in self._places.items() if now - each.listed < _FRESH
-        }
-        if namespace not in self._places:
-            workloads: list[tuple[Kind, Json]] = []
-            for kind in Catalogue.built_in().kinds.values():
-                if kind.resource is not PODS:
-                    found = (await self._cluster.list(kind.resource, namespace)).items
-                    workloads += [(kind, body) for body in found]
-            pods = (await self._cluster.list(PODS, namespace)).items
-            self._places[namespace] = _Place(now, workloads, pods)
-        return self._places[namespace]
+async def look(places: Places, policy: CompiledPolicy, protected: frozenset[str]) -> Targets:
+    """What the policy is about; any error of the core means that it is not known."""
+    names = await namespaces(places, policy, protected)
+    seen = await places.see(names, {query.kind for query in policy.queries})
+    boundaries = Boundaries(protected, GOVERNED_LABEL)
+    return _targets(policy, seen, plans.for_policy(policy.queries, seen.inventory, boundaries))
 
 
-def _targets(
-    policy: CompiledPolicy, places: Mapping[str, _Place], protected: frozenset[str]
-) -> Targets:
-    """ReplicaSets are left out: a Deployment's name covers their pods, also of those that come later.
+async def namespaces(
+    places: Places, policy: CompiledPolicy, protected: frozenset[str]
+) -> list[str]:
+    """Where its targets may be: what it names, and every governed one if it looks everywhere."""
+    named = dict.fromkeys(query.namespace for query in policy.queries if query.namespace)
+    if not policy.node_action and any(not query.namespace for query in policy.queries):
+        named |= dict.fromkeys(await places.governed(protected))
+    return list(named)
 
-    So an order need not change with every rollout.
-    """
-    inventory, bodies = Inventory(), {}
-    for namespace, place in places.items():
-        # Who asks has made sure of it: a policy is Ready where its namespaces are governed.
-        inventory.namespaces[namespace] = {GOVERNED_LABEL: "true"}
-        for kind, body in place.workloads:
-            item = projections.workload(kind, body)
-            if isinstance(item, Workload):
-                bodies[body["metadata"]["uid"]] = body
-                inventory.put(item)
-    plan = plans.for_policy(policy.queries, inventory, Boundaries(protected, GOVERNED_LABEL))
+
+def _targets(policy: CompiledPolicy, seen: Seen, plan: Plan) -> Targets:
+    stops = tuple(_lasting(stop, seen.inventory) for stop in plan.stops)
     templates = {
-        f"{each.kind} {each.namespace}/{each.name}": _template(bodies[each.uid])
-        for stop in plan.stops
+        f"{each.kind} {each.namespace}/{each.name}": _template(seen.bodies[each.uid])
+        for stop in stops
         for each in stop.targets
     }
-    owners = {
-        (each.namespace, plans.lock_key(each)) for stop in plan.stops for each in stop.targets
-    }
-    pods = []
-    for body in (each for place in places.values() for each in place.pods):
+    owners = {(each.namespace, plans.lock_key(each)) for stop in stops for each in stop.targets}
+    pods, bare = [], []
+    for body in seen.pods:
         pod = projections.pod(body)
-        if pod is None or not any(plans.holds_pod(stop, pod) for stop in plan.stops):
+        if pod is None or not any(plans.holds_pod(stop, pod) for stop in stops):
             continue
         if not owners & {(pod.namespace, key) for key in pod.keys}:
             templates[f"Pod {pod.namespace}/{pod.name}"] = body
+        if seen.inventory.top(pod.owner) is None:
+            bare.append(pod)
         if pod.node:
             pods.append(pod)
     beyond = interlocks.beyond(plan, max_targets=policy.max_targets, max_percent=policy.max_percent)
-    return Targets(plan.stops, templates, tuple(pods), beyond)
+    return Targets(stops, templates, tuple(pods), beyond, dict(seen.inventory.unseen), tuple(bare))
+
+
+def _lasting(stop: Stop, inventory: Inventory) -> Stop:
+    """The stop without the ReplicaSets of Deployments, whose name covers their pods, also later ones.
+
+    So a standing order need not change with every rollout.
+    """
+    keys = {
+        key
+        for target in stop.targets
+        for each in inventory.below(target.uid)
+        if isinstance(each, Child) and each.resource.key == REPLICASETS.key
+        if _is_deployments(each, inventory)
+        for key in (plans.lock_key(each), f"uid/{each.uid}")
+    }
+    if not keys:
+        return stop
+    return replace(stop, locks={k: v for k, v in stop.locks.items() if k not in keys})
+
+
+def _is_deployments(child: Child, inventory: Inventory) -> bool:
+    above = inventory.owner_of(child.owner)
+    kind = getattr(above, "kind", None)
+    return kind is not None and kind.resource.key == DEPLOYMENTS.key
 
 
 def _template(workload: Json) -> Json:

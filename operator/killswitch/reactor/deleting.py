@@ -6,13 +6,13 @@ sequence goes on while what hangs is still waited for.
 """
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from types import TracebackType
 from typing import Self
 
+from killswitch.core import manifests
 from killswitch.core.errors import (
     ConflictError,
     NotFoundError,
@@ -22,7 +22,7 @@ from killswitch.core.errors import (
 )
 from killswitch.core.inventory import Pod
 from killswitch.core.resources import PODS
-from killswitch.ports import Clock, Cluster
+from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.fan_out import cancel, fan_out
 from killswitch.reactor.persistence import persistently
 
@@ -35,6 +35,10 @@ _SILENCE = 1.0
 """Seconds without any answer after which nobody waits for the deletions any more."""
 
 
+Was = dict[str, tuple[Pod, Json | None]]
+"""Each bare pod by uid, with what it was when it was asked to go; None: it had gone before."""
+
+
 def _nobody() -> None:
     """Tell nobody."""
 
@@ -42,14 +46,17 @@ def _nobody() -> None:
 class Deletions:
     """What one stop asks to be deleted. Leaving the context cuts off what is not answered yet."""
 
-    def __init__(self, cluster: Cluster, clock: Clock, note: Callable[[str], None]) -> None:
-        """`note` takes what was refused, in words."""
+    def __init__(
+        self, cluster: Cluster, clock: Clock, note: Callable[[str], None], was: Was | None = None
+    ) -> None:
+        """`note` takes what was refused, in words; `was` what bare pods were."""
         self._cluster = cluster
         self._clock = clock
         self._note = note
         self._tasks: list[asyncio.Task[None]] = []
         self._under_way: set[str] = set()
         self._answered = clock.monotonic()
+        self._was: Was = {} if was is None else was
 
     async def __aenter__(self) -> Self:
         """Nothing is asked yet."""
@@ -64,16 +71,23 @@ class Deletions:
         """Whoever comes next lists again and asks again."""
         await cancel(self._tasks)
 
-    async def ask(self, pods: Sequence[Pod], accepted: Callable[[], None] = _nobody) -> None:
+    async def ask(
+        self,
+        pods: Sequence[Pod],
+        accepted: Callable[[], None] = _nobody,
+        *,
+        grace: int | None = GRACE,
+    ) -> None:
         """Return when all were answered, or nothing was for a moment; then the rest goes on.
 
         `accepted` is called as soon as each was accepted, or had become needless. Mirror pods are
-        left alone, and so are those whose deletion is under way.
+        left alone, and so are those whose deletion is under way. With `grace` None pods get their
+        own; of one that has begun to end this takes nothing back.
         """
         todo = [p for p in pods if not p.mirror and p.uid not in self._under_way]
         self._under_way |= {pod.uid for pod in todo}
         self._answered = self._clock.monotonic()
-        task = asyncio.create_task(self._delete_all(todo, accepted))
+        task = asyncio.create_task(self._delete_all(todo, accepted, grace))
         self._tasks.append(task)
         silent = 0.0
         while not task.done() and silent < _SILENCE:
@@ -82,13 +96,15 @@ class Deletions:
         if task.done():
             task.result()  # a defect of ours is not passed over
 
-    async def _delete_all(self, pods: Sequence[Pod], accepted: Callable[[], None]) -> None:
+    async def _delete_all(
+        self, pods: Sequence[Pod], accepted: Callable[[], None], grace: int | None
+    ) -> None:
         refused = False
 
         async def delete(pod: Pod) -> None:
             nonlocal refused
             try:
-                refused = not await self._delete(pod) or refused
+                refused = not await self._delete(pod, grace) or refused
             finally:
                 self._under_way.discard(pod.uid)
 
@@ -96,16 +112,25 @@ class Deletions:
         if not refused:
             accepted()
 
-    async def _delete(self, pod: Pod) -> bool:
+    async def _delete(self, pod: Pod, grace: int | None) -> bool:
         """Whether it was accepted, or needless; the uid sees to it that no other pod is hit."""
+        bare = manifests.bare(pod)
 
         async def once() -> None:
-            await self._cluster.delete(PODS, pod.name, pod.namespace, grace=GRACE, uid=pod.uid)
+            try:
+                found = await self._cluster.delete(
+                    PODS, pod.name, pod.namespace, grace=grace, uid=pod.uid
+                )
+            except (NotFoundError, ConflictError):  # gone, or another's by now
+                if bare:
+                    self._was.setdefault(pod.uid, (pod, None))
+                return
+            if bare and found.get("kind") == PODS.kind:  # who asks it to go is told what it was
+                self._was[pod.uid] = (pod, found)
 
         try:
             # A webhook that fails is not waited for: others' turns come first, and the sweep's.
-            with contextlib.suppress(NotFoundError, ConflictError):  # gone, or another's by now
-                await persistently(self._clock, once, answered=0.0)
+            await persistently(self._clock, once, answered=0.0)
         except TimedOutError as error:
             self._note(f"could not delete pod {pod.namespace}/{pod.name}: {error}")
             return False

@@ -32,7 +32,7 @@ from killswitch.core.quorum import Tally
 from killswitch.core.readings import Reading, Verdict
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
-from killswitch.ports import Clock, Cluster, Json, QueryChecker
+from killswitch.ports import Clock, Cluster, Json, QueryChecker, SignalSource
 from killswitch.reactor import alerting
 from killswitch.reactor.acting import Fired, left
 from killswitch.reactor.detecting import Detecting, detecting
@@ -71,15 +71,18 @@ class Engine:
         *,
         progressed: Progressed = lambda _: None,
         hears_events: bool = False,
+        source: SignalSource | None = None,
     ) -> None:
         """Nothing is judged before `start`: a view without Shutdowns would fire twice.
 
         `hears_events`: whether anybody can post events; signals that count them are Unknown if not.
+        `source`: asked for what is under way while a graceful stop drains.
         """
         self._clock = clock
         self.checker = checker
         self._identity = identity
         self._waiting: set[str] = set()
+        self._kinds: frozenset[str] | None = None
         self._started = False
         self._expire_at = 0.0
         self.view = View(
@@ -93,7 +96,15 @@ class Engine:
         self._turns = Turns(self._evaluate)
         self.intake = Intake(clock, checker, self._turns, hears_events=hears_events)
         self.freezes = Freezes(clock, identity.username, self.freeze_changed, self.freeze_changed)
-        self._firing = Firing(cluster, clock, identity, self.view, progressed, policy=self._policy)
+        self._firing = Firing(
+            cluster,
+            clock,
+            identity,
+            self.view,
+            progressed=progressed,
+            source=source,
+            policy=self._policy,
+        )
         self._under_way: dict[str, Fire] = {}
         """What was ordered and may not be stored yet, by the policy's uid."""
         self.freezing = Freezing(cluster, clock, identity, self.view, self.freezes)
@@ -114,9 +125,16 @@ class Engine:
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of targets that policies name."""
-        return frozenset(
-            query.kind for each in self.watched.values() for query in each.policy.queries
-        )
+        if self._kinds is None:  # ten thousand policies: only when one of them has changed
+            self._kinds = frozenset(
+                query.kind for each in self.watched.values() for query in each.policy.queries
+            )
+        return self._kinds
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Keys of the resources that engaged Shutdowns hold by name: `deployments.apps`."""
+        return self._firing.held
 
     def start(self) -> None:
         """The view is complete: judge every policy, finish every stop."""
@@ -159,6 +177,7 @@ class Engine:
             watched.since = before.since
             watched.stop.state, watched.freeze.state = before.stop.state, before.freeze.state
         self.watched[uid] = watched
+        self._kinds = None
         self.intake.watch(watched)
         self._evaluate(watched)
 
@@ -352,6 +371,7 @@ class Engine:
     def _forget(self, uid: str) -> None:
         """Watch this policy no longer."""
         self._waiting.discard(uid)
+        self._kinds = None
         before = self.watched.pop(uid, None)
         if before is not None:
             self.intake.forget(before)

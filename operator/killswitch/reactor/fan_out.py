@@ -17,7 +17,7 @@ async def cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
 
 async def fan_out(
     items: Iterable[T],
-    act: Callable[[T], Awaitable[None]],
+    act: Callable[[T], Awaitable[object]],
     *,
     width: int,
     patience: float = float("inf"),

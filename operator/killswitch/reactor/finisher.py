@@ -69,9 +69,10 @@ class Finisher:
         clock: Clock,
         sequence: StopSequence,
         replica: str,
-        progressed: Progressed,
         *,
+        progressed: Progressed,
         ladder: Ladder,
+        view: View,
     ) -> None:
         """`replica` names this reactor in the fields that it writes."""
         # Each replica applies its own fields: with one name for all, the second to write would
@@ -82,9 +83,21 @@ class Finisher:
         self._sequence = sequence
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, asyncio.Event] = {}
+        self._held: dict[str, frozenset[str]] = {}
+        self._unread: dict[str, Json] = {}
+        """Specs of Shutdowns whose keys were not looked at yet."""
         self._announced: dict[tuple[str, str, str], _Announced] = {}
         self._progressed = progressed
         self._ladder = ladder
+        self._view = view
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Keys of the resources that unfinished Shutdowns hold by name: `deployments.apps`."""
+        for uid, spec in self._unread.items():  # not at their start, where milliseconds count
+            self._held[uid] = plans.named(spec)
+        self._unread.clear()
+        return frozenset().union(*self._held.values())
 
     def announce(self, order: Order, statement: Json, decided: float) -> None:
         """This reactor is about to engage: its watch may show the Shutdown before the answer."""
@@ -92,17 +105,11 @@ class Finisher:
             order.body["spec"]["evidenceDigest"], decided, statement
         )
 
-    def consider(self, shutdown: Json, view: View) -> None:
+    def consider(self, shutdown: Json) -> None:
         """Start finishing it unless that is done, running, or not wanted any more."""
         known = shutdown["metadata"]["uid"] in self._tasks
         if not known and engaged(shutdown) and not finished(shutdown):
-            plan = plans.for_shutdown(
-                shutdown["kind"],
-                shutdown["metadata"].get("namespace", ""),
-                shutdown["spec"],
-                view.inventory,
-            )
-            self.start(shutdown, plan.stops)
+            self.start(shutdown, held_by(shutdown, self._view))
 
     def start(self, shutdown: Json, stops: Sequence[Stop]) -> asyncio.Event:
         """Run the sequence for this Shutdown; a second call while it runs changes nothing.
@@ -122,11 +129,14 @@ class Finisher:
                     statement = announced.statement  # else another replica was first, and tells
             task = asyncio.create_task(self._finish(shutdown, stops, outcome, statement))
             self._tasks[uid], self._asked[uid] = task, outcome.asked
+            self._unread[uid] = shutdown["spec"]
             task.add_done_callback(lambda _done: self._ended(uid))
         return self._asked[uid]
 
     def _ended(self, uid: str) -> None:
         self._tasks.pop(uid, None)
+        self._held.pop(uid, None)
+        self._unread.pop(uid, None)
         self._asked.pop(uid).set()
 
     async def close(self) -> None:
@@ -141,7 +151,14 @@ class Finisher:
             until = self._clock.monotonic() + _ROUND
             outcome.problems.clear()  # told are those of this round: an earlier one may be over
             try:
-                await self._sequence.execute(shutdown, stops, until=until, outcome=outcome)
+                await self._sequence.execute(
+                    shutdown,
+                    stops,
+                    until=until,
+                    outcome=outcome,
+                    told=lambda: self._report(shutdown, outcome),
+                    unseen=lambda: plans.unseen(shutdown["spec"], self._view.inventory),
+                )
             except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
                 outcome.note("; ".join(str(each) for each in errors.exceptions))
             except* Exception as errors:  # a defect of ours must not leave a stop unfinished
@@ -158,7 +175,10 @@ class Finisher:
             if outcome.finished:
                 return
             await self._clock.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            waits = outcome.waits(self._clock.monotonic())
+            pause = _PAUSE if waits else min(2 * pause, _LONGEST_PAUSE)
+            # What came to be seen meanwhile, such as a kind that was not listed yet, is of it too.
+            stops = held_by(shutdown, self._view)
 
     async def _escalate(self, shutdown: Json, outcome: Outcome) -> None:
         try:
@@ -216,6 +236,12 @@ class Finisher:
             outcome.note(str(error))
 
 
+def held_by(shutdown: Json, view: View) -> tuple[Stop, ...]:
+    """What an engaged Shutdown holds now."""
+    namespace = shutdown["metadata"].get("namespace", "")
+    return plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], view.inventory).stops
+
+
 def field_manager(replica: str) -> str:
     """In whose name one replica writes what only it knows."""
     return f"{FIELD_MANAGER}-{replica}"[:128]
@@ -264,6 +290,7 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
         "stages": {**stages, **_known(before, stages)},
         "targets": max(outcome.targets, before.get("targets", 0)),
         "pods": max(outcome.pods, before.get("pods", 0)),
+        **({"inFlight": outcome.in_flight[:64]} if outcome.in_flight else {}),
     }
 
 

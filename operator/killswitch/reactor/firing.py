@@ -12,7 +12,7 @@ from killswitch.api import orders
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
 from killswitch.core.locks import engaged
-from killswitch.ports import Clock, Cluster, Json
+from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor.acting import ORDER, Acting, Decision, left
 from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.finisher import Finisher, Progressed
@@ -37,22 +37,38 @@ class Firing(Acting):
         clock: Clock,
         identity: Identity,
         view: View,
-        progressed: Progressed,
         *,
+        progressed: Progressed,
         policy: Callable[[str], CompiledPolicy | None],
+        source: SignalSource | None = None,
     ) -> None:
-        """Nothing is under way. `policy` gives a policy by its uid, as it stands now."""
+        """Nothing is under way. Graceful stops ask `source` for what is under way.
+
+        `policy` gives a policy by its uid, as it stands now.
+        """
         super().__init__(cluster, clock, identity)
         self._view = view
-        self._sequence = StopSequence(cluster, clock, records_namespace=identity.namespace)
-        ladder = Ladder(cluster, clock, identity, view, policy=policy)
+        self._sequence = StopSequence(
+            cluster, clock, records_namespace=identity.namespace, source=source
+        )
         self._finisher = Finisher(
-            cluster, clock, self._sequence, identity.replica, progressed, ladder=ladder
+            cluster,
+            clock,
+            self._sequence,
+            identity.replica,
+            progressed=progressed,
+            ladder=Ladder(cluster, clock, identity, view, policy=policy),
+            view=view,
         )
 
     def finish(self, shutdown: Json) -> None:
         """See to it that an engaged Shutdown is finished, whoever made it."""
-        self._finisher.consider(shutdown, self._view)
+        self._finisher.consider(shutdown)
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Keys of the resources that unfinished Shutdowns hold by name."""
+        return self._finisher.held
 
     async def close(self) -> None:
         """Do nothing more; what was under way is cut off where it stands."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from killswitch.core import durations, nodes, projections, times
+from killswitch.core import grace, nodes, projections, times
 from killswitch.core.errors import (
     ConflictError,
     KillSwitchError,
@@ -28,7 +28,6 @@ from killswitch.core.errors import (
 from killswitch.core.inventory import Node, Pod, Taint
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Stop
 from killswitch.core.resources import NAMESPACES, NODES, PODS
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import proof, records
@@ -39,7 +38,7 @@ from killswitch.reactor.proof import Trial
 from killswitch.reactor.shared import SharedLists
 
 if TYPE_CHECKING:
-    from killswitch.reactor.stop import Outcome, Report
+    from killswitch.reactor.stop import Outcome, Run
 
 _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""
@@ -54,15 +53,9 @@ Holds = Callable[[Json, "Outcome"], Awaitable[bool]]
 
 
 @dataclass(slots=True)
-class _Run:
-    """One call of `execute`."""
+class _Leaving:
+    """What was asked to go in one run."""
 
-    shutdown: Json
-    stops: Sequence[Stop]
-    held: Sequence[Node]
-    until: float
-    outcome: "Outcome"
-    reached: Callable[[str], None]
     deletions: Deletions
     shortened: set[str] = field(default_factory=set)
     """uids of the terminating pods whose grace was made short."""
@@ -81,46 +74,36 @@ class NodeSequence:
         self._records_namespace = records_namespace
         self._holds = holds
 
-    async def execute(
-        self,
-        shutdown: Json,
-        stops: Sequence[Stop],
-        *,
-        until: float,
-        report: "Report",
-        outcome: "Outcome",
-    ) -> None:
-        """Return when the nodes are as they shall be, or at `until` (monotonic)."""
-
-        def reached(stage: str) -> None:
-            outcome.stages.setdefault(stage, self._clock.now())
-            report(stage, outcome.stages[stage])
-
-        held = tuple(node for stop in stops for node in stop.nodes)
-        outcome.targets = len(held)
-        if await self._record(shutdown, held, outcome):
-            reached("recorded")
+    async def execute(self, run: "Run") -> None:
+        """Return when the nodes are as they shall be, or at `run.until` with what is left."""
+        held = tuple(node for stop in run.stops for node in stop.nodes)
+        run.outcome.targets = len(held)
+        if await self._record(run.shutdown, held, run.outcome):
+            run.reached("recorded")
         pause = _FIRST
-        async with Deletions(self._cluster, self._clock, outcome.note) as deletions:
-            run = _Run(shutdown, stops, held, until, outcome, reached, deletions)
-            while await self._holds(shutdown, outcome) and await self._advance(run):
-                if self._clock.monotonic() >= until:
+        async with Deletions(self._cluster, self._clock, run.outcome.note) as deletions:
+            leaving = _Leaving(deletions)
+            while await self._holds(run.shutdown, run.outcome):
+                if not await self._advance(run, held, leaving):
+                    return
+                if self._clock.monotonic() >= run.until:
                     return
                 await self._clock.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST)
 
-    async def _advance(self, run: "_Run") -> bool:
+    async def _advance(self, run: "Run", held: Sequence[Node], leaving: _Leaving) -> bool:
         """One look and what follows from it; whether another one may come further."""
-        shutdown, held, outcome = run.shutdown, run.held, run.outcome
-        put = await self._put_all(shutdown, held, outcome)
+        outcome = run.outcome
+        put = await self._put_all(run.shutdown, held, outcome)
         if put:
             run.reached("scaled")
         outcome.asked.set()
-        if not await self._look(shutdown, held, outcome):
+        if not await self._look(run.shutdown, held, outcome):
             return False
-        if nodes.action(shutdown["spec"]) is NodeAction.DRAIN:
-            await self._send_away(run)
-        run.reached("deleted")
+        if nodes.action(run.shutdown["spec"]) is NodeAction.DRAIN:
+            await self._send_away(run, leaving)
+        if not outcome.left:
+            run.reached("deleted")
         if "proven" not in outcome.stages:
             await self._prove(run)
         if put and not outcome.left:
@@ -133,11 +116,27 @@ class NodeSequence:
         The cordon is the stop, and a restore that finds no record leaves a node to people.
         """
         try:
-            await records.store(self._lists, self._clock, shutdown, held, self._records_namespace)
+            # A cordon that somebody set a moment ago must not be taken for ours by the restore.
+            fresh = await self._fresh(held)
+            await records.store(self._lists, self._clock, shutdown, fresh, self._records_namespace)
         except (NotFoundError, RefusedError, ServerError, TimedOutError) as error:
             outcome.note(f"what was there could not be recorded: {error}")
             return False
         return True
+
+    async def _fresh(self, held: Sequence[Node]) -> list[Node]:
+        """The nodes as etcd has them; without those that have left the cluster."""
+        found: list[Node] = []
+
+        async def look(node: Node) -> None:
+            try:
+                body = await persistently(self._clock, lambda: self._cluster.get(NODES, node.name))
+            except NotFoundError:
+                return
+            found.append(projections.node(body))
+
+        await _of_each(held, look)
+        return found
 
     async def _put_all(self, shutdown: Json, held: Sequence[Node], outcome: "Outcome") -> bool:
         """Whether each node is cordoned, and tainted where it shall be."""
@@ -180,9 +179,9 @@ class NodeSequence:
             return
         raise ConflictError(f"node {name} is written too often by others")
 
-    async def _prove(self, run: "_Run") -> None:
+    async def _prove(self, run: "Run") -> None:
         within = min(run.until, self._clock.monotonic() + _TRIAL)
-        trial, words = await proof.prove(self._cluster, self._clock, run.stops, within)
+        trial, words = await proof.prove(self._cluster, self._clock, run.stops, (), within)
         if trial is Trial.DENIED:
             run.outcome.proof = words
             run.reached("proven")
@@ -199,12 +198,6 @@ class NodeSequence:
             outcome.left = await persistently(self._clock, lambda: self._going(held, action))
         except (RefusedError, ServerError, TimedOutError) as error:
             outcome.note(f"what is left could not be seen: {error}")
-            return False
-        except ExceptionGroup as errors:
-            known, other = errors.split(KillSwitchError)
-            if other is not None:
-                raise
-            outcome.note(f"what is left could not be seen: {known}")
             return False
         outcome.pods = max(outcome.pods, len(outcome.left))
         return True
@@ -223,10 +216,10 @@ class NodeSequence:
                 pod for pod in pods if pod is not None and not nodes.stays(pod, action, governed)
             )
 
-        await fan_out(held, look, width=WIDTH)
+        await _of_each(held, look)
         return tuple(found)
 
-    async def _send_away(self, run: "_Run") -> None:
+    async def _send_away(self, run: "Run", leaving: _Leaving) -> None:
         """Drain: evict while Graceful lasts, then, or at once, delete with one second of grace."""
         outcome = run.outcome
         if self._evicts(run.shutdown, outcome):
@@ -234,20 +227,22 @@ class NodeSequence:
             await fan_out(waiting, lambda pod: self._evict(pod, outcome), width=WIDTH)
             return
         # Terminating ones too, once: a second delete can only shorten a running grace.
-        again = [p for p in outcome.left if not p.terminating or p.uid not in run.shortened]
-        run.shortened |= {pod.uid for pod in again}
-        await run.deletions.ask(again)
+        again = [p for p in outcome.left if not p.terminating or p.uid not in leaving.shortened]
+        leaving.shortened |= {pod.uid for pod in again}
+        await leaving.deletions.ask(again, lambda: run.reached("deleted"))
 
     def _evicts(self, shutdown: Json, outcome: "Outcome") -> bool:
         """Whether `graceful.terminate` is not over, counted from the cordon, whoever set it."""
-        graceful = shutdown["spec"].get("graceful")
-        if graceful is None:
+        terms = grace.of(shutdown)
+        if terms is None:
             return False
         stored = (shutdown.get("status") or {}).get("stages", {}).get("scaled")
         since = times.seconds(stored) if stored else outcome.stages.get("scaled")
         if since is None:  # not cordoned yet: the time has not begun
             return True
-        return self._clock.now() < since + durations.seconds(graceful["terminate"])
+        left = grace.remaining(since, terms.terminate, self._clock.now())
+        outcome.hurries_at = self._clock.monotonic() + left
+        return left > 0
 
     async def _evict(self, pod: Pod, outcome: "Outcome") -> None:
         what = f"pod {pod.namespace}/{pod.name} on {pod.node}"
@@ -262,3 +257,11 @@ class NodeSequence:
             outcome.note(f"{what} cannot be evicted, and is deleted when its time is over: {error}")
         except (RefusedError, UnavailableError) as error:
             outcome.note(f"could not evict {what}: {error}")
+
+
+async def _of_each(held: Sequence[Node], look: Callable[[Node], Awaitable[None]]) -> None:
+    """Look at each node; the first failure is raised as it is, alone."""
+    try:
+        await fan_out(held, look, width=WIDTH)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

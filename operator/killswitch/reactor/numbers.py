@@ -43,6 +43,7 @@ _STAGES = {
     "stopped": ("stop", "no pod was left in a list from etcd"),
 }
 """Stage of a stop → the metric's name, and what happened at its end."""
+_BEFORE_A_CUT = {"locked"}
 _ANSWERED = "Answered"
 
 
@@ -100,7 +101,9 @@ class Numbers(Collector):
         """A stop that this reactor decided got on: observe each of its stages once."""
         stages = progress.outcome.stages
         decided = stages["decided"]
-        for stage in progress.new & self._stages.keys():
+        # A graceful stop waits on purpose: from its cut on it tells nothing of how fast we are.
+        told = _BEFORE_A_CUT if "cut" in stages else self._stages.keys()
+        for stage in progress.new & told:
             self._stages[stage].observe(max(0.0, stages[stage] - decided))
         last = evidence.decisive(progress.statement)
         if "decided" in progress.new and last is not None:
@@ -136,6 +139,11 @@ class Numbers(Collector):
             )
             yield from _of_policies(self.reactor)
             yield self._of_watches(self.reactor)
+            yield _gauge(
+                "unseen_kinds",
+                "Kinds of workloads that the cluster serves or a policy names, and that cannot be seen.",
+                len(self.reactor.engine.view.inventory.unseen),
+            )
         if scraping is not None:
             yield from _of_scraping(scraping)
         if self.reactor is not None:
@@ -168,7 +176,13 @@ class Numbers(Collector):
             "watch_heard_timestamp_seconds",
             "When the API server last said anything about a kind.",
             "kind",
-            {each.kind: each.heard + ago for each in reactor.reflectors},
+            {
+                name: heard + ago
+                for name, heard in (
+                    *((each.kind, each.heard) for each in reactor.reflectors),
+                    *reactor.mirrors.heard.items(),
+                )
+            },
         )
 
 

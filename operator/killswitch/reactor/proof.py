@@ -9,10 +9,11 @@ nothing to restart, the lock stays unproven, which is not the same as open
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 from typing import Any
 
+from killswitch.core import kinds
 from killswitch.core.errors import (
     ConflictError,
     NotFoundError,
@@ -22,6 +23,8 @@ from killswitch.core.errors import (
     TimedOutError,
     UnavailableError,
 )
+from killswitch.core.inventory import Workload
+from killswitch.core.kinds import Verb
 from killswitch.core.plans import Stop
 from killswitch.core.resources import NODES, PODS
 from killswitch.ports import Clock, Cluster, Json
@@ -43,14 +46,22 @@ class Trial(Enum):
 
 
 async def prove(
-    cluster: Cluster, clock: Clock, stops: Sequence[Stop], until: float
+    cluster: Cluster,
+    clock: Clock,
+    stops: Sequence[Stop],
+    resting: Collection[str],
+    until: float,
 ) -> tuple[Trial, str]:
     """What the stops met at `until` (monotonic) at the latest: DENIED if all did, everywhere.
+
+    `resting` are the uids of targets that are at rest: only of those can it be undone.
 
     Else the first that was not; the text says where and in which words. Of DENIED it says by whom.
     """
     servers = cluster.endpoints()
-    trials = await asyncio.gather(*(_prove(server, clock, stops, until) for server in servers))
+    trials = await asyncio.gather(
+        *(_prove(server, clock, stops, resting, until) for server in servers)
+    )
     for server, (trial, words) in zip(servers, trials, strict=True):
         if trial not in {Trial.DENIED, Trial.UNREACHED}:
             return trial, words if len(servers) == 1 else f"{words} (asked {server})"
@@ -65,7 +76,11 @@ async def prove(
 
 
 async def _prove(
-    server: Cluster, clock: Clock, stops: Sequence[Stop], until: float
+    server: Cluster,
+    clock: Clock,
+    stops: Sequence[Stop],
+    resting: Collection[str],
+    until: float,
 ) -> tuple[Trial, str]:
     """What they met at this one API server."""
     for stop in stops:
@@ -74,7 +89,7 @@ async def _prove(
             try:
                 trial, words = await persistently(
                     clock,
-                    lambda stop=stop: _try(server, stop),  # type: ignore[misc]
+                    lambda stop=stop: _try(server, stop, resting),  # type: ignore[misc]
                     within=max(0.0, until - clock.monotonic()),
                 )
             except (OverloadedError, UnavailableError) as error:
@@ -90,10 +105,10 @@ async def _prove(
     return Trial.DENIED, ""
 
 
-async def _try(cluster: Cluster, stop: Stop) -> tuple[Trial, str]:
+async def _try(cluster: Cluster, stop: Stop, resting: Collection[str]) -> tuple[Trial, str]:
     """What a dry-run restart met, and in which words."""
     words = "nothing to restart"
-    for attempt in _restarts(cluster, stop):
+    for attempt in _restarts(cluster, stop, resting):
         try:
             await attempt()
         except (NotFoundError, ConflictError):
@@ -111,7 +126,7 @@ async def _try(cluster: Cluster, stop: Stop) -> tuple[Trial, str]:
     return Trial.IMPOSSIBLE, words
 
 
-def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
+def _restarts(cluster: Cluster, stop: Stop, resting: Collection[str]) -> list[Callable[[], Any]]:
     """Dry runs that would restart something held: the narrowest rights first."""
     if stop.nodes:
         body = {"spec": {"unschedulable": False}}
@@ -132,13 +147,32 @@ def _restarts(cluster: Cluster, stop: Stop) -> list[Callable[[], Any]]:
         )
         for target in counted[:3]
     ]
+    stopped = [each for each in stop.targets if each.kind.verb is Verb.SET and each.uid in resting]
+    ways += [
+        lambda target=target: cluster.patch(  # type: ignore[misc]
+            target.kind.resource,
+            target.name,
+            _undone(target),
+            target.namespace,
+            dry_run=True,
+        )
+        for target in stopped[:3]
+    ]
     probe = _probe_pod(stop)
     return [*ways, lambda: cluster.create(PODS, probe, stop.namespace, dry_run=True)]
 
 
+def _undone(target: Workload) -> Json:
+    """What takes it out of its rest: what stood there before, or nothing."""
+    settings = zip(target.kind.settings, target.values, strict=True)
+    return kinds.patch((each.path, None if was == each.rest else was) for each, was in settings)
+
+
 def _probe_pod(stop: Stop) -> Json:
     """A pod that the lock must refuse; only ever created as a dry run."""
-    metadata: Json = {"name": "killswitch-probe", "labels": dict(stop.pod_labels or {})}
+    held = next((key for key in stop.locks if key.startswith(f"{PODS.key}/")), "")
+    name = held.rpartition("/")[2] or "killswitch-probe"
+    metadata: Json = {"name": name, "labels": dict(stop.pod_labels or {})}
     owner = next((key for key in stop.locks if key.startswith("uid/")), None)
     if owner is not None:
         metadata["ownerReferences"] = [

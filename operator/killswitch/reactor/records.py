@@ -1,14 +1,16 @@
-"""Step 3a of a stop: what was there, stored once before the first scaling write.
+"""Step 3a of a stop: what was there, stored once before the first write that loses it.
 
 What an earlier, unrestored stop recorded stays the truth while that stop holds, and after its
-release as long as the target is still at rest; a later stop never overwrites it with 0. A target
-that people have started again by hand meanwhile is recorded anew.
+release as long as the target is still at rest; a later stop never overwrites it with 0, nor the
+settings of other kinds with what an earlier one wrote there. A target that people have started again
+by hand meanwhile is recorded anew.
 """
 
 import contextlib
 from collections.abc import Sequence
 
 from killswitch.api import orders
+from killswitch.api.orders import Touched
 from killswitch.core import conditions, nodes
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
@@ -19,21 +21,19 @@ from killswitch.ports import Clock, Json
 from killswitch.reactor.persistence import persistently
 from killswitch.reactor.shared import SharedLists
 
-Item = Workload | Node
 
-
-def at_rest(item: Item) -> bool:
-    """Whether it is as a stop leaves it."""
+def at_rest(item: Touched) -> bool:
+    """Whether it is as a stop leaves it. A pod of this uid never runs again, a cut stays one."""
     if isinstance(item, Node):
         return nodes.as_left(item, None)
-    return item.at_rest
+    return item.at_rest if isinstance(item, Workload) else True
 
 
 async def store(
     lists: SharedLists,
     clock: Clock,
     shutdown: Json,
-    items: Sequence[Item],
+    items: Sequence[Touched],
     namespace: str,
 ) -> set[str]:
     """The uids whose former state is stored, now or by an earlier stop: all of these items'.
@@ -58,7 +58,7 @@ async def store(
 
 
 async def _recorded(
-    lists: SharedLists, shutdown: Json, items: Sequence[Item], namespace: str
+    lists: SharedLists, shutdown: Json, items: Sequence[Touched], namespace: str
 ) -> tuple[set[str], int]:
     """Targets recorded by unrestored stops, and how many chunks this stop has already."""
     records = (await lists.list(RECORDS, namespace)).items

@@ -29,6 +29,7 @@ from killswitch.reactor.mirrors import ALWAYS, Mirrors
 from killswitch.reactor.numbers import Numbers
 from killswitch.reactor.poller import Poller
 from killswitch.reactor.recalling import Recaller
+from killswitch.reactor.restless import Restless
 from killswitch.reactor.scraping import Bounds, Scraping
 from killswitch.reactor.view import InventorySink, NamespaceSink
 from killswitch.reactor.watched import Identity
@@ -38,6 +39,8 @@ from killswitch.telemetry.traces import Traces
 _LOG = structlog.get_logger(__name__)
 _KINDS = 1.0
 """Seconds between looks at which kinds policies name, and at what is served if that is old."""
+_LISTED = 0.1
+"""Seconds between looks while a kind is being listed."""
 _TRACES = 5
 """Stops that are traced in one look: each takes a fifth of a millisecond."""
 
@@ -73,6 +76,7 @@ class Reactor:
             identity,
             progressed=self._progressed,
             hears_events=hears_events,
+            source=source,
         )
         self._poller = Poller(source, clock, self._deliver, interval=poll_interval)
         self.scraping: Scraping | None = None
@@ -91,6 +95,7 @@ class Reactor:
         self.needed = self._make_reflectors()
         """Nothing is judged before these have listed everything."""
         self.mirrors = Mirrors(cluster, clock, self.engine.view.inventory)
+        self._restless = Restless(cluster, clock, self.engine.view)
         self._freezes = Reflector(cluster, clock, FREEZES, self.engine.freezes.stored)
         self.ready = asyncio.Event()
         """Set once everything is listed and every policy judged."""
@@ -102,6 +107,7 @@ class Reactor:
             async with asyncio.TaskGroup() as group:
                 for reflector in self.reflectors:
                     group.create_task(reflector.run())
+                group.create_task(self._mirror())
                 with garbage.put_off():
                     for reflector in self.needed:
                         await reflector.synced.wait()
@@ -111,8 +117,8 @@ class Reactor:
                 self.engine.start()
                 self.ready.set()
                 group.create_task(self._learn_freezes())
-                group.create_task(self._mirror())
                 group.create_task(self._poller.run())
+                group.create_task(self._name_restless())
                 group.create_task(policy_status.report(self.engine, self._cluster, self._clock))
                 await self._tick()
         finally:
@@ -127,7 +133,7 @@ class Reactor:
     @property
     def reflectors(self) -> list[Reflector]:
         """All of them."""
-        return [*self.needed, self._freezes, *self.mirrors.reflectors]
+        return [*self.needed, self._freezes]
 
     @property
     def poll_pace(self) -> float:
@@ -143,10 +149,18 @@ class Reactor:
         """Follow which kinds there are, and which of them policies name."""
         while True:
             try:
-                await self.mirrors.look(self.engine.kinds)
+                await self.mirrors.look(self.engine.kinds, self.engine.held)
             except Exception:
                 _LOG.exception("the kinds of the cluster could not be followed")
-            await self._clock.sleep(_KINDS)
+            await self._clock.sleep(_LISTED if self.mirrors.listing else _KINDS)
+
+    async def _name_restless(self) -> None:
+        """Say what a release would start; a defect there must not end the reactor."""
+        while True:
+            try:
+                await self._restless.run()
+            except Exception:
+                _LOG.exception("what a release would start could not be told")
 
     def _deliver(self, query: str, answer: Answer | NoAnswer) -> None:
         self.engine.intake.deliver(query, answer)

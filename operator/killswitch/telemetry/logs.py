@@ -24,3 +24,11 @@ def log_to_stderr() -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def keep_quiet() -> None:
+    """From now on hardly a log line of this process is written: for commands, which answer themselves."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.ReturnLoggerFactory(),
+    )

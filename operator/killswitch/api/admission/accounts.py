@@ -297,14 +297,12 @@ def account_nodes() -> list[Json]:
                 f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
                 f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)"
                 f" && ({after} == {before} || !{before}.hasValue())",
-                "the reactor sets the cordon, the taints and the fence request of a stop: the manager"
-                " takes them off",
+                "the reactor cordons a Node, taints it and asks for its fencing, and undoes none of it",
             ),
             (
                 f"!({_MANAGER}) || variables.taints.all(t, !({ours}) || t in variables.oldTaints)"
                 f" && ({after} == {before} || !{after}.hasValue())",
-                "the manager takes the taints and the fence request of a stop off: the reactor sets"
-                " them",
+                "the manager takes off a Node what stopped it, and adds nothing",
             ),
         ],
     )

@@ -1,0 +1,61 @@
+"""What an engaged Shutdown holds now: its targets and all below them, with what their controllers want."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from killswitch.core import plans
+from killswitch.core.inventory import Inventory, Workload
+from killswitch.manager.places import Places
+from killswitch.manager.recorded import Records
+from killswitch.ports import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The targets of one Shutdown, and what is below them."""
+
+    inventory: Inventory
+    targets: tuple[Workload, ...] = ()
+    bodies: Mapping[str, Json] = field(default_factory=dict)
+    """Of all that is in their namespaces, by uid."""
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """The targets and every workload below them."""
+        found = {each.uid: each for each in self.targets}
+        for target in self.targets:
+            below = self.inventory.below(target.uid)
+            found |= {each.uid: each for each in below if isinstance(each, Workload)}
+        return list(found.values())
+
+    def wanting(self) -> list[str]:
+        """What would start pods at the release, whatever its top was told, in words."""
+        tops = {each.uid for each in self.targets}
+        return [
+            f"{each.kind} {each.namespace}/{each.name}" + ("" if each.uid in tops else " (below)")
+            for each in self.workloads
+            if _wants_pods(each)
+        ]
+
+
+def _wants_pods(workload: Workload) -> bool:
+    if workload.kind.counted:
+        return workload.replicas != 0
+    return not workload.at_rest
+
+
+async def look(places: Places, records: Records, shutdown: Json) -> Held:
+    """What it holds by its locks and scope, and what is recorded of it; nothing for nodes."""
+    namespace = shutdown["metadata"].get("namespace", "")
+    names = [namespace] if namespace else list(shutdown["spec"].get("namespaces") or {})
+    if not names:
+        return Held(Inventory())
+    recorded = await records.targets(shutdown)
+    seen = await places.see(names, {each.record["kind"] for each in recorded})
+    plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], seen.inventory)
+    found = {each.uid: each for stop in plan.stops for each in stop.targets}
+    for target in recorded:
+        item = seen.inventory.owner_of(target.record["uid"])
+        if isinstance(item, Workload):
+            found[item.uid] = item
+    return Held(seen.inventory, tuple(found.values()), seen.bodies)

@@ -1,0 +1,82 @@
+"""Why a kind of workload cannot be stopped here: not served, not to be listed, not to be written.
+
+Asked of the API server for the manager's own account. The reactor's has the same rights on workloads, by
+the same aggregated roles; what it cannot see, it says itself.
+"""
+
+from killswitch.core.errors import KillSwitchError
+from killswitch.core.kinds import Kind, Verb
+from killswitch.core.resources import Resource
+from killswitch.ports import Clock, Cluster, Json
+
+_REVIEWS = Resource(
+    "authorization.k8s.io",
+    "v1",
+    "selfsubjectaccessreviews",
+    "SelfSubjectAccessReview",
+    namespaced=False,
+)
+_FRESH = 10.0
+"""Seconds for which an answer is good: rights come and go."""
+_WRITES = {
+    Verb.SCALE: (("patch", "scale"),),
+    Verb.SET: (("patch", ""),),
+    Verb.RECREATE: (),
+    Verb.NONE: (),
+}
+
+
+class Sight:
+    """What the manager may see and write of kinds."""
+
+    def __init__(self, cluster: Cluster, clock: Clock) -> None:
+        """Nothing has been asked."""
+        self._cluster = cluster
+        self._clock = clock
+        self._known: dict[Kind, tuple[float, str]] = {}
+
+    async def problem(self, name: str, kind: Kind | None) -> str:
+        """Why workloads of this kind cannot be stopped, with the cure; empty: they can, as far as is known."""
+        if kind is None:
+            return (
+                f"{name}: the cluster does not serve this kind; install it, or correct kind and group"
+                " in spec.targets"
+            )
+        at, known = self._known.get(kind, (float("-inf"), ""))
+        if self._clock.monotonic() - at > _FRESH:
+            known = await self._denied(name, kind)
+            self._known[kind] = self._clock.monotonic(), known
+        return known
+
+    async def _denied(self, name: str, kind: Kind) -> str:
+        needed = (("list", ""), *_WRITES[kind.verb])
+        denied = [
+            f"{verb} {kind.resource.plural}{'/' if part else ''}{part}"
+            for verb, part in needed
+            if not await self._may(kind, verb, part)
+        ]
+        if not denied:
+            return ""
+        return (
+            f"{name}: the operator may not {', '.join(denied)}; give it the right, by the chart's"
+            f" kinds.extra or a ClusterRole that is aggregated to it"
+        )
+
+    async def _may(self, kind: Kind, verb: str, part: str) -> bool:
+        """Whether it may; where that cannot be asked, nobody is held up by it."""
+        attributes: Json = {
+            "group": kind.resource.group,
+            "resource": kind.resource.plural,
+            "verb": verb,
+            "subresource": part,
+        }
+        body = {
+            "apiVersion": _REVIEWS.api_version,
+            "kind": _REVIEWS.kind,
+            "spec": {"resourceAttributes": attributes},
+        }
+        try:
+            answer = await self._cluster.create(_REVIEWS, body)
+        except KillSwitchError:
+            return True
+        return bool(answer["status"]["allowed"])

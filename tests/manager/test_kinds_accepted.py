@@ -1,0 +1,123 @@
+"""What a policy may be about: kinds that can be seen and stopped, and losses that somebody accepts."""
+
+import pytest
+import yaml
+
+from killswitch.core.kinds import TABLE
+from killswitch.core.resources import PODS
+from killswitch.ports import Json
+from tests.cluster.control_plane import ControlPlane, User
+from tests.manager import things
+from tests.manager.harness import Scene
+
+pytestmark = pytest.mark.cluster
+STILL = "in mode Enforce, where the namespace is governed, the reactor would still fire it"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(kernel: ControlPlane) -> None:
+    """The API server serves them."""
+    things.install(kernel)
+
+
+@pytest.fixture
+def blind(kernel: ControlPlane, account: User) -> User:
+    """The manager's account without any right on InferenceServices."""
+    role = yaml.safe_load(
+        kernel.kubectl("get", "clusterrole", "killswitch-manager", "-o", "yaml").stdout
+    )
+    role["metadata"] = {"name": "blind-manager"}
+    role["rules"] = [
+        {**each, "resources": [r for r in each["resources"] if r != "inferenceservices"]}
+        for each in role["rules"]
+    ]
+    role["rules"] = [each for each in role["rules"] if each["resources"]]
+    kernel.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(role))
+    user = kernel.service_account("killswitch-system", "blind-manager")
+    kernel.kubectl(
+        "create",
+        "clusterrolebinding",
+        "blind-manager",
+        "--clusterrole=blind-manager",
+        "--serviceaccount=killswitch-system:blind-manager",
+        check=False,
+    )
+    return user
+
+
+async def test_a_kind_that_is_not_served_is_named_with_its_cure(scene: Scene) -> None:
+    """The policy is not Ready; another one is."""
+    target = {"kind": "Sandbox", "name": "vllm"}
+    async with scene.manager():
+        await scene.bench.policy("bad", targets=[target])
+        await scene.bench.policy("good", targets=[scene.vllm])
+        message = await scene.policy_condition("bad", "Ready", "False", "KindUnseen")
+        await scene.policy_condition("bad", "Armed", "False", "NotReady")
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+    assert message == (
+        "Sandbox: the cluster does not serve this kind; install it, or correct kind and group in"
+        " spec.targets"
+    )
+
+
+async def test_a_policy_of_two_kinds_works_for_the_one_that_is_seen(scene: Scene) -> None:
+    """And says what it cannot work for."""
+    target = {"kind": "Sandbox", "name": "vllm"}
+    async with scene.manager():
+        await scene.bench.policy("half", targets=[scene.vllm, target])
+        message = await scene.policy_condition("half", "Ready", "True", "Accepted")
+    assert message.startswith("the policy can work for Deployment, not wholly: Sandbox: ")
+
+
+async def test_a_missing_right_is_named_with_its_cure(scene: Scene, blind: User) -> None:
+    """By verb and resource; what the account may do is asked of the API server."""
+    target = {"kind": "InferenceService", "name": "vllm"}
+    async with scene.manager(account=blind):
+        await scene.bench.policy("bad", targets=[target])
+        await scene.bench.policy("good", targets=[scene.vllm])
+        message = await scene.policy_condition("bad", "Ready", "False", "KindUnseen")
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+    assert message.startswith(
+        "InferenceService: the operator may not list inferenceservices, patch inferenceservices;"
+        " give it the right, by the chart's kinds.extra"
+    )
+
+
+async def test_a_generic_kind_with_scale_is_accepted(scene: Scene) -> None:
+    """Whatever the cluster serves."""
+    target = {"kind": "Engine", "group": "serving.test.example", "name": "vllm"}
+    async with scene.manager():
+        await scene.bench.policy("any", targets=[target])
+        await scene.policy_condition("any", "Ready", "True", "Accepted")
+
+
+async def test_what_a_stop_of_a_job_loses_is_to_be_accepted(scene: Scene) -> None:
+    """In words, and until then the policy is not Ready, yet not harmless."""
+    async with scene.manager():
+        await scene.bench.policy("train", targets=[{"kind": "Job", "name": "train"}])
+        message = await scene.policy_condition("train", "Ready", "False", "LossNotAccepted")
+        armed = await scene.policy_condition("train", "Armed", "False", "NotReady")
+        await scene.change_policy("train", action={"acceptLoss": True})
+        await scene.policy_condition("train", "Ready", "True", "Accepted")
+    lost = TABLE["Job"].lost
+    assert message == (
+        f"spec.targets: a stop of a Job loses {lost}: {STILL}; write action.acceptLoss: true to"
+        " accept that, or leave it out of the targets"
+    )
+    assert armed == f"the policy is not Ready, yet not harmless: {STILL}"
+
+
+async def test_a_bare_pod_behind_a_selector_is_a_loss(scene: Scene) -> None:
+    """Only where there is one; whoever accepts it may stop it."""
+    body: Json = {
+        "metadata": {"name": "lone", "labels": {"model": "m"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    await scene.bench.cluster.create(PODS, body, scene.namespace)
+    target = {"kind": "Pod", "selector": {"matchLabels": {"model": "m"}}}
+    async with scene.manager():
+        await scene.bench.policy("pods", targets=[target])
+        message = await scene.policy_condition("pods", "Ready", "False", "LossNotAccepted")
+        await scene.change_policy("pods", action={"acceptLoss": True})
+        await scene.policy_condition("pods", "Ready", "True", "Accepted")
+    assert f"a stop of Pod {scene.namespace}/lone loses the pod itself" in message
