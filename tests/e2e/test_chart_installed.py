@@ -157,7 +157,8 @@ def test_viewer_is_part_of_view(bare: ControlPlane) -> None:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
 def test_author_can_apply_shipped_policies(bare: ControlPlane, file: Path) -> None:
     """The API server accepts each ready policy from someone with the author's role."""
-    bare.api().create("/api/v1/namespaces", {"metadata": {"name": "model-serving"}})
+    place = yaml.safe_load(file.read_text())["metadata"].get("namespace", "default")
+    bare.api().create("/api/v1/namespaces", {"metadata": {"name": place}})
     bare.kubectl("apply", "--dry-run=server", "-f", str(file), user=bare.user("dave"))
 
 

@@ -48,11 +48,11 @@ def test_the_reactor_taints_and_the_manager_takes_off(
     """Each only its own half, and others' taints by neither."""
     reactor, manager = api_of(accounts, "reactor"), api_of(accounts, "manager")
     answer = manager.patch(nodes(node), tainted(OTHER, mark))
-    assert (answer.status, "the reactor sets them" in answer.message) == (403, True)
+    assert (answer.status, "adds nothing" in answer.message) == (403, True)
     assert reactor.patch(nodes(node), tainted(OTHER, mark)).status == 200
     for change in (tainted(OTHER), tainted(OTHER, {**mark, "value": "else"})):
         answer = reactor.patch(nodes(node), change)
-        assert (answer.status, "the manager takes them off" in answer.message) == (403, True)
+        assert (answer.status, "undoes none of it" in answer.message) == (403, True)
     for account in (reactor, manager):
         answer = account.patch(nodes(node), tainted(mark))
         assert (answer.status, "changes nothing of a Node" in answer.message) == (403, True)

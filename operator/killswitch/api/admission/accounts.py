@@ -2,7 +2,7 @@
 
 The reactor brings to rest and never back; the manager brings back, which the lock denies while
 something is engaged. Beyond RBAC, these policies bound each write to the fields that it is for.
-Dry runs pass everywhere: a raise as a dry run is how the reactor proves the lock.
+Dry runs pass, but of namespaces: a raise or an uncordon as a dry run is how the reactor proves the lock.
 """
 
 from dataclasses import replace
@@ -237,7 +237,7 @@ def account_namespaces() -> list[Json]:
         "account-namespaces",
         "The operator's accounts change nothing of a Namespace but what they govern by.",
         match={"resourceRules": [rule("", "namespaces", "UPDATE", "*")]},
-        conditions=_OPERATOR,
+        conditions=_OPERATOR[:1],
         variables=_LABELS,
         validations=[
             (_labels(), f"the operator sets no label of a Namespace but {GOVERNED_LABEL}"),
@@ -297,14 +297,12 @@ def account_nodes() -> list[Json]:
                 f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
                 f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)"
                 f" && ({after} == {before} || !{before}.hasValue())",
-                "the reactor sets the cordon, the taints and the fence request of a stop: the manager"
-                " takes them off",
+                "the reactor cordons a Node, taints it and asks for its fencing, and undoes none of it",
             ),
             (
                 f"!({_MANAGER}) || variables.taints.all(t, !({ours}) || t in variables.oldTaints)"
                 f" && ({after} == {before} || !{after}.hasValue())",
-                "the manager takes the taints and the fence request of a stop off: the reactor sets"
-                " them",
+                "the manager takes off a Node what stopped it, and adds nothing",
             ),
         ],
     )
