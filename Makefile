@@ -42,8 +42,8 @@ check-static: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## Measure: one JSON line per figure, then a table (ONLY=substring, OUT=folder for plots)
-	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)") $(if $(OUT),--out "$(OUT)")
+bench: $(STAMP) ## Measure: one JSON line per figure, then a table (ONLY=substring, OUT=folder for plots, FOR=seconds of pushing)
+	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)") $(if $(OUT),--out "$(OUT)") $(if $(FOR),--seconds "$(FOR)")
 
 cluster: $(STAMP) ## Leave a control plane up to play with, OPERATOR=1 with killswitch; Ctrl-C ends it
 	@$(BIN)/python -m tests.cluster $(if $(OPERATOR),--operator)

@@ -41,6 +41,9 @@ MODULES = {
     "node_fan_out": "bench.fan_out",
     "detector": "bench.detectors",
     "engine": "bench.engine",
+    "kind": "bench.kinds",
+    "fighters": "bench.fighters",
+    "plan": "bench.plans",
 }
 """How the names of a module's figures begin, and the module."""
 
@@ -60,13 +63,16 @@ def main() -> None:
     """Measure what was asked for, print each figure as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default="", help="only figures whose name contains this")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="for how long the fighters push (20)"
+    )
     parser.add_argument("--out", type=Path, help="folder to write the lines and their plots to")
     arguments = parser.parse_args()
     logs.log_to_stderr()
     lines = [json.dumps({"machine": machine()})]
     print(lines[0], flush=True)
     figures = []
-    for line in _figures(arguments.only):
+    for line in _figures(arguments.only, arguments.seconds):
         lines.append(json.dumps(line))
         print(lines[-1], flush=True)
         figures.append(line)
@@ -79,14 +85,14 @@ def main() -> None:
             print(f"# {path}", file=sys.stderr)
 
 
-def _figures(only: str) -> Iterator[Figure]:
+def _figures(only: str, seconds: float) -> Iterator[Figure]:
     """Each figure whose name contains `only`, as soon as it is known."""
     for prefix, name in MODULES.items():
         if only and only not in prefix and not only.startswith(prefix):
             continue
         print(f"# {name} …", file=sys.stderr, flush=True)
         with contextlib.ExitStack() as until_done:
-            setting = Setting(ControlPlane())
+            setting = Setting(ControlPlane(), seconds=seconds)
             until_done.callback(setting.control_plane.stop)
             if prefix not in WITHOUT:
                 setting.control_plane.start()

@@ -38,6 +38,8 @@ class Setting:
 
     control_plane: ControlPlane
     username: str = "admin"
+    seconds: float = 20.0
+    """For how long what is measured over time is."""
 
     def prepare(self) -> None:
         """Install what the benchmarks need."""

@@ -9,7 +9,7 @@ import structlog
 
 from killswitch.core import kinds
 from killswitch.core.catalogue import Catalogue, Served
-from killswitch.core.errors import KillSwitchError
+from killswitch.core.errors import KillSwitchError, RefusedError
 from killswitch.core.resources import Resource
 from killswitch.ports import Clock, Cluster
 
@@ -30,7 +30,8 @@ class Discovery:
         """Nothing was asked yet."""
         self._cluster = cluster
         self._clock = clock
-        self._fresh = fresh
+        self.fresh = fresh
+        """Seconds for which an answer is good."""
         self._asked = float("-inf")
         self._wanted: frozenset[str] = frozenset()
         self._counts: dict[str, tuple[str, ...]] = {}
@@ -47,7 +48,7 @@ class Discovery:
         Never raises: not knowing leaves what was known.
         """
         now = self._clock.monotonic()
-        if now - self._asked < self._fresh and wanted <= self._wanted:
+        if now - self._asked < self.fresh and wanted <= self._wanted:
             return self.catalogue
         try:
             served = await self._cluster.served()
@@ -63,16 +64,25 @@ class Discovery:
         return self.catalogue
 
     async def _learn_count(self, name: str, served: Sequence[Served]) -> None:
-        """Where a kind with `/scale` keeps its count, from its definition; `spec.replicas` if unknown."""
+        """Where a kind with `/scale` keeps its count, from its definition.
+
+        Nowhere where that may not be read; `spec.replicas` where there is none.
+        """
         kind, _, group = name.partition(".")
         for each in served:
             resource = each.resource
             meant = (resource.kind, resource.group) == (kind, group) and each.scales
-            if not meant or name in kinds.TABLE or resource.key in self._counts:
+            if not meant or name in kinds.TABLE or self._counts.get(resource.key):
                 continue
             try:
                 definition = await self._cluster.get(_CRDS, resource.key)
-            except KillSwitchError as error:  # not a custom kind, or no right to read it
+            except (
+                RefusedError
+            ) as error:  # where its count stands is not known, so nor is the count
+                _LOG.warning("a kind's definition may not be read", kind=name, error=str(error))
+                self._counts[resource.key] = ()
+                continue
+            except KillSwitchError as error:  # not a custom kind
                 _LOG.info("a kind's definition cannot be read", kind=name, error=str(error))
                 continue
             for version in definition["spec"]["versions"]:

@@ -133,36 +133,58 @@ def test_a_stop_by_a_pod_rests_the_top_and_holds_all_below(stage: Stage) -> None
 
 
 def test_a_kind_that_only_this_cluster_knows_is_scaled_by_its_own_path(stage: Stage) -> None:
-    """Found through discovery, by plural or singular."""
+    """Found through discovery, by plural or singular, by someone who may read definitions."""
     for name in ("a", "b"):
-        body = _object("example.com/v1", "Engine", name) | {"spec": {"pool": {"size": 3}}}
-        stage.create("/apis/example.com/v1", "engines", body)
+        engine(stage, name)
     done = stage.run(
         "stop", "-w", "engines.example.com/a", "-w", "engine.example.com/b", "--reason", "r",
-        "--deadline", "5s",
+        "--deadline", "5s", by=stage.control_plane.admin,
     )  # fmt: skip
-    sizes = [
-        stage.get(f"/apis/example.com/v1 engines/{name}")["spec"]["pool"]["size"] for name in "ab"
-    ]
-    assert sizes == [0, 0], done.stdout + done.stderr
-    why = stage.run("why", "engine.example.com/a").stdout
+    assert [size(stage, name) for name in "ab"] == [0, 0], done.stdout + done.stderr
+    records = stage.get("/apis/killswitch.dev/v1alpha1 shutdownrecords")["items"]
+    targets = [each for record in records for each in record["spec"].get("targets", ())]
+    assert [each["replicas"] for each in targets] == [3, 3]
+    why = stage.run("why", "engine.example.com/a", by=stage.control_plane.admin).stdout
     assert "0 of 0 replicas ready" in why
     assert "Held by Shutdown" in why
+
+
+def test_a_count_that_may_not_be_read_is_not_lost(stage: Stage) -> None:
+    """Where it stands is in the definition; whoever may not read that locks, and scales nothing."""
+    engine(stage, "a")
+    planned = stage.run("plan", "-w", "engine.example.com/a").stdout
+    assert "No rest: Engine.example.com a: its definition may not be read" in planned
+    stage.run("stop", "-w", "engine.example.com/a", "--reason", "r", "--deadline", "2s")
+    assert size(stage, "a") == 3
+    path = f"/apis/example.com/v1/namespaces/{stage.namespace}/engines/a/scale"
+    raised = stage.control_plane.api().patch(path, {"spec": {"replicas": 4}}, dry_run=True)
+    assert "held down by Shutdown" in raised.message
+
+
+def engine(stage: Stage, name: str) -> None:
+    """An Engine of three, whose count stands where its definition says."""
+    body = _object("example.com/v1", "Engine", name) | {"spec": {"pool": {"size": 3}}}
+    stage.create("/apis/example.com/v1", "engines", body)
+
+
+def size(stage: Stage, name: str) -> int:
+    """How many it asks for."""
+    return int(stage.get(f"/apis/example.com/v1 engines/{name}")["spec"]["pool"]["size"])
 
 
 def test_a_kind_without_a_state_of_rest_is_said_to_start_at_the_release(stage: Stage) -> None:
     """It is locked, and what belongs to it stops; no more is promised."""
     stage.create("/apis/example.com/v1", "charts", _object("example.com/v1", "Chart", "x"))
     done = stage.run("plan", "-w", "charts.example.com/x")
-    assert (
-        "No rest: Chart.example.com x has no field to stop it: a release starts it" in done.stdout
-    )
+    words = "No rest: Chart.example.com x: nothing is known of how it rests: a release lets"
+    assert words in done.stdout
 
 
 def test_a_kind_that_the_cluster_lacks_is_named(stage: Stage) -> None:
     """Exit 1, and where to look."""
     done = stage.run("stop", "-w", "engine.example.org/x", "--reason", "r")
-    assert (done.returncode, "engine.example.org x" in done.stderr) == (1, True)
+    words = "engine.example.org: the cluster does not serve this kind"
+    assert (done.returncode, words in done.stderr) == (1, True), done.stderr
     assert "kubectl api-resources" in done.stderr
     why = stage.run("why", "engine.example.org/x")
     assert (why.returncode, "the cluster does not serve this kind" in why.stderr) == (1, True)

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 from typing import Any
 
@@ -17,7 +18,9 @@ def job(stage: Stage, name: str = "train") -> None:
         "containers": [{"name": "c", "image": "example.invalid/train"}],
         "restartPolicy": "Never",
     }
-    body = {"metadata": {"name": name}, "spec": {"template": {"spec": spec}}}
+    labels = {"example.com/long-running": "true"}  # else kwok completes it at once
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    body = {"metadata": {"name": name}, "spec": {"template": template}}
     stage.create("/apis/batch/v1", "jobs", body)
     eventually(lambda: any(pod.startswith(name) for pod in stage.pods()))
 
@@ -90,4 +93,4 @@ def _asked(stage: Stage, answer: str) -> str:
         shown += piece
     process.wait(60)
     os.close(ours)
-    return shown.decode()
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())

@@ -9,6 +9,7 @@ NS__deployment/embed  1         1     1     cli-0 (1)
 NS__deployment/vllm   2         2     2     cli-0 (2)
 NS__other pods        -         1     0     cli-0 (1)
 Held: everything in namespace NS, new workloads too
+Lost for good: the pod itself: it is made again from its recorded manifest, under a new uid (Pod bare)
 Node guards: not known (nodeguards are hidden from you): milliseconds with one, seconds without
 """
 _POLICY = """\

@@ -19,6 +19,13 @@ _FIGHTERS = [
 _ATTEMPTS = [
     {"who": "helm", "object": "Deployment vllm", "count": 1, "last": "2026-01-01T00:00:00Z"},
     {
+        "who": "argocd-controller",
+        "object": "Deployment vllm",
+        "count": 2,
+        "last": "2026-01-01T00:00:00Z",
+        "outcome": "Changed",
+    },
+    {
         "who": "keda-operator",
         "object": "Deployment vllm",
         "count": 40,
@@ -63,6 +70,7 @@ def test_why_names_fighters_attempts_and_what_is_under_way(stage: Stage, held: s
         "Denied by the lock: keda-operator for Deployment vllm, 40 times",
         "Denied by the lock: helm for Deployment vllm, once",
     ]
+    assert "Written since: argocd-controller for Deployment vllm, 2 times, last " in shown
     assert "Draining: 7 requests under way when last asked" in shown
 
 

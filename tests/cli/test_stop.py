@@ -49,7 +49,7 @@ def test_everything_in_the_namespace(stage: Stage) -> None:
     stage.deployment()
     pod = {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     stage.create("/api/v1", "pods", pod)
-    name = stage.stop("--all")
+    name = stage.stop("--all", "--accept-loss")
     stored = stage.shutdown(name)["spec"]
     assert (stored["scope"], stored["requestedBy"]) == ({"wholeNamespace": True}, "alice")
     path = f"/api/v1/namespaces/{stage.namespace}/pods"

@@ -10,13 +10,14 @@ from killswitch.cli import board, freezing, hopeless
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem, explained
-from killswitch.cli.references import parse
-from killswitch.cli.scope import Named, Scope
+from killswitch.cli.references import parse, workload
+from killswitch.cli.scope import Named, Scope, of_order, read
 from killswitch.cli.screen import Screen
 from killswitch.cli.stop import Request, name, stop
-from killswitch.core import errors, times
+from killswitch.core import errors, kinds, times
 from killswitch.core.catalogue import Served
 from killswitch.core.errors import KillSwitchError, UnavailableError
+from killswitch.core.kinds import Kind
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Cluster, Page
 from tests.cli.conftest import LeapingClock
@@ -57,6 +58,45 @@ def test_kinds_that_a_command_does_not_know_are_refused() -> None:
     with pytest.raises(Problem, match="not a kind meant here") as caught:
         parse("pod/x", allowed=(SHUTDOWNS,))
     assert (caught.value.cure, caught.value.code) == ("write shutdown/NAME", ExitCode.USAGE)
+
+
+@pytest.mark.parametrize("kind", kinds.TABLE.values(), ids=str)
+def test_every_kind_is_read_as_kubectl_and_we_write_it(kind: Kind) -> None:
+    """Our own word, kubectl's `kind.group/name` and `plural.group/name`, in any case."""
+    group = f".{kind.resource.group}" if kind.resource.group else ""
+    for word in (kind.word, f"{kind.resource.kind}{group}", f"{kind.resource.plural}{group}"):
+        assert workload(f"{word}/x") == (kind.name, "x")
+
+
+def test_short_names_are_those_of_the_kinds_own_definitions() -> None:
+    """What people type at kubectl."""
+    named = {
+        "deploy": "Deployment",
+        "isvc": "InferenceService",
+        "ksvc": "Service.serving.knative.dev",
+    }
+    assert {short: workload(f"{short}/x")[0] for short in named} == named
+
+
+def test_the_next_command_names_every_kind_so_that_it_is_read_back() -> None:
+    """From the flags, and from what a Shutdown holds: what is below another is not named by itself."""
+    words = [f"{kind.word}/x" for kind in kinds.TABLE.values()]
+    scope = read([*words, "engines.example.com/y"], None, None, whole=False)
+    flags = scope.flags.replace("-w ", "").split()
+    assert read(flags, None, None, whole=False) == scope
+    image = read(None, None, None, whole=False, image="llm*:1", everywhere=True)
+    assert image.flags == "--image 'llm*:1' --everywhere"
+    locks = {
+        "inferenceservices.serving.kserve.io/llm": "InferenceService/llm",
+        "deployments.apps/llm-predictor": "InferenceService/llm",
+        "uid/1": "InferenceService/llm",
+        "engines.example.com/y": "Engine.example.com/y",
+        "deployments.apps/by-hand": "",
+        "pods/alone": "Pod/alone",
+    }
+    assert of_order({"locks": locks}).flags.split(" -w ") == [
+        "-w deployment/by-hand", "engines.example.com/y", "inferenceservice/llm", "pod/alone",
+    ]  # fmt: skip
 
 
 def test_every_error_has_words_and_a_next_command() -> None:

@@ -1,4 +1,4 @@
-"""Find or build the real programs: kube-apiserver, etcd, kwok, Prometheus, Helm and others.
+"""Find or build the real programs: kube-apiserver, etcd, kwok, Prometheus, Helm, KEDA and others.
 
 `locate` looks into KUBEBUILDER_ASSETS, the per-user cache and PATH (there only the right version
 counts), and builds what is missing from the committed wrapper modules in `build/`, with visible
@@ -7,6 +7,7 @@ prepares everything that `make test` needs.
 """
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -58,10 +59,24 @@ PROGRAMS = {
             "github.com/prometheus/prometheus",
         ),
         Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3"),
+        Program(
+            "keda-operator",
+            "keda",
+            "github.com/kedacore/keda/v2/cmd/operator",
+            "github.com/kedacore/keda/v2",
+        ),
+        Program(
+            "rollouts-controller",
+            "rollouts",
+            "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
+            "github.com/argoproj/argo-rollouts",
+        ),
     )
 }
-DEFAULT = tuple(name for name in PROGRAMS if name != "kubelet")
-"""What `make test` needs; the kubelet is built only where a real node can run."""
+_DEAR = {"kubelet", "keda-operator", "rollouts-controller"}
+DEFAULT = tuple(name for name in PROGRAMS if name not in _DEAR)
+"""What `make test` needs; the others are built when a test that needs them runs: the kubelet only
+where a real node can run, KEDA and Argo Rollouts for tests that are `slow`."""
 
 
 class CannotBuildError(Exception):
@@ -207,6 +222,17 @@ def _tell(name: str, lines: list[str], done: threading.Event, report: Report) ->
         packages = sum(not line.startswith("go: ") for line in said)
         last = said[-1] if said else "reading modules"
         report(f"  {name}: {time.monotonic() - start:4.0f} s, {packages} packages, {last}")
+
+
+def source(name: str, report: Report = print) -> Path:
+    """The folder of a program's module, with the manifests that come with it."""
+    program = PROGRAMS[name]
+    command = [go(report), "mod", "download", "-json", program.requirement]
+    folder = _BUILD / program.module
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise CannotBuildError(f"the module of {name} cannot be had: {answer.stdout[-500:]}")
+    return Path(json.loads(answer.stdout)["Dir"])
 
 
 def go(report: Report) -> str:

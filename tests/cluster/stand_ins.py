@@ -70,7 +70,7 @@ class Want:
     def slot(self) -> str:
         """What tells it from its siblings."""
         metadata = self.body["metadata"]
-        return str(metadata.get("name") or metadata["generateName"])
+        return str(metadata.get("name") or metadata["generateName"].removesuffix("-"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +366,7 @@ async def playing(
 
 
 @contextlib.asynccontextmanager
-async def pushing(plane: ControlPlane, *pushers: Pusher) -> AsyncIterator[None]:
+async def pushing(plane: ControlPlane, *pushers: Pusher) -> AsyncIterator[tuple[Pusher, ...]]:
     """These pushers at work, each with an account of its own."""
     async with contextlib.AsyncExitStack() as stack:
         tasks = []
@@ -374,7 +374,7 @@ async def pushing(plane: ControlPlane, *pushers: Pusher) -> AsyncIterator[None]:
             cluster = await stack.enter_async_context(client(plane, each.name))
             tasks.append(asyncio.create_task(each.run(cluster)))
         stack.push_async_callback(_cancel, tasks)
-        yield
+        yield pushers
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:

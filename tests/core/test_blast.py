@@ -98,12 +98,20 @@ def test_what_is_lost_for_good_is_said_in_the_tables_words() -> None:
     assert radius(held, named("Deployment", "vllm")).losses == ()
 
 
+def test_a_pod_that_nobody_owns_is_lost_itself() -> None:
+    """It is made again, and is another; a static pod is not stopped by this at all."""
+    held = inventory(pod("bare"), pod("static", mirror=True), *deployment("vllm"))
+    (loss,) = radius(held, TargetQuery("Namespace", "prod")).losses
+    assert (loss.names, "the pod itself" in loss.lost) == (("Pod bare",), True)
+
+
 def test_what_has_no_state_of_rest_is_named() -> None:
     """A release lets its controller start it."""
     chart = unsupported(Resource("example.com", "v1", "charts", "Chart"))
     item = Workload(chart, "prod", "x", "chart-uid", 1, {}, "-")
     found = radius(inventory(item), TargetQuery("Chart.example.com", "prod", "x"))
-    assert found.restless == ("Chart.example.com x",)
+    (words,) = found.restless
+    assert words.startswith("Chart.example.com x: nothing is known of how it rests")
 
 
 def test_kinds_that_only_newer_controllers_rest_are_named() -> None:

@@ -186,3 +186,37 @@ def test_what_is_left_of_a_freeze(now: str, expected: float) -> None:
 def test_patience_of_a_standing_order() -> None:
     """In seconds."""
     assert containment.patience(order("StandingOrder", onIsolation="Kill", after="1m30s")) == 90
+
+
+@pytest.mark.parametrize(
+    ("stages", "metadata", "expected"),
+    [
+        ({}, {}, Want.RUN),
+        ({"cut": CREATED}, {}, Want.RUN),
+        ({"cut": CREATED, "drained": CREATED}, {"deletionGracePeriodSeconds": 30}, Want.RUN),
+        ({"cut": CREATED, "drained": CREATED}, {"deletionGracePeriodSeconds": 1}, Want.KILL),
+        ({}, {"deletionGracePeriodSeconds": 1}, Want.KILL),
+        (
+            {"cut": CREATED},
+            {"annotations": {"kubernetes.io/config.mirror": STATIC_UID}},
+            Want.RUN,
+        ),
+        (
+            {"cut": CREATED, "drained": CREATED},
+            {"annotations": {"kubernetes.io/config.mirror": STATIC_UID}},
+            Want.KILL,
+        ),
+    ],
+)
+def test_a_graceful_stop_lets_a_pod_end_by_itself(
+    stages: dict[str, str], metadata: dict[str, Any], expected: Want
+) -> None:
+    """Until somebody asks it to end within a second; a static pod until the drain is over."""
+    body = {**order("Shutdown", category="Graceful"), "status": {"stages": stages}}
+    assert want(resident(**metadata), orders(body), TERM)[0] is expected
+
+
+def test_a_stop_that_does_not_wait_outranks_one_that_does() -> None:
+    """Two Shutdowns of one pod."""
+    gentle, now = order("Shutdown", "a", category="Graceful"), order("Shutdown", "b")
+    assert want(resident(), orders(gentle, now), TERM) == (Want.KILL, now)

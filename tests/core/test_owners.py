@@ -88,6 +88,8 @@ def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
     held = inventory(cron, job, pod("nightly-1-x", job))
     (stop,) = planned(held, TargetQuery("CronJob", "prod", "nightly")).stops
     assert targets(stop) == ["CronJob nightly", "Job nightly-1"]
+    assert [each.name for each in stop.pods] == ["nightly-1-x"]
+    assert planned(held, TargetQuery("CronJob", "prod", "nightly")).percent == 100
     assert targets(plans.for_locks("prod", stop.locks, held)) == targets(stop)
 
 
@@ -173,3 +175,51 @@ def test_any_tangle_of_owners_ends(owners: list[int], named: int) -> None:
     assert f"p{named}" in {each.name for each in stop.pods}
     again = plans.for_locks("prod", stop.locks, held)
     assert {each.name for each in again.pods} == {each.name for each in stop.pods}
+
+
+def test_what_comes_to_rest_beside_a_target_is_no_larger_share_than_all() -> None:
+    """A CronJob and its two Jobs are three of three, not three of one."""
+    cron = workload("nightly", kind="CronJob")
+    jobs = [workload(f"nightly-{number}", kind="Job", owner=cron.uid) for number in (1, 2)]
+    plan = planned(inventory(cron, *jobs), TargetQuery("CronJob", "prod", "nightly"))
+    assert (plan.count, plan.eligible, plan.percent) == (3, 3, 100.0)
+
+
+def test_what_a_release_would_start_is_what_still_asks_for_pods() -> None:
+    """Below a target that rests, a Deployment whose controller ignores that; nothing that rests."""
+    service = workload("llm", kind="InferenceService", values=("true",))
+    asks = workload("llm-predictor", owner=service.uid)
+    rests = workload("llm-transformer", owner=service.uid, replicas=0)
+    other = workload("other")
+    held = inventory(service, asks, rests, other)
+    stop = plans.for_locks("prod", {"inferenceservices.serving.kserve.io/llm": ""}, held)
+    assert plans.restless([stop], held) == [asks]
+
+
+def test_a_kind_without_a_stop_field_is_named_by_what_it_has_started() -> None:
+    """Nothing can be said of itself."""
+    service = workload("llm", kind="Service.serving.knative.dev")
+    started = workload("llm-00001-deployment", owner=service.uid)
+    held = inventory(service, started)
+    stop = plans.for_locks("prod", {"services.serving.knative.dev/llm": ""}, held)
+    assert plans.restless([stop], held) == [started]
+
+
+def test_a_lock_on_a_kind_that_is_not_seen_may_hold_what_does_not_rest() -> None:
+    """A reactor that has just started knows nothing of it yet."""
+    held = inventory()
+    held.seen = frozenset({"deployments.apps"})
+    spec = {"locks": {"deployments.apps/a": "", "jobs.batch/b": "", "uid/x": "", "pods/c": ""}}
+    assert plans.unseen(spec, held) == ["jobs.batch cannot be seen yet"]
+    held.seen |= {"jobs.batch"}
+    assert plans.unseen(spec, held) == []
+
+
+def test_a_whole_namespace_may_hold_what_is_of_any_kind() -> None:
+    """So every kind that cannot be seen is told; of nodes none matters."""
+    held = inventory()
+    held.unseen["RayJob"] = "forbidden"
+    told = ["RayJob cannot be seen: forbidden"]
+    assert plans.unseen({"scope": {"wholeNamespace": True}}, held) == told
+    assert plans.unseen({"namespaces": {"prod": ""}}, held) == told
+    assert plans.unseen({"nodes": {"n1": ""}}, held) == []

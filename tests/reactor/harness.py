@@ -35,6 +35,18 @@ from tests.kernel.objects import approval, freezes, shutdowns
 
 T = TypeVar("T")
 OPERATOR_NAMESPACE = "killswitch-system"
+_ROLE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: %(name)s}
+rules: %(rules)s
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: %(name)s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %(name)s}
+subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: dave}]
+"""
 
 
 @dataclass
@@ -212,6 +224,25 @@ async def reactor(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def rights(kernel: ControlPlane, name: str, rules: str) -> AsyncIterator[None]:
+    """Dave has these rights for a while."""
+    text = _ROLE % {"name": name, "rules": rules}
+    kernel.kubectl("apply", "-f", "-", stdin=text)
+    try:
+        yield
+    finally:
+        kernel.kubectl("delete", "-f", "-", stdin=text)
+
+
+@contextlib.asynccontextmanager
+async def dave(kernel: ControlPlane) -> AsyncIterator[KubernetesApi]:
+    """The client of somebody who lacks what a test takes away."""
+    loaded = credentials.load(kubeconfig=str(kernel.user("dave").kubeconfig))
+    async with KubernetesApi(loaded) as cluster:
+        yield cluster
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], within: float = 20.0) -> T:

@@ -1,6 +1,9 @@
 """docs/kinds.md: how every kind is stopped, held and brought back, from `core/kinds.py`."""
 
-from killswitch.core import kinds
+from collections.abc import Iterable
+
+from killswitch.core import fighters, kinds
+from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Kind, Verb
 
 _INTRO = """# Kinds of workloads
@@ -37,6 +40,17 @@ _LINKS = """
 ## Between a workload and its pods
 
 Followed from pods upwards, never stopped by themselves: {links}, and ReplicaSets with an owner.
+"""
+_FIGHTERS = """
+## Who starts them again
+
+From `core/fighters.py`. The lock holds against all of them; what matters is the moment of release. Who neither
+rests at 0 nor is paused starts the targets then: `plan` says so before the stop, `status.fighters` after it, and
+`approve` before the last approval. Paused are those that `quiet` names; what was there is recorded first, and the
+restore gives it back last, autoscalers before GitOps, where it is still as the stop left it.
+
+| fighter | at zero | how it is paused | `quiet` | what to know | proven on |
+|---|---|---|---|---|---|
 """
 _OTHERS = """
 ## Every other kind
@@ -91,7 +105,8 @@ def page() -> str:
         "| kind | API | at rest | lock key | comes back | lost for good | honoured since | starts it again |"
         " proven on |\n|---|---|---|---|---|---|---|---|---|\n"
         f"{rows}\n\n## What to know of each\n\n{_notes()}\n"
-        f"{_LINKS.format(links=links)}{_OTHERS}{_TRAPS}"
+        f"{_LINKS.format(links=links)}{_OTHERS}{_FIGHTERS}"
+        f"{chr(10).join(map(_fighter, fighters.TABLE))}\n{_TRAPS}"
     )
 
 
@@ -107,6 +122,18 @@ def _row(kind: Kind) -> str:
         kind.fights or "–",
         str(kind.proof),
     )
+    return _cells(cells)
+
+
+def _fighter(fighter: Fighter) -> str:
+    quiet = f"`{fighter.quiet}`" if fighter.quiet else "–"
+    api = f" (`{fighter.resource.api_version}`)" if fighter.resource is not None else ""
+    proof = str(fighter.proof) if fighter.resource is not None else "–"
+    words = (fighter.at_zero, fighter.quieted, quiet, fighter.catch or "–", proof)
+    return _cells((f"**{fighter.name}**{api}", *words))
+
+
+def _cells(cells: Iterable[str]) -> str:
     return f"| {' | '.join(each.replace('|', chr(92) + '|') for each in cells)} |"
 
 

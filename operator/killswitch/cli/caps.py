@@ -53,9 +53,12 @@ async def _everything(session: Session, *, nodes: bool) -> int:
     return everything(seen.inventory, BOUNDARIES, nodes=False)
 
 
-def say(screen: Screen, found: Spending | None) -> None:
+def say(screen: Screen, policy: Json, found: Spending | None) -> None:
     """How much of the cap is used, and what the fire would add."""
     if found is None:
+        if (policy.get("status") or {}).get("cap"):
+            words = ": there is one, and you may not list what counts towards it"
+            screen.line(Span("Cap of all policies", Tone.WARN), words)
         return
     cap = found.cap
     most = [f"{cap.targets} targets"] if cap.targets else []

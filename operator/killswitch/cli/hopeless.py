@@ -14,7 +14,7 @@ from killswitch.cli.render import told
 from killswitch.cli.scope import Scope, kind_name
 from killswitch.core.errors import RefusedError, ServerError
 from killswitch.core.plans import Plan, Refusal, Stop
-from killswitch.core.resources import NODES
+from killswitch.core.resources import NODES, PODS
 
 
 def without(scope: Scope, namespace: str) -> str:
@@ -66,7 +66,7 @@ async def nothing(
     """The plan is empty: it could not be looked, or nothing matches."""
     what = f"stop {scope}"
     protected = any(each.reason is Refusal.PROTECTED for each in plan.refused)
-    if not protected and _blind(scope, observed, session.namespace, plan):
+    if not protected and _blind(scope, observed):
         why = "; ".join(observed.unseen)
         cure = (
             await _for_nodes(session, scope)
@@ -76,14 +76,22 @@ async def nothing(
         return Problem(what, why, cure, ExitCode.REFUSED)
     why = "; ".join(told(each) for each in plan.refused) or "nothing matches"
     look = "kubectl get nodes" if scope.nodes else f"{PROGRAM} plan --all -n {session.namespace}"
-    if observed.inventory.unseen.keys() & {each.kind for each in scope.workloads}:
-        look = "kubectl api-resources --namespaced"  # no such kind
+    if any(
+        observed.catalogue.find(kind_name(each, observed.catalogue)) is None
+        for each in scope.workloads
+    ):  # no such kind
+        look = "kubectl api-resources --namespaced"
     return Problem(what, why, f"see what is there: {look}")
 
 
-def _blind(scope: Scope, observed: Observed, namespace: str, plan: Plan) -> bool:
+def _blind(scope: Scope, observed: Observed) -> bool:
     """Whether a list in which the named things would stand could not be read."""
-    return bool(observed.hides(scope.queries(namespace, observed.catalogue), plan))
+    named = (kind_name(each, observed.catalogue) for each in scope.workloads)
+    found = (observed.catalogue.find(each) for each in named)
+    keys = {each.resource.key for each in found if each is not None}
+    keys |= {PODS.key} if scope.image else set()
+    keys |= {NODES.key} if scope.nodes else set()
+    return bool(keys & observed.hidden.keys())
 
 
 async def _for_nodes(session: Session, scope: Scope) -> str:

@@ -239,6 +239,7 @@ async def _list(
             else:
                 told = ("apiVersion", "kind", "metadata")
                 observed.workloads[body["metadata"]["uid"]] = {each: body[each] for each in told}
+        observed.inventory.seen |= {resource.key}
     except (RefusedError, NotFoundError, ServerError) as error:
         observed.hidden[resource.key] = str(error)
         if isinstance(error, RefusedError):

@@ -31,6 +31,11 @@ _SAID = {
     "proven": "a restart was tried and denied",
     "stopped": "no pod left in an uncached list",
 }
+_SAID_GRACEFULLY = _SAID | {
+    "cut": "traffic that leads to these pods alone is cut",
+    "drained": "nothing is under way any more, or the drain is over",
+    "deleted": "every pod was told to go, with its own grace",
+}
 _RUN_ON = "the pods there run on"
 _EMPTIED = "no pod is left there that had to go"
 _BECAME = {
@@ -57,6 +62,7 @@ class Progress:
     """Whether nodes are stopped, not pods."""
     place: str = ""
     """Where, if several are under way at once."""
+    graceful: bool = False
     _problems: int = 0
 
     def locked(self, shutdown: Json) -> None:
@@ -69,7 +75,8 @@ class Progress:
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence; problems that it met are said with it."""
         new = self._new_problems()
-        words = (_SAID_OF_NODES if self.nodes else _SAID).get(stage)
+        said = _SAID_GRACEFULLY if self.graceful else _SAID
+        words = (_SAID_OF_NODES if self.nodes else said).get(stage)
         if new:
             self._line(stage, at, "not complete", Tone.WARN)
             self._tell(new)

@@ -65,7 +65,7 @@ async def for_policy(
         f"Limits: {plan.count} of at most {policy.max_targets} targets; "
         f"{plan.percent:.0f} % of {plan.eligible} eligible, at most {policy.max_percent} %"
     )
-    caps.say(screen, cap)
+    caps.say(screen, body, cap)
     _verdict(screen, found)
     answer["limits"] = {"maxTargets": policy.max_targets, "maxPercent": policy.max_percent}
     answer["inhibited"] = (

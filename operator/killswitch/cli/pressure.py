@@ -26,7 +26,7 @@ def fighters(body: Json, *states: str) -> list[Json]:
 
 
 def attempts(body: Json) -> list[Json]:
-    """Who tried to start what is held, the most persistent first."""
+    """Who tried to start what is held, or wrote something else of it, the most persistent first."""
     found = (body.get("status") or {}).get("attempts") or []
     return sorted(found, key=lambda each: (-each["count"], each["who"], each["object"]))
 
@@ -45,9 +45,8 @@ def say_attempts(screen: Screen, body: Json, now: float) -> None:
     """Each with how often, and when last."""
     found = attempts(body)
     for each in found[:_SHOWN]:
-        screen.line(
-            f"Denied by the lock: {_attempt(each)}, last {board.age(each['last'], now)} ago"
-        )
+        what = "Denied by the lock" if _denied(each) else "Written since"
+        screen.line(f"{what}: {_attempt(each)}, last {board.age(each['last'], now)} ago")
     _more(screen, found)
 
 
@@ -80,7 +79,7 @@ def say_all(screen: Screen, bodies: Sequence[Json]) -> None:
         if loud:
             words = f": at its release start it: {_several(loud)}"
             screen.line(Span("Not quiet", Tone.WARN), f": {name}{words}")
-        tried = attempts(body)
+        tried = [each for each in attempts(body) if _denied(each)]
         if tried:
             count = sum(each["count"] for each in tried)
             words = f"{count} times: {_several([_attempt(each) for each in tried])}"
@@ -97,6 +96,10 @@ def value(body: Json) -> dict[str, Any]:
         "attempts": attempts(body),
         "inFlight": (body.get("status") or {}).get("inFlight") or None,
     }
+
+
+def _denied(attempt: Json) -> bool:
+    return bool(attempt.get("outcome", "Denied") == "Denied")
 
 
 def _attempt(each: Json) -> str:

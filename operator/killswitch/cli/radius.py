@@ -15,14 +15,12 @@ _SHOWN = 5
 
 def say(screen: Screen, found: Blast) -> None:
     """What the plan itself tells: what is above, what is lost, what a release starts."""
-    for each in found.above[:_SHOWN]:
-        word = Span("Above", Tone.PLAIN if each.stopped else Tone.WARN)
-        screen.line(word, f": {each}")
+    for above in found.above[:_SHOWN]:
+        word = Span("Above", Tone.PLAIN if above.stopped else Tone.WARN)
+        screen.line(word, f": {above}")
     _more(screen, found.above)
-    for name in found.restless[:_SHOWN]:
-        screen.line(
-            Span("No rest", Tone.WARN), f": {name} has no field to stop it: a release starts it"
-        )
+    for each in found.restless[:_SHOWN]:
+        screen.line(Span("No rest", Tone.WARN), f": {each}")
     _more(screen, found.restless)
     for kind, since in found.gates:
         screen.line(f"Rests with: {since} or newer ({kind}); the lock holds without")

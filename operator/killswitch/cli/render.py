@@ -14,7 +14,7 @@ _WHY = {
     Refusal.UNGOVERNED: "not governed: a stop would not hold there",
     Refusal.NOT_FOUND: "not found",
     Refusal.LAST_OF_PROTECTED: "emptying it would end a protected workload",
-    Refusal.UNSEEN: "not seen: whether there is any is not known",
+    Refusal.UNSEEN: "not seen",
 }
 _ROWS = 200
 """Rows shown to people; programs get all."""

@@ -8,7 +8,7 @@ failure after the lock never hides that the lock holds.
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,11 +29,17 @@ from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.surroundings import Ask
 from killswitch.cli.usage import Gently
-from killswitch.core import blast, durations
-from killswitch.core.errors import KillSwitchError, RefusedError, ServerError, UnavailableError
+from killswitch.core import blast, grace, plans
+from killswitch.core.errors import (
+    InvalidPolicyError,
+    KillSwitchError,
+    RefusedError,
+    ServerError,
+    UnavailableError,
+)
 from killswitch.core.plans import Plan
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
-from killswitch.ports import Json
+from killswitch.ports import Json, SignalSource
 from killswitch.reactor.stop import Outcome, StopSequence
 
 _RECORDS_NAMESPACE = "killswitch-system"
@@ -70,6 +76,9 @@ class _Engaged:
     shutdown: Json
     outcome: Outcome
     progress: Progress
+    prometheus: str | None = None
+    unseen: tuple[str, ...] = ()
+    """What of it could not be looked at, so that it is not known that all is at rest."""
 
 
 async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
@@ -127,11 +136,15 @@ class _Prepared:
 
 
 def _check(request: Request) -> None:
-    """InvalidPolicyError where the query for requests under way cannot work."""
-    if request.gently is not None and request.gently.in_flight:
-        from killswitch.adapters.promql import PromqlChecker
+    """Problem (usage) where the query for requests under way cannot work."""
+    if request.gently is None or not request.gently.in_flight:
+        return
+    from killswitch.adapters.promql import PromqlChecker
 
+    try:
         PromqlChecker().check("--in-flight", request.gently.in_flight)
+    except InvalidPolicyError as error:
+        raise Problem("read --in-flight", error.problem, error.cure, ExitCode.USAGE) from error
 
 
 async def _lock(
@@ -156,9 +169,17 @@ async def _lock(
         outcome = Outcome(stages={"decided": decided, "locked": session.clock.now()})
         nodes = any(stop.nodes for stop in order.stops)
         place = order.name if len({o.namespace for o in made}) < len(made) else order.namespace
-        progress = Progress(screen, outcome, decided, nodes=nodes, place=place if several else "")
+        progress = Progress(
+            screen,
+            outcome,
+            decided,
+            nodes=nodes,
+            place=place if several else "",
+            graceful=request.gently is not None,
+        )
         progress.locked(shutdown)
-        return _Engaged(order, shutdown, outcome, progress)
+        unseen = tuple(plans.unseen(shutdown["spec"], observed.inventory))
+        return _Engaged(order, shutdown, outcome, progress, request.prometheus, unseen)
 
     answers = await asyncio.gather(*(lock(order) for order in made))
     engaged = [each for each in answers if isinstance(each, _Engaged)]
@@ -193,7 +214,7 @@ async def _carry_out(session: Session, screen: Screen, engaged: _Engaged) -> End
     shutdown, order, outcome = engaged.shutdown, engaged.order, engaged.outcome
     async with asyncio.TaskGroup() as group:
         group.create_task(testimony.begun(session, shutdown, outcome))
-        group.create_task(_execute(session, shutdown, order, outcome, engaged.progress))
+        group.create_task(_execute(session, engaged))
     engaged.progress.rest()
     ended = await conclude(
         session, screen, shutdown, order.stops, outcome, place=engaged.progress.place
@@ -275,25 +296,33 @@ async def insist(
         await session.clock.sleep(0.05)
 
 
-def _longest(spec: Json) -> float:
-    """Seconds until what is left is named: the deadline, after what a graceful stop takes."""
-    gently = spec.get("graceful") or {}
-    parts = (spec["deadline"], gently.get("drain", "0s"), gently.get("terminate", "0s"))
-    return sum(durations.seconds(each) for each in parts)
-
-
-async def _execute(
-    session: Session, shutdown: Json, order: Order, outcome: Outcome, progress: Progress
-) -> None:
+async def _execute(session: Session, engaged: _Engaged) -> None:
     """Run the sequence; whatever stops it is noted, since by now the lock holds."""
-    sequence = StopSequence(session.cluster, session.clock, records_namespace=_RECORDS_NAMESPACE)
-    seconds = _longest(shutdown["spec"])
+    shutdown, outcome = engaged.shutdown, engaged.outcome
+    seconds = grace.longest(shutdown["spec"])
     until = session.clock.monotonic() + seconds
+
+    async def told() -> None:
+        await testimony.begun(session, shutdown, outcome)
+
     try:
-        async with asyncio.timeout(seconds + _MARGIN):
-            await sequence.execute(
-                shutdown, order.stops, until=until, report=progress.reached, outcome=outcome
+        with _source(engaged.prometheus) as source:
+            sequence = StopSequence(
+                session.cluster,
+                session.clock,
+                records_namespace=_RECORDS_NAMESPACE,
+                source=source,
             )
+            async with asyncio.timeout(seconds + _MARGIN):
+                await sequence.execute(
+                    shutdown,
+                    engaged.order.stops,
+                    until=until,
+                    report=engaged.progress.reached,
+                    outcome=outcome,
+                    told=told,
+                    unseen=engaged.unseen,
+                )
     except TimeoutError:
         outcome.note("the API server gave no usable answer before the deadline")
     except KillSwitchError as error:
@@ -303,3 +332,18 @@ async def _execute(
         if other is not None:
             raise
         outcome.problems += [str(each) for each in (known.exceptions if known else ())]
+
+
+@contextlib.contextmanager
+def _source(url: str | None) -> Iterator[SignalSource | None]:
+    """Whom to ask for requests under way; nobody, where no Prometheus was named."""
+    if url is None:
+        yield None
+        return
+    from killswitch.adapters.prometheus import PrometheusSource
+
+    source = PrometheusSource(url)
+    try:
+        yield source
+    finally:
+        source.close()

@@ -18,6 +18,8 @@ from killswitch.core.resources import Resource
 from killswitch.core.servers import Requests
 from killswitch.ports import Json
 
+_FEW = 8
+"""Namespaces up to which each is asked by itself, rather than all of the cluster."""
 NOT_ASKED = "not asked: --prometheus URL"
 
 
@@ -56,11 +58,12 @@ async def look(session: Session, plan: Plan, observed: Observed, ask: Ask) -> Su
     resources |= {
         known.key: resource for known, _ in fighting if (resource := served(known.key)) is not None
     }
-    # Every namespace by itself: whoever may stop in some need not be able to list all.
+    # Each namespace by itself: whoever may stop in some need not be able to list all.
+    spots = places if len(places) <= _FEW else [""]
     wanted = [
         (each, place)
         for each in resources.values()
-        for place in ([""] if each.key in wide else places)
+        for place in ([""] if each.key in wide else spots)
     ]
     requests, found = await asyncio.gather(
         _requests(plan, ask.prometheus),

@@ -137,6 +137,9 @@ def _reaction(screen: Screen, body: Json) -> None:
 
 async def _workload(session: Session, screen: Screen, named: Named) -> ExitCode:
     catalogue, failure = await session.kinds()
+    beyond = frozenset({kind_name(named, catalogue)}) - kinds.TABLE.keys()
+    if beyond:  # asked for by name, it is known where its count stands
+        catalogue, failure = await session.kinds(beyond)
     kind = catalogue.find(kind_name(named, catalogue))
     if kind is None:
         why = failure or "the cluster does not serve this kind"
@@ -145,7 +148,7 @@ async def _workload(session: Session, screen: Screen, named: Named) -> ExitCode:
     place = session.namespace
     body = await session.cluster.get(kind.resource, named.name, place)
     seen, frozen = await asyncio.gather(
-        observe.namespaces(session, [place], frozenset({kind.name}) - kinds.TABLE.keys()),
+        observe.namespaces(session, [place], beyond),
         contained.of_workload(session, body),
     )
     holders = await _holders(session, seen, kind, body)

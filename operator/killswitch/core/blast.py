@@ -141,7 +141,7 @@ class Blast:
     above: tuple[Above, ...] = ()
     losses: tuple[Loss, ...] = ()
     restless: tuple[str, ...] = ()
-    """What has no state of rest: a release lets its controller start it."""
+    """What has no state of rest, and why: a release lets its controller start it."""
     gates: tuple[tuple[str, str], ...] = ()
     """Kinds whose rest only newer controllers honour, and from which version on."""
     entrances: tuple[Entrance, ...] = ()
@@ -170,8 +170,10 @@ def of(
         gpus=plan.gpus or sum(node.gpus for stop in plan.stops for node in stop.nodes),
         nodes=dict.fromkeys(nodes, 0) | _by_node(pods),
         above=_above(plan, inventory, tuple(queries), owners or {}),
-        losses=_losses(targets),
-        restless=tuple(str(each) for each in targets if each.kind.verb is Verb.NONE),
+        losses=losses(plan),
+        restless=tuple(
+            f"{each}: {each.kind.note}" for each in targets if each.kind.verb is Verb.NONE
+        ),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
     )
 
@@ -190,15 +192,14 @@ def beside(found: Blast, plan: Plan, inventory: Inventory, around: Around) -> Bl
 
 
 def losses(plan: Plan) -> tuple[Loss, ...]:
-    """What the plan loses for good: each with the workloads that lose it."""
-    return _losses([each for stop in plan.stops for each in stop.targets])
-
-
-def _losses(targets: Iterable[Workload]) -> tuple[Loss, ...]:
+    """What the plan loses for good: each with those that lose it."""
     found: dict[str, list[str]] = defaultdict(list)
-    for each in targets:
+    for each in (each for stop in plan.stops for each in stop.targets):
         if each.kind.lost:
             found[each.kind.lost].append(str(each))
+    for pod in (pod for stop in plan.stops for pod in stop.pods if pod.uid in stop.loose):
+        if not pod.owner and not pod.mirror:  # a static pod cannot be stopped by this at all
+            found[kinds.TABLE[PODS.kind].lost].append(f"Pod {pod.name}")
     return tuple(Loss(lost, tuple(names)) for lost, names in sorted(found.items()))
 
 

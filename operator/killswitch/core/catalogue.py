@@ -29,7 +29,10 @@ class Catalogue:
     def __init__(
         self, served: Iterable[Served], counts: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        """`counts`: of kinds with `/scale` that the table lacks, where their count stands (by key)."""
+        """`counts`: of kinds with `/scale` that the table lacks, where their count stands (by key).
+
+        Empty where that may not be read.
+        """
         self._served = {each.resource.key: each for each in served}
         self._by_kind = {
             (each.resource.kind, each.resource.group): each for each in self._served.values()
@@ -61,6 +64,8 @@ class Catalogue:
         if not served.scales:
             return kinds.unsupported(served.resource)
         path = self._counts.get(served.resource.key, ("spec", "replicas"))
+        if not path:
+            return kinds.unsupported(served.resource, hidden=True)
         return kinds.scaled(served.resource, path=path, qualified=True)
 
     def named(self, key: str) -> str | None:

@@ -38,6 +38,13 @@ def of(shutdown: Json) -> Grace | None:
     )
 
 
+def longest(spec: Json) -> float:
+    """Seconds until what is left is named: the deadline, after what a graceful stop takes before it."""
+    terms = spec.get("graceful") or {}
+    parts = (spec["deadline"], terms.get("drain", "0s"), terms.get("terminate", "0s"))
+    return sum(durations.seconds(each) for each in parts)
+
+
 def remaining(began: float, lasts: float, now: float) -> float:
     """Seconds until the end of what began then, by a clock that may be wrong: never more than `lasts`."""
     return min(max(0.0, began + lasts - now), lasts)

@@ -163,9 +163,18 @@ def scaled(
     )
 
 
-def unsupported(resource: Resource) -> Kind:
-    """A kind that nothing is known of: the lock holds it, its pods and those below it stop."""
-    note = "nothing is known of how it rests: a release lets its controller start it again"
+def unsupported(resource: Resource, *, hidden: bool = False) -> Kind:
+    """A kind that nothing is known of: the lock holds it, its pods and those below it stop.
+
+    `hidden`: it has `/scale`, and where its count stands may not be read. A count that is not known
+    could not be given back, so it is not scaled.
+    """
+    why = (
+        "its definition may not be read, so its count is not known"
+        if hidden
+        else ("nothing is known of how it rests")
+    )
+    note = f"{why}: a release lets its controller start it again"
     return Kind(resource, Verb.NONE, note=note, leaves_children=True, qualified=True)
 
 
@@ -229,8 +238,8 @@ _ALL = (
     Kind(
         PODS,
         Verb.RECREATE,
-        note="a pod that nobody owns: made again from its recorded manifest, under a new uid; static"
-        " pods need the node guard",
+        lost="the pod itself: it is made again from its recorded manifest, under a new uid",
+        note="a pod that nobody owns; static pods need the node guard",
         proof=Proof.REAL,
     ),
     Kind(

@@ -10,7 +10,7 @@ from killswitch.core.inventory import Pod
 Json = Mapping[str, Any]
 MOST = 65536
 """Characters of a manifest that a record has room for."""
-_KEPT = ("name", "namespace", "labels", "annotations", "ownerReferences")
+_KEPT = ("name", "namespace", "labels", "annotations")
 _GIVEN = frozenset({"nodeName", "ephemeralContainers", "priority", "preemptionPolicy"})
 """What the cluster, or somebody at work in the pod, has added to its spec."""
 _TOKEN = "kube-api-access-"  # noqa: S105  # how the volume's name begins, not a secret

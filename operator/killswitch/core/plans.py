@@ -164,8 +164,8 @@ def for_policy(
             stops.append(whole_namespace(namespace, inventory))
             eligible += stops[-1].count
             continue
-        eligible += _eligible(namespace, kinds, inventory)
         targets, pods, missing = _match(here, namespace, inventory)
+        eligible += _eligible(namespace, kinds, targets, inventory)
         refused += missing
         stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
         if pods:
@@ -198,11 +198,18 @@ def _blind(queries: Sequence[TargetQuery], inventory: Inventory) -> list[Refused
     ]
 
 
-def _eligible(namespace: str, kinds: set[str], inventory: Inventory) -> int:
-    """How many workloads of these kinds there are; for pods, what they belong to."""
-    if PODS.kind not in kinds:
-        return inventory.count(namespace, kinds)
-    return whole_namespace(namespace, inventory).count
+def _eligible(
+    namespace: str, kinds: set[str], targets: Iterable[Workload], inventory: Inventory
+) -> int:
+    """How many workloads of these kinds there are; for pods, what they belong to.
+
+    What rests beside a target, as the Jobs of a CronJob do, counts here as it does there: otherwise
+    one of one would be more than all.
+    """
+    if PODS.kind in kinds:
+        return whole_namespace(namespace, inventory).count
+    beside = sum((inventory.top(each.uid) or each).uid != each.uid for each in targets)
+    return inventory.count(namespace, kinds) + beside
 
 
 def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) -> tuple[Stop, ...]:
@@ -411,7 +418,8 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
         label = f"{workload.kind}/{workload.name}"[:64]
         locks |= dict.fromkeys(_keys(workload, inventory), label)
         owners += owner_uids(workload, inventory)
-    return Stop(namespace, chosen, tuple(inventory.pods_of(owners)), locks)
+    # A CronJob and a Job below it have pods in common.
+    return Stop(namespace, chosen, tuple(inventory.pods_of(dict.fromkeys(owners))), locks)
 
 
 def _keys(workload: Workload, inventory: Inventory) -> list[str]:

@@ -12,13 +12,10 @@ from typing import Any
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import Scalar, Setting
 from killswitch.core.locks import carries
-from killswitch.core.names import GROUP
-from killswitch.core.resources import SERVICES, Resource
+from killswitch.core.names import CUT_KEY
+from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
 
 Json = Mapping[str, Any]
-CUT_KEY = f"{GROUP}/cut"
-"""The label that a cut selector asks for beside its own; its value names the Shutdown."""
-INFERENCE_POOLS = Resource("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool")
 _SELECTORS = {
     SERVICES.key: ("spec", "selector"),
     INFERENCE_POOLS.key: ("spec", "selector", "matchLabels"),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killswitch.core import conditions, durations, fighters, times
+from killswitch.core import conditions, durations, fighters, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
@@ -156,7 +156,7 @@ class Shutdowns:
             return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
         took = self._clock.now() - _began(shutdown)
-        late = took > durations.seconds(shutdown["spec"]["deadline"])
+        late = took > grace.longest(shutdown["spec"])
         holds = ""
         if before is not None and (
             verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)

@@ -11,8 +11,8 @@ from functools import partial
 from killswitch.core import kinds, projections, traffic
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.plans import Stop, holds_pod
-from killswitch.core.resources import PODS, SERVICES, Resource
-from killswitch.core.traffic import INFERENCE_POOLS, Entrance, Reach
+from killswitch.core.resources import INFERENCE_POOLS, PODS, SERVICES, Resource
+from killswitch.core.traffic import Entrance, Reach
 from killswitch.ports import Clock, Json
 from killswitch.reactor import records
 from killswitch.reactor.shared import SharedLists

@@ -68,6 +68,7 @@ class Draining:
         if not await self._wait(run, terms):
             return False
         run.reached("drained")
+        await run.told()
         return True
 
     async def _wait(self, run: "Run", terms: Grace) -> bool:

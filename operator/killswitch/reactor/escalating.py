@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from killswitch.api import orders
 from killswitch.api.compiled import CompiledPolicy
-from killswitch.core import durations, interlocks, nodes, plans, times
+from killswitch.core import durations, grace, interlocks, nodes, plans, times
 from killswitch.core.errors import ConflictError, KillSwitchError
 from killswitch.core.inventory import Node
 from killswitch.core.locks import engaged
@@ -75,7 +75,7 @@ class Ladder:
     def _due(self, shutdown: Json, outcome: Outcome) -> list[Json]:
         spec = shutdown["spec"]
         steps = spec.get("escalation") or ()
-        late = self._clock.now() - _began(shutdown, outcome) - durations.seconds(spec["deadline"])
+        late = self._clock.now() - _began(shutdown, outcome) - grace.longest(spec)
         return [each for each in steps if late >= durations.seconds(each["after"])]
 
     def _plan(self, names: Iterable[str]) -> Plan:

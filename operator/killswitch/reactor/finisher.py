@@ -84,6 +84,8 @@ class Finisher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, asyncio.Event] = {}
         self._held: dict[str, frozenset[str]] = {}
+        self._unread: dict[str, Json] = {}
+        """Specs of Shutdowns whose keys were not looked at yet."""
         self._announced: dict[tuple[str, str, str], _Announced] = {}
         self._progressed = progressed
         self._ladder = ladder
@@ -92,6 +94,9 @@ class Finisher:
     @property
     def held(self) -> frozenset[str]:
         """Keys of the resources that unfinished Shutdowns hold by name: `deployments.apps`."""
+        for uid, spec in self._unread.items():  # not at their start, where milliseconds count
+            self._held[uid] = plans.named(spec)
+        self._unread.clear()
         return frozenset().union(*self._held.values())
 
     def announce(self, order: Order, statement: Json, decided: float) -> None:
@@ -124,13 +129,14 @@ class Finisher:
                     statement = announced.statement  # else another replica was first, and tells
             task = asyncio.create_task(self._finish(shutdown, stops, outcome, statement))
             self._tasks[uid], self._asked[uid] = task, outcome.asked
-            self._held[uid] = plans.named(shutdown["spec"])
+            self._unread[uid] = shutdown["spec"]
             task.add_done_callback(lambda _done: self._ended(uid))
         return self._asked[uid]
 
     def _ended(self, uid: str) -> None:
         self._tasks.pop(uid, None)
         self._held.pop(uid, None)
+        self._unread.pop(uid, None)
         self._asked.pop(uid).set()
 
     async def close(self) -> None:
@@ -151,7 +157,7 @@ class Finisher:
                     until=until,
                     outcome=outcome,
                     told=lambda: self._report(shutdown, outcome),
-                    unseen=plans.unseen(shutdown["spec"], self._view.inventory),
+                    unseen=lambda: plans.unseen(shutdown["spec"], self._view.inventory),
                 )
             except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
                 outcome.note("; ".join(str(each) for each in errors.exceptions))

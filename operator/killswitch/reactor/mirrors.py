@@ -68,6 +68,14 @@ class Mirrors:
             if each.reflector.synced.is_set()
         }
 
+    @property
+    def listing(self) -> bool:
+        """Whether a kind is being listed for the first time."""
+        return any(
+            name in self._inventory.unseen and not each.reflector.failure
+            for name, each in self._mirrors.items()
+        )
+
     async def look(self, named: frozenset[str], held: frozenset[str] = frozenset()) -> None:
         """Follow what the cluster serves.
 

@@ -102,7 +102,8 @@ class NodeSequence:
             return False
         if nodes.action(run.shutdown["spec"]) is NodeAction.DRAIN:
             await self._send_away(run, leaving)
-        run.reached("deleted")
+        if not outcome.left:
+            run.reached("deleted")
         if "proven" not in outcome.stages:
             await self._prove(run)
         if put and not outcome.left:
@@ -115,11 +116,27 @@ class NodeSequence:
         The cordon is the stop, and a restore that finds no record leaves a node to people.
         """
         try:
-            await records.store(self._lists, self._clock, shutdown, held, self._records_namespace)
+            # A cordon that somebody set a moment ago must not be taken for ours by the restore.
+            fresh = await self._fresh(held)
+            await records.store(self._lists, self._clock, shutdown, fresh, self._records_namespace)
         except (NotFoundError, RefusedError, ServerError, TimedOutError) as error:
             outcome.note(f"what was there could not be recorded: {error}")
             return False
         return True
+
+    async def _fresh(self, held: Sequence[Node]) -> list[Node]:
+        """The nodes as etcd has them; without those that have left the cluster."""
+        found: list[Node] = []
+
+        async def look(node: Node) -> None:
+            try:
+                body = await persistently(self._clock, lambda: self._cluster.get(NODES, node.name))
+            except NotFoundError:
+                return
+            found.append(projections.node(body))
+
+        await _of_each(held, look)
+        return found
 
     async def _put_all(self, shutdown: Json, held: Sequence[Node], outcome: "Outcome") -> bool:
         """Whether each node is cordoned, and tainted where it shall be."""
@@ -182,12 +199,6 @@ class NodeSequence:
         except (RefusedError, ServerError, TimedOutError) as error:
             outcome.note(f"what is left could not be seen: {error}")
             return False
-        except ExceptionGroup as errors:
-            known, other = errors.split(KillSwitchError)
-            if other is not None:
-                raise
-            outcome.note(f"what is left could not be seen: {known}")
-            return False
         outcome.pods = max(outcome.pods, len(outcome.left))
         return True
 
@@ -205,7 +216,7 @@ class NodeSequence:
                 pod for pod in pods if pod is not None and not nodes.stays(pod, action, governed)
             )
 
-        await fan_out(held, look, width=WIDTH)
+        await _of_each(held, look)
         return tuple(found)
 
     async def _send_away(self, run: "Run", leaving: _Leaving) -> None:
@@ -218,7 +229,7 @@ class NodeSequence:
         # Terminating ones too, once: a second delete can only shorten a running grace.
         again = [p for p in outcome.left if not p.terminating or p.uid not in leaving.shortened]
         leaving.shortened |= {pod.uid for pod in again}
-        await leaving.deletions.ask(again)
+        await leaving.deletions.ask(again, lambda: run.reached("deleted"))
 
     def _evicts(self, shutdown: Json, outcome: "Outcome") -> bool:
         """Whether `graceful.terminate` is not over, counted from the cordon, whoever set it."""
@@ -246,3 +257,11 @@ class NodeSequence:
             outcome.note(f"{what} cannot be evicted, and is deleted when its time is over: {error}")
         except (RefusedError, UnavailableError) as error:
             outcome.note(f"could not evict {what}: {error}")
+
+
+async def _of_each(held: Sequence[Node], look: Callable[[Node], Awaitable[None]]) -> None:
+    """Look at each node; the first failure is raised as it is, alone."""
+    try:
+        await fan_out(held, look, width=WIDTH)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

@@ -43,6 +43,7 @@ _STAGES = {
     "stopped": ("stop", "no pod was left in a list from etcd"),
 }
 """Stage of a stop → the metric's name, and what happened at its end."""
+_BEFORE_A_CUT = {"locked"}
 _ANSWERED = "Answered"
 
 
@@ -100,7 +101,9 @@ class Numbers(Collector):
         """A stop that this reactor decided got on: observe each of its stages once."""
         stages = progress.outcome.stages
         decided = stages["decided"]
-        for stage in progress.new & self._stages.keys():
+        # A graceful stop waits on purpose: from its cut on it tells nothing of how fast we are.
+        told = _BEFORE_A_CUT if "cut" in stages else self._stages.keys()
+        for stage in progress.new & told:
             self._stages[stage].observe(max(0.0, stages[stage] - decided))
         last = evidence.decisive(progress.statement)
         if "decided" in progress.new and last is not None:

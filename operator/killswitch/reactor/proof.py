@@ -170,7 +170,9 @@ def _undone(target: Workload) -> Json:
 
 def _probe_pod(stop: Stop) -> Json:
     """A pod that the lock must refuse; only ever created as a dry run."""
-    metadata: Json = {"name": "killswitch-probe", "labels": dict(stop.pod_labels or {})}
+    held = next((key for key in stop.locks if key.startswith(f"{PODS.key}/")), "")
+    name = held.rpartition("/")[2] or "killswitch-probe"
+    metadata: Json = {"name": name, "labels": dict(stop.pod_labels or {})}
     owner = next((key for key in stop.locks if key.startswith("uid/")), None)
     if owner is not None:
         metadata["ownerReferences"] = [

@@ -39,6 +39,8 @@ from killswitch.telemetry.traces import Traces
 _LOG = structlog.get_logger(__name__)
 _KINDS = 1.0
 """Seconds between looks at which kinds policies name, and at what is served if that is old."""
+_LISTED = 0.1
+"""Seconds between looks while a kind is being listed."""
 _TRACES = 5
 """Stops that are traced in one look: each takes a fifth of a millisecond."""
 
@@ -150,7 +152,7 @@ class Reactor:
                 await self.mirrors.look(self.engine.kinds, self.engine.held)
             except Exception:
                 _LOG.exception("the kinds of the cluster could not be followed")
-            await self._clock.sleep(_KINDS)
+            await self._clock.sleep(_LISTED if self.mirrors.listing else _KINDS)
 
     async def _name_restless(self) -> None:
         """Say what a release would start; a defect there must not end the reactor."""

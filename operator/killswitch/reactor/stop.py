@@ -1,9 +1,9 @@
 """The stop sequence, in the order that measurements dictate: lock, delete, bring to rest, prove.
 
     engage    1 create the Shutdown: the API server has agreed, recorded and locked   engaging.py
-    execute     Graceful: cut the traffic, let what is under way end                   draining.py
-              2 delete the pods with one second of grace, Graceful: first with their own   deleting.py
-              3 record what was there, then scale to 0, or whatever rest is for the kind   records.py
+    execute     Graceful: cut the traffic, let what is under way end                  draining.py
+              2 delete the pods with one second of grace; Graceful: first their own   deleting.py
+              3 record what was there, then scale to 0, or what rest is for a kind    records.py
               4 prove the lock by a refused dry run, sweep until no pod is left       proof.py
 
 Nodes are stopped in another order: nodes.py.
@@ -50,6 +50,7 @@ _TRIAL = 1.0
 """Seconds for which one round tries to prove the lock."""
 
 Report = Callable[[str, float], None]
+Unseen = Callable[[], Sequence[str]]
 
 
 @dataclass(slots=True)
@@ -96,6 +97,11 @@ class Outcome:
             and "scaled" in self.stages
             and ("proven" in self.stages or self.unprovable)
         )
+
+
+def _all_seen() -> Sequence[str]:
+    """Who plans from lists has seen what is there."""
+    return ()
 
 
 def _silent(_stage: str, _at: float) -> None:
@@ -163,12 +169,12 @@ class StopSequence:
         report: Report = _silent,
         outcome: Outcome | None = None,
         told: Told = draining.nobody,
-        unseen: Sequence[str] = (),
+        unseen: Unseen = _all_seen,
     ) -> Outcome:
         """Steps 2 to 4; returns when nothing is left, or at `until` (monotonic) with what is.
 
-        `told` stores what was reached before something is waited for. `unseen` says what of it could
-        not be seen: then it is not known that all is at rest.
+        `told` stores what was reached before something is waited for. `unseen` says what of it cannot
+        be seen: then it is not known that all is at rest.
         """
         run = Run(
             shutdown, stops, outcome or Outcome(), until, self._clock, report=report, told=told
@@ -179,8 +185,6 @@ class StopSequence:
             return outcome
         outcome.targets = sum(len(stop.targets) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
-        for each in unseen:
-            outcome.note(each)
         terms = grace.of(shutdown)
         if terms is not None and not await self._ease(run, terms):
             return outcome
@@ -197,7 +201,10 @@ class StopSequence:
                 await self._rest(stop, uids or set(), run.resting, outcome)
                 for stop, uids in zip(stops, recorded, strict=True)
             ]
-            if all(resting) and not unseen:
+            hidden = unseen()
+            for each in hidden:
+                outcome.note(each)
+            if all(resting) and not hidden:
                 run.reached("scaled")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prove(run))
@@ -215,7 +222,8 @@ class StopSequence:
         if outcome.hurries_at is None:  # until it is known when: no sooner than all of it lasts
             outcome.hurries_at = self._clock.monotonic() + terms.drain + terms.terminate
         async with asyncio.TaskGroup() as group:
-            if "proven" not in outcome.stages:
+            counted = any(each.kind.counted for stop in run.stops for each in stop.targets)
+            if counted and "proven" not in outcome.stages:  # others once they are at rest
                 group.create_task(self._prove(run))
             drained = group.create_task(self._draining.drain(run, terms))
         if not drained.result():
@@ -229,7 +237,7 @@ class StopSequence:
         within = min(run.until, self._clock.monotonic() + _TRIAL)
         trial, words = await proof.prove(self._cluster, self._clock, run.stops, run.resting, within)
         if trial is Trial.DENIED:
-            run.outcome.proof = words
+            run.outcome.proof, run.outcome.unprovable = words, False
             run.reached("proven")
             return
         run.outcome.note(words)

@@ -1,0 +1,65 @@
+"""What is under way is nothing only where that is certain."""
+
+import pytest
+
+from killswitch.core import grace
+from killswitch.core.grace import Grace
+from killswitch.core.readings import Answer, Blindness, NoAnswer
+
+PARTIAL = NoAnswer(Blindness.UNREACHABLE, "a store is away")
+
+
+@pytest.mark.parametrize(
+    ("answer", "requests", "words"),
+    [
+        (Answer((0.0, 0.0), 1.0), 0.0, "0"),
+        (Answer((2.0, 1.0), 1.0), 3.0, "3"),
+        (Answer((2.0,), 600.0), 2.0, "2"),
+        (Answer((0.0,), 5.0), None, "unknown: 0 before the cut"),
+        (Answer((0.0,), 60.0), None, "unknown: 0 before the cut"),
+        (Answer((0.0,), None), None, "unknown: 0 before the cut"),
+        (Answer((0.0,), float("nan")), None, "unknown: 0 before the cut"),
+        (Answer((), None), None, "unknown: no series"),
+        (Answer((0.0, float("nan")), 1.0), None, "unknown: not a count"),
+        (Answer((-1.0, 1.0), 1.0), None, "unknown: not a count"),
+        (
+            Answer((0.0,), 1.0, missing=PARTIAL),
+            None,
+            "unknown: a part does not answer (Unreachable)",
+        ),
+        (Answer((4.0,), 1.0, missing=PARTIAL), 4.0, "4"),
+        (NoAnswer(Blindness.TIMEOUT, "late"), None, "unknown: Timeout"),
+    ],
+)
+def test_not_knowing_is_never_nothing(
+    answer: Answer | NoAnswer, requests: float | None, words: str
+) -> None:
+    """Five seconds after the cut: only a fresh, whole 0 is one."""
+    heard = grace.under_way(answer, since_cut=5.0)
+    assert (heard.requests, heard.words) == (requests, words)
+    assert heard.nothing == (requests == 0)
+
+
+def test_the_terms_of_a_graceful_stop() -> None:
+    """In seconds; an Immediate one has none."""
+    terms = {"drain": "2m", "terminate": "30s", "inFlight": "sum(running)"}
+    graceful = {"spec": {"category": "Graceful", "graceful": terms}}
+    assert grace.of(graceful) == Grace(120.0, 30.0, "sum(running)")
+    assert grace.of({"spec": {"category": "Immediate"}}) is None
+    assert grace.of({"spec": {}}) is None
+
+
+def test_what_waits_on_purpose_is_not_late_by_that() -> None:
+    """Its deadline begins when the last pod should have ended by itself."""
+    terms = {"drain": "2m", "terminate": "30s"}
+    spec = {"category": "Graceful", "graceful": terms, "deadline": "1m"}
+    assert grace.longest(spec) == 210
+    assert grace.longest({"deadline": "1m"}) == 60
+
+
+@pytest.mark.parametrize(
+    ("now", "left"), [(100.0, 30.0), (110.0, 20.0), (200.0, 0.0), (10.0, 30.0)]
+)
+def test_a_clock_that_was_set_prolongs_no_wait(now: float, left: float) -> None:
+    """What began at 100 and lasts 30 is never waited for longer than 30."""
+    assert grace.remaining(100.0, 30.0, now) == left
