@@ -4,14 +4,16 @@ What makes the pods is the real controller manager with its default client limit
 stand-in (tests/cluster/stand_ins.py). The baseline does what people do without a kill switch, in
 turns with our stops on the same API server: scale to 0, or the field by which the kind is stopped;
 where there is none, delete its pods with their own grace. Lock effective: a dry-run create of one
-more pod of the target is denied. Kwok ends a pod as soon as it is marked, whatever its grace.
+more pod of the target is denied; asking for that without a pause slows down what is measured, so
+it has rounds of its own. Kwok ends a pod as soon as it is marked, whatever its grace.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bench.figures import Figure, figure, median
 from bench.scene import reactor
@@ -28,16 +30,19 @@ from tests.cluster import crds, stand_ins
 from tests.cluster.examples import NAME, Example, examples
 from tests.kernel.objects import pods
 
+T = TypeVar("T")
 ROUNDS = 3
+"""Of each: until the lock, until the pods are gone, and of the baseline."""
+_REST = 0.5
+"""Seconds in which nothing happens before each measurement."""
 _NODES = 4
 _LONGEST = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Seconds from the decision; `locked` is 0 for the baseline."""
+    """Seconds from the decision."""
 
-    locked: float
     marked: float
     gone: float
 
@@ -50,45 +55,62 @@ def measure(setting: Setting) -> Iterator[Figure]:
             yield from _figures(name, *asyncio.run(_kind(setting, example)))
 
 
-def _figures(kind: str, ours: list[Stopped], base: list[Stopped]) -> Iterator[Figure]:
-    word = kind.partition(".")[0].lower()
-    locked = 1000 * median([each.locked for each in ours])
-    yield figure(f"kind_{word}_locked", locked, "ms", n=len(ours))
+def _figures(
+    kind: str, locked: list[float], ours: list[Stopped], base: list[Stopped]
+) -> Iterator[Figure]:
+    word, count = kind.partition(".")[0].lower(), len(ours)
+    yield figure(f"kind_{word}_locked", 1000 * median(locked), "ms", n=count)
     for what in ("marked", "gone"):
         value, baseline = (
             1000 * median([getattr(each, what) for each in group]) for group in (ours, base)
         )
-        yield figure(f"kind_{word}_{what}", value, "ms", baseline=baseline, n=len(ours))
+        yield figure(f"kind_{word}_{what}", value, "ms", baseline=baseline, n=count)
 
 
-async def _kind(setting: Setting, example: Example) -> tuple[list[Stopped], list[Stopped]]:
+async def _kind(
+    setting: Setting, example: Example
+) -> tuple[list[float], list[Stopped], list[Stopped]]:
+    locked: list[float] = []
     ours: list[Stopped] = []
     base: list[Stopped] = []
-    word = example.kind.resource.plural
+    word = f"bench-{example.kind.resource.plural}"
     async with setting.cluster() as cluster:
         for number in range(ROUNDS):
-            for group, measured in ((ours, _fire), (base, _rest)):
-                place = f"bench-{word}-{number}-{measured.__name__.strip('_')}"
-                async with _scene(setting, cluster, example, place) as watcher:
-                    group.append(await measured(setting, cluster, example, place, watcher))
-    return ours, base
+            async with _scene(setting, cluster, example, f"{word}-lock-{number}") as scene:
+                locked.append(await _fire(setting, scene, _until_locked))
+            async with _scene(setting, cluster, example, f"{word}-stop-{number}") as scene:
+                ours.append(await _fire(setting, scene, _until_gone))
+            async with _scene(setting, cluster, example, f"{word}-rest-{number}") as scene:
+                base.append(await _rest(scene))
+    return locked, ours, base
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One example in a namespace of its own, and what an independent watch sees of its pods."""
+
+    cluster: KubernetesApi
+    example: Example
+    place: str
+    watcher: Watcher
 
 
 @contextlib.asynccontextmanager
 async def _scene(
     setting: Setting, cluster: KubernetesApi, example: Example, place: str
-) -> AsyncIterator[Watcher]:
-    """A namespace in which it runs, and what an independent watch sees of its pods."""
+) -> AsyncIterator[Scene]:
+    """A namespace in which it runs."""
     plane = setting.control_plane
     await setting.namespace(cluster, place)
     watcher = Watcher()
     async with stand_ins.playing(plane, place, *example.stand_ins):
-        follow = asyncio.create_task(_follow(cluster, place, watcher))
+        version = (await cluster.list(PODS, place)).version
+        follow = asyncio.create_task(_follow(cluster, place, version, watcher))
         await _create(cluster, example, place)
         await _until(lambda: len(watcher.alive) == example.pods)
         await asyncio.sleep(1)  # until nobody writes about them any more
         try:
-            yield watcher
+            yield Scene(cluster, example, place, watcher)
         finally:
             follow.cancel()
             await asyncio.gather(follow, return_exceptions=True)
@@ -105,8 +127,7 @@ async def _create(cluster: KubernetesApi, example: Example, place: str) -> None:
         await cluster.create(resource, example.owned({**kind, **body}, owner), place)
 
 
-async def _follow(cluster: KubernetesApi, place: str, watcher: Watcher) -> None:
-    version = (await cluster.list(PODS, place)).version
+async def _follow(cluster: KubernetesApi, place: str, version: str, watcher: Watcher) -> None:
     while True:
         async for change in cluster.watch(PODS, version, place):
             version = change.object["metadata"]["resourceVersion"]
@@ -114,19 +135,21 @@ async def _follow(cluster: KubernetesApi, place: str, watcher: Watcher) -> None:
 
 
 async def _fire(
-    setting: Setting, cluster: KubernetesApi, example: Example, place: str, watcher: Watcher
-) -> Stopped:
-    """One tripping sample of a policy that names it."""
-    query = f"bench_of_{place}"
-    async with reactor(setting, cluster) as running:
-        created = await cluster.create(POLICIES, _policy(example, query), place)
-        await _until(lambda: sees(running.engine, created, example, place))
-        uid = (await cluster.get(example.resource, example.name, place))["metadata"]["uid"]
-        before = set(watcher.alive)
+    setting: Setting, scene: Scene, seen: Callable[[Setting, Scene, Json, float], Awaitable[T]]
+) -> T:
+    """What `seen` sees after one tripping sample of a policy that names it."""
+    query = f"bench_of_{scene.place}"
+    async with reactor(setting, scene.cluster) as running:
+        body = _policy(scene.example, query)
+        created = await scene.cluster.create(POLICIES, body, scene.place)
+        await _until(lambda: sees(running.engine, created, scene.example, scene.place))
+        await _until(lambda: not running.engine.dirty)
+        example = scene.example
+        target = await scene.cluster.get(example.resource, example.name, scene.place)
+        await asyncio.sleep(_REST)
         started = time.perf_counter()
         running.engine.intake.deliver(query, Answer((1.0,), 0.0))
-        denied = await asyncio.to_thread(_denied, setting, example, place, uid)
-        return await _stopped(watcher, before, started, denied - started)
+        return await seen(setting, scene, target, started)
 
 
 def sees(engine: Engine, policy: Json, example: Example, place: str) -> bool:
@@ -138,34 +161,40 @@ def sees(engine: Engine, policy: Json, example: Example, place: str) -> bool:
     return watched and known and len(inventory.pods_in(place)) >= example.pods
 
 
-def _denied(setting: Setting, example: Example, place: str, uid: str) -> float:
-    """When a dry-run create of one more pod of it was refused by the lock."""
-    api = setting.control_plane.api()
-    pod = _probe(example, uid)
-    deadline = time.perf_counter() + _LONGEST
-    while time.perf_counter() < deadline:
-        answer = api.create(pods(place), pod, dry_run=True)
-        if answer.status == 403:
-            return time.perf_counter()
-    raise AssertionError(f"no lock: {answer.message}")
+async def _until_locked(setting: Setting, scene: Scene, target: Json, started: float) -> float:
+    """Seconds until a dry-run create of one more pod of it was refused by the lock."""
+    pod, place, api = _probe(scene.example, target), scene.place, setting.control_plane.api()
+
+    def ask() -> float:
+        while time.perf_counter() < started + _LONGEST:
+            if api.create(pods(place), pod, dry_run=True).status == 403:
+                return time.perf_counter() - started
+        raise AssertionError(f"no lock in {place}")
+
+    return await asyncio.to_thread(ask)
 
 
-def _probe(example: Example, uid: str) -> Json:
+async def _until_gone(_: Setting, scene: Scene, _target: Json, started: float) -> Stopped:
+    """Seconds until its last pod was marked and gone."""
+    return await _stopped(scene.watcher, set(scene.watcher.alive), started)
+
+
+def _probe(example: Example, target: Json) -> Json:
     """One more pod of the target; of a bare pod, the pod itself."""
     pod: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one-more"}}
     pod["spec"] = {"containers": [{"name": "c", "image": "i"}]}
     if example.resource == PODS:
         pod["metadata"]["name"] = example.name
         return pod
-    return example.owned(pod, {"metadata": {"uid": uid}})
+    return example.owned(pod, target)
 
 
-async def _rest(
-    _setting: Setting, cluster: KubernetesApi, example: Example, place: str, watcher: Watcher
-) -> Stopped:
+async def _rest(scene: Scene) -> Stopped:
     """What people do: the kind's own rest, or its pods deleted."""
+    cluster, example, place = scene.cluster, scene.example, scene.place
     kind, resource = example.kind, example.resource
-    before = set(watcher.alive)
+    before = set(scene.watcher.alive)
+    await asyncio.sleep(_REST)
     started = time.perf_counter()
     if kind.verb is Verb.SCALE:
         zero = {"spec": {"replicas": 0}}
@@ -178,14 +207,14 @@ async def _rest(
     else:
         for pod in (await cluster.list(PODS, place)).items:
             await cluster.delete(PODS, pod["metadata"]["name"], place)
-    return await _stopped(watcher, before, started, 0.0)
+    return await _stopped(scene.watcher, before, started)
 
 
-async def _stopped(watcher: Watcher, before: set[str], started: float, locked: float) -> Stopped:
+async def _stopped(watcher: Watcher, before: set[str], started: float) -> Stopped:
     await _until(lambda: before <= watcher.gone.keys())
     marked = max(watcher.marked[uid] for uid in before)
     gone = max(watcher.gone[uid] for uid in before)
-    return Stopped(locked, marked - started, gone - started)
+    return Stopped(marked - started, gone - started)
 
 
 async def _until(true: Callable[[], bool]) -> None:
