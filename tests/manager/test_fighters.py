@@ -38,6 +38,11 @@ async def keda(scene: Scene, **annotations: str) -> Json:
     return await things.create(scene, SCALED, body)
 
 
+def _app(scene: Scene) -> str:
+    """An Application of this test alone: they are looked up in the whole cluster."""
+    return f"shop-{scene.namespace}"
+
+
 async def fighters(scene: Scene, *states: str, name: str = "stop") -> dict[str, Json]:
     """`status.fighters` by name, once they are all in these states."""
     told: list[Json] = []
@@ -149,11 +154,11 @@ async def test_gitops_is_suspended_and_resumed_after_the_autoscaler(scene: Scene
             "kustomize.toolkit.fluxcd.io/name": "models",
             "kustomize.toolkit.fluxcd.io/namespace": place,
         },
-        "annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:x/vllm"},
+        "annotations": {"argocd.argoproj.io/tracking-id": f"{_app(scene)}:apps/Deployment:x/vllm"},
     }
     await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", {"metadata": marks}, place)
     application: Json = {
-        "metadata": {"name": "shop"},
+        "metadata": {"name": _app(scene)},
         "spec": {"syncPolicy": {"automated": {"prune": True, "selfHeal": True}}},
     }
     kustomization: Json = {"metadata": {"name": "models"}, "spec": {"path": "./models"}}
@@ -164,7 +169,9 @@ async def test_gitops_is_suspended_and_resumed_after_the_autoscaler(scene: Scene
     async with scene.manager(verify_interval=0.5):
         await scene.stopped(restorePolicy=TERMS, quiet=ALL)
         await fighters(scene, "Quieted", "Quieted", "Quieted")
-        automated = await stands(scene, APPLICATIONS, "shop", "spec", "syncPolicy", "automated")
+        automated = await stands(
+            scene, APPLICATIONS, _app(scene), "spec", "syncPolicy", "automated"
+        )
         suspended = await stands(scene, KUSTOMIZATIONS, "models", "spec", "suspend")
         let_go(scene)
         await fighters(scene, "Resumed", "Resumed", "Resumed")
@@ -181,11 +188,15 @@ async def test_an_argo_cd_that_does_not_know_the_switch_loses_its_automation_for
     crds.install(kernel, [_old_argo()])
     try:
         await scene.bench.deployment("vllm", 1)
-        marks = {"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:x/vllm"}}
+        marks = {
+            "annotations": {
+                "argocd.argoproj.io/tracking-id": f"{_app(scene)}:apps/Deployment:x/vllm"
+            }
+        }
         await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", {"metadata": marks}, scene.namespace)
         automated = {"prune": True, "selfHeal": True}
         body: Json = {
-            "metadata": {"name": "shop"},
+            "metadata": {"name": _app(scene)},
             "spec": {"syncPolicy": {"automated": automated}, "project": "default"},
         }
 
@@ -206,10 +217,10 @@ async def test_an_argo_cd_that_does_not_know_the_switch_loses_its_automation_for
         async with scene.manager(verify_interval=0.5):
             await scene.stopped(restorePolicy=TERMS, quiet=ALL)
             told = await fighters(scene, "Quieted")
-            gone = await stands(scene, APPLICATIONS, "shop", "spec", "syncPolicy", "automated")
+            gone = await stands(scene, APPLICATIONS, _app(scene), "spec", "syncPolicy", "automated")
             let_go(scene)
             await fighters(scene, "Resumed")
-        after = await scene.bench.cluster.get(APPLICATIONS, "shop", scene.namespace)
+        after = await scene.bench.cluster.get(APPLICATIONS, _app(scene), scene.namespace)
     finally:
         crds.install(kernel, [crds.open_definition(APPLICATIONS)])
     assert gone is None
