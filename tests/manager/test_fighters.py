@@ -4,15 +4,24 @@ from typing import Any
 
 import pytest
 
-from killswitch.core.resources import DEPLOYMENTS, SHUTDOWNS, Resource
+from killswitch.core.resources import (
+    CLUSTER_SHUTDOWNS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    RECORDS,
+    SHUTDOWNS,
+    Resource,
+)
 from killswitch.ports import Json
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import cluster_shutdown, cluster_shutdowns
 from tests.manager import things
 from tests.manager.harness import Scene
+from tests.manager.test_lifecycle import _bob_releases
 from tests.manager.test_restore_kinds import HPAS, TERMS, let_go
 from tests.manager.things import essence
-from tests.reactor.harness import eventually
+from tests.reactor.harness import deployment, eventually
 
 pytestmark = pytest.mark.cluster
 FIGHTERS = {each.kind: each for each in crds.FIGHTERS}
@@ -298,3 +307,35 @@ async def test_a_controller_that_is_not_followed_is_named(scene: Scene) -> None:
         await scene.stopped(restorePolicy=TERMS)
         told = await fighters(scene, "Unquieted")
     assert list(told) == ["InferencePool pool"]
+
+
+async def test_a_cluster_shutdown_quiets_in_each_of_its_namespaces(scene: Scene) -> None:
+    """And gives back there what it recorded there."""
+    other = f"{scene.namespace}-b"
+    cluster, name = scene.bench.cluster, f"both-{scene.namespace}"
+    label = {"labels": {"killswitch.dev/governed": "true"}}
+    await cluster.create(NAMESPACES, {"metadata": {"name": other, **label}})
+    before = []
+    for place in (scene.namespace, other):
+        await cluster.create(DEPLOYMENTS, deployment("vllm", 0), place)
+        body = {"apiVersion": SCALED.api_version, "kind": SCALED.kind, "metadata": {"name": "vllm"}}
+        spec: Json = {"spec": {"scaleTargetRef": {"name": "vllm"}}}
+        before.append(essence(await cluster.create(SCALED, {**body, **spec}, place)))
+    held = {scene.namespace: "", other: ""}
+    stop = cluster_shutdown(name, "admin", approvals=1, namespaces=held, restorePolicy=TERMS)
+
+    async def in_state(state: str) -> bool:
+        found = await cluster.get(CLUSTER_SHUTDOWNS, name)
+        told = found.get("status", {}).get("fighters") or ()
+        return [each["state"] for each in told] == [state] * 2
+
+    async with scene.manager(verify_interval=0.5):
+        await cluster.create(CLUSTER_SHUTDOWNS, stop)
+        await eventually(lambda: in_state("Quieted"))
+        records = [len((await cluster.list(RECORDS, place)).items) for place in held]
+        bob = _bob_releases(scene, name)
+        order = {"spec": {"restore": {"by": "bob", "reason": "fixed"}}}
+        assert bob.patch(cluster_shutdowns(name), order).status == 200
+        await eventually(lambda: in_state("Resumed"))
+    assert records == [1, 1]
+    assert before == [essence(await cluster.get(SCALED, "vllm", place)) for place in held]

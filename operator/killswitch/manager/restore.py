@@ -198,7 +198,7 @@ def _complete(work: Work, canary_ready: str | None = None) -> Step:
         message=_summary(work),
         canary_ready=canary_ready,
         again=None,
-        resumed=tuple(each.title for each in work.fighters),
+        resumed=tuple(each.title for each in work.fighters if not each.conflicts),
     )
 
 
