@@ -13,8 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.keda import Keda, scaled_object
-
 from bench.figures import Figure, figure
 from bench.kinds import sees
 from bench.scene import reactor
@@ -25,6 +23,7 @@ from killswitch.core.resources import DEPLOYMENTS, PODS, POLICIES
 from tests.cluster import crds, stand_ins
 from tests.cluster.control_plane import QUICK
 from tests.cluster.examples import NAME, examples
+from tests.cluster.keda import Keda, scaled_object
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.e2e.field import Witness
 from tests.e2e.test_fighters import HPAS, SCALED_OBJECTS, deployment, hpa, writers

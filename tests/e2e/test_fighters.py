@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.keda import Keda, scaled_object
 
 from killswitch.core.kinds import TABLE, Setting
 from killswitch.core.resources import DEPLOYMENTS, Resource
@@ -19,6 +18,7 @@ from killswitch.ports import Json
 from tests.cluster import crds, stand_ins
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.examples import LABELS, NAME, Example, examples
+from tests.cluster.keda import Keda, scaled_object
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.cluster.stand_ins import Pusher, Switch
 from tests.e2e.field import NODES, Field, essence, plane_with_everything, taken

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.rollouts import Rollouts
 
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import kinds
@@ -21,6 +20,7 @@ from killswitch.core.resources import PODS
 from tests.cluster import examples, stand_ins
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.examples import Example
+from tests.cluster.rollouts import Rollouts
 from tests.cluster.stand_ins import Pusher
 from tests.e2e.field import NODES, Field, essence, plane_with_everything, taken
 from tests.reactor.harness import eventually
