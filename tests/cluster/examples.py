@@ -172,10 +172,18 @@ KUEUE_JOB = Example(
     kinds.TABLE["Job"], _QUEUED, 1, around=((_QUEUE, _LOCAL_QUEUE),), stand_ins=(stand_ins.KUEUE,)
 )
 """A Job that Kueue has admitted: suspended alone, it would be started again."""
-OLD_KSERVE = Example(
-    kinds.TABLE["InferenceService"],
-    _body({"predictor": {"minReplicas": 2}}),
-    2,
-    stand_ins=(stand_ins.OLD_KSERVE,),
-)
-"""An InferenceService whose controller ignores the stop annotation."""
+IGNORING = {
+    "KServe 0.15": Example(
+        kinds.TABLE["InferenceService"],
+        _body({"predictor": {"minReplicas": 2}}),
+        2,
+        stand_ins=(stand_ins.OLD_KSERVE,),
+    ),
+    "KubeRay 1.6": Example(
+        kinds.TABLE["RayService"],
+        _body({"rayClusterConfig": _ray()}),
+        3,
+        stand_ins=(stand_ins.OLD_KUBERAY,),
+    ),
+}
+"""Objects whose controllers are too old to know how they are stopped."""

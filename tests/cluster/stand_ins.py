@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -683,11 +683,3 @@ OLD_KUBERAY = StandIn(
     {_resource("RayService"): _ray_service(honours=False), **_RAY},
     (_resource("RayCluster"), PODS, JOBS),
 )
-STAND_INS = (LEADER_WORKER_SET, JOB_SET, KUEUE, KSERVE, KNATIVE, KUBERAY)
-"""One for each project, as its newest version behaves."""
-
-
-def denied(players: Sequence[Playing | Pusher]) -> Iterator[Denied]:
-    """Everything that was refused to any of them."""
-    for each in players:
-        yield from each.denied

@@ -66,11 +66,12 @@ async def test_a_job_that_kueue_has_admitted_rests_with_its_workload(
     await proven(plane, field, examples.KUEUE_JOB)
 
 
-async def test_a_controller_that_ignores_the_stop_is_named_before_the_release(
-    plane: ControlPlane, field: Field
+@pytest.mark.parametrize("version", list(examples.IGNORING))
+async def test_what_a_controller_that_ignores_the_stop_keeps_is_named_before_the_release(
+    plane: ControlPlane, field: Field, version: str
 ) -> None:
-    """KServe before 0.16 takes the annotation and leaves its Deployment: the lock alone holds."""
-    example = examples.OLD_KSERVE
+    """It leaves what makes its pods as it is: the lock alone holds, and a release starts them."""
+    example = examples.IGNORING[version]
     async with stand_ins.playing(plane, field.namespace, *example.stand_ins):
         before = essence(await field.set_up(example))
         await field.policy(example.target)
