@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# Most of a test on a control plane is waiting: two files of tests run beside each other.
+BESIDE ?= --numprocesses 2 --dist loadgroup
+
 .PHONY: help demo test test-all check bench cluster gen clean
 
 help: ## Show this list
@@ -25,12 +28,12 @@ demo: $(STAMP) ## Watch a runaway model being stopped, held, released and restor
 test: $(STAMP) ## Everything needed to trust a change, on a real control plane
 	@$(BIN)/python -m tests.cluster.binaries
 	@$(MAKE) --no-print-directory check-static
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(BESIDE) -m "not slow"
 
 test-all: $(STAMP) ## The same plus long soaks and dear controllers
 	@$(BIN)/python -m tests.cluster.binaries
 	@$(MAKE) --no-print-directory check-static
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(BESIDE)
 
 check: $(STAMP) check-static ## The fast inner loop: format, lint, types, layers, unit tests
 	@$(BIN)/python -m pytest -q -m "not slow" tests/core tests/api tests/repo

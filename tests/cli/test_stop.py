@@ -217,6 +217,7 @@ def test_a_node_is_cordoned_and_held(kernel: ControlPlane, stage: Stage) -> None
     assert "--cluster --reason" in line
     for person in ("bob", "carol"):
         done = stage.raw("approve", name, "--cluster", "--reason", "ok", by=person)
+    kernel.kubectl("delete", "clusterrolebinding", "cli-nodes")  # others' tests are about its lack
     assert done.returncode == 0, done.stderr
     assert "Released: 2 of 2 (bob, carol)" in done.stdout
 

@@ -84,6 +84,12 @@ STARTS: dict[str, tuple[Fighter, Json, Json, bool]] = {
         True,
     ),
     "not that of another": (ARGO_CD, fighter("other", "argocd"), TRACKED, False),
+    "of two of one name the one that lists it": (
+        ARGO_CD,
+        fighter("shop", "team", status={"resources": [{**APPLIED, "name": "other"}]}),
+        TRACKED,
+        False,
+    ),
     "by what it lists": (
         ARGO_CD,
         fighter("other", "argocd", status={"resources": [APPLIED]}),

@@ -63,3 +63,10 @@ def test_what_waits_on_purpose_is_not_late_by_that() -> None:
 def test_a_clock_that_was_set_prolongs_no_wait(now: float, left: float) -> None:
     """What began at 100 and lasts 30 is never waited for longer than 30."""
     assert grace.remaining(100.0, 30.0, now) == left
+
+
+def test_the_deadline_counts_on_top_of_what_a_graceful_stop_takes() -> None:
+    """Else one that drains as it should would be called late."""
+    at_once = {"deadline": "1m"}
+    gently = {"deadline": "1m", "graceful": {"drain": "30s", "terminate": "10s"}}
+    assert [grace.longest(each) for each in (at_once, gently)] == [60.0, 100.0]

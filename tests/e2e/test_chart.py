@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from killswitch.api import admission
+from killswitch.api.rights import roles
 from killswitch.settings import Settings
 from tests.e2e.chart import CHART, EVERYTHING, GOLDEN, Helm, HelmError, Json, named, of_kind, rights
 from tests.e2e.conftest import SYSTEM
@@ -22,6 +23,46 @@ def test_every_right_is_known(offline: Helm) -> None:
     assert GOLDEN.read_text() == rights(offline.template(EVERYTHING)), (
         "the chart's rights changed. If it is meant: python -m tests.e2e.chart > " + GOLDEN.name
     )
+
+
+@pytest.mark.parametrize("role", ["reactor", "manager", "responder", "rester"])
+def test_roles_take_in_what_the_table_of_kinds_asks_for(offline: Helm, role: str) -> None:
+    """Every rule that is made from it, whether or not a cluster serves the kind."""
+    rules = named(offline.template(), "ClusterRole", f"killswitch-{role}")["rules"]
+    assert [each for each in roles()[role] if each not in rules] == []
+
+
+def test_further_kinds_get_rights_of_their_own(offline: Helm) -> None:
+    """Reading and `/scale`, for processes and responders; none without the value."""
+    values = {"kinds": {"extra": [{"group": "example.com", "resource": "models"}]}}
+    for role in ("reactor", "manager", "responder"):
+        name = f"killswitch-{role}"
+        rules = named(offline.template(values), "ClusterRole", name)["rules"]
+        found = {
+            (resource, verb)
+            for rule in rules
+            if rule["apiGroups"] == ["example.com"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        assert {("models", "list"), ("models", "watch"), ("models/scale", "patch")} <= found
+        assert ("models", "patch") not in found
+        plain = named(offline.template(), "ClusterRole", name)["rules"]
+        assert "example.com" not in yaml.safe_dump(plain)
+
+
+def test_aggregated_rights_are_off_until_asked_for(offline: Helm) -> None:
+    """Then they are collected by a label of our own, for each process by itself."""
+    roles = [each["metadata"]["name"] for each in of_kind(offline.template(), "ClusterRole")]
+    assert not [each for each in roles if each.endswith("-kinds")]
+    objects = offline.template({"kinds": {"aggregate": True}})
+    for process in ("reactor", "manager"):
+        role = named(objects, "ClusterRole", f"killswitch-{process}-kinds")
+        (selector,) = role["aggregationRule"]["clusterRoleSelectors"]
+        label = f"rbac.killswitch.dev/aggregate-to-{process}"
+        assert selector == {"matchLabels": {label: "true"}}
+        binding = named(objects, "ClusterRoleBinding", f"killswitch-{process}-kinds")
+        assert [each["name"] for each in binding["subjects"]] == [f"killswitch-{process}"]
 
 
 def test_processes_hold_no_right_over_their_own_limits(offline: Helm) -> None:
@@ -89,6 +130,11 @@ def test_rights_follow_the_values(
         ({"tracing": {"endpoint": "collector:4317"}}, "endpoint"),
         ({"manager": {"leaseDuration": 15}}, "leaseDuration"),
         ({"canary": {"namespace": SYSTEM}}, "canary.namespace"),
+        ({"kinds": {"extra": ["models.example.com"]}}, "kinds.extra"),
+        ({"kinds": {"extra": [{"group": "*", "resource": "models"}]}}, "kinds.extra"),
+        ({"kinds": {"extra": [{"group": "example.com", "resource": "*"}]}}, "kinds.extra"),
+        ({"kinds": {"extra": [{"group": "example.com", "kind": "Model"}]}}, "kinds.extra"),
+        ({"kinds": {"recreate": False}}, "recreate"),
     ],
 )
 def test_wrong_values_are_refused(offline: Helm, values: Json, complaint: str) -> None:

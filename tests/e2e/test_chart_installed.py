@@ -51,7 +51,6 @@ REFUSED = (
     ("delete", "customresourcedefinitions.apiextensions.k8s.io"),
     ("delete", "validatingadmissionpolicybindings.admissionregistration.k8s.io"),
     ("patch", "validatingadmissionpolicies.admissionregistration.k8s.io"),
-    ("create", "pods"),
     ("create", "pods/exec"),
     ("patch", "deployments.apps"),
     ("create", "serviceaccounts/token"),
@@ -60,6 +59,8 @@ REFUSED = (
     ("escalate", "clusterroles.rbac.authorization.k8s.io"),
 )
 """What neither process may do anywhere."""
+REFUSED_TO = {"killswitch-reactor": (*REFUSED, ("create", "pods"))}
+"""The manager makes pods: restores those that nobody owns, see tests/kernel/test_accounts.py."""
 each_process = pytest.mark.parametrize("process", PROCESSES)
 
 
@@ -156,7 +157,8 @@ def test_viewer_is_part_of_view(bare: ControlPlane) -> None:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
 def test_author_can_apply_shipped_policies(bare: ControlPlane, file: Path) -> None:
     """The API server accepts each ready policy from someone with the author's role."""
-    bare.api().create("/api/v1/namespaces", {"metadata": {"name": "model-serving"}})
+    place = yaml.safe_load(file.read_text())["metadata"].get("namespace", "default")
+    bare.api().create("/api/v1/namespaces", {"metadata": {"name": place}})
     bare.kubectl("apply", "--dry-run=server", "-f", str(file), user=bare.user("dave"))
 
 
@@ -192,7 +194,7 @@ def test_token_is_refused(bare: ControlPlane, process: str) -> None:
     """With the process's own token the API server says no, whatever an intruder runs with it."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     with _process(bare, process) as api:
-        for verb, resource in REFUSED:
+        for verb, resource in REFUSED_TO.get(process, REFUSED):
             plain, _, subresource = resource.partition("/")
             plural, _, group = plain.partition(".")
             for namespace in (MODELS, SYSTEM):

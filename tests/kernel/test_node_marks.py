@@ -7,7 +7,8 @@ import pytest
 
 from tests.cluster.api import Api
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.test_protection import OPERATOR, accounts, nodes
+from tests.kernel.test_accounts import OPERATOR, accounts
+from tests.kernel.test_protection import nodes
 
 __all__ = ["accounts"]
 pytestmark = pytest.mark.cluster

@@ -1,4 +1,4 @@
-"""What protects the lock itself: namespaces, CRDs, records, nodes, and the operator's accounts."""
+"""What protects the lock itself: namespaces, CRDs, records and nodes."""
 
 import copy
 import time
@@ -15,8 +15,6 @@ from tests.kernel.objects import (
     approval,
     cluster_shutdown,
     cluster_shutdowns,
-    deployment,
-    deployments,
     pod,
     pods,
     shutdown,
@@ -26,7 +24,6 @@ from tests.kernel.objects import (
 pytestmark = pytest.mark.cluster
 GOVERNED_OFF = {"metadata": {"labels": {"killswitch.dev/governed": None}}}
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-OPERATOR = "killswitch-system"
 
 
 def namespaces(name: str) -> str:
@@ -465,86 +462,6 @@ def test_a_held_node_that_was_not_cordoned_yet_may_register_again(
     assert kernel.add_gpu_nodes(1, prefix=name.removesuffix("-0")) == [name]
     assert "unschedulable" not in api.get(nodes(name)).body["spec"]
     assert api.patch(nodes(name), _cordoned()).status == 200
-
-
-@pytest.fixture(scope="module")
-def accounts(kernel: ControlPlane) -> Iterator[ControlPlane]:
-    """The operator's two accounts with more RBAC than they ever get: only admission bounds them."""
-    kernel.api().create("/api/v1/namespaces", {"metadata": {"name": OPERATOR}})
-    for name in ("killswitch-reactor", "killswitch-manager"):
-        kernel.service_account(OPERATOR, name)
-        kernel.kubectl(
-            "create", "clusterrolebinding", name, "--clusterrole=cluster-admin",
-            f"--serviceaccount={OPERATOR}:{name}",
-        )  # fmt: skip
-    yield kernel
-    kernel.kubectl("delete", "clusterrolebinding", "killswitch-reactor", "killswitch-manager")
-
-
-@pytest.mark.parametrize("account", ["killswitch-reactor", "killswitch-manager"])
-def test_the_operator_deletes_pods_and_scales_in_governed_namespaces_only(
-    accounts: ControlPlane, governed: str, account: str
-) -> None:
-    """One by one and as a collection; what is refused elsewhere passes here."""
-    admin, operator = (
-        accounts.api(),
-        accounts.api(accounts.service_account(OPERATOR, account)),
-    )
-    other = f"wild-{account}-{governed}"
-    admin.create("/api/v1/namespaces", {"metadata": {"name": other}})
-    for place in (governed, other):
-        body = pod("p")
-        body["spec"]["schedulerName"] = "nobody"
-        deadline = time.monotonic() + 10
-        while admin.create(pods(place), body).status != 201:  # its service account comes first
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        admin.create(deployments(place), deployment("d", 2))
-    lower = {"spec": {"replicas": 0}}
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": "p", "namespace": other},
-    }
-    for answer in (
-        operator.delete(pods(other, "p")),
-        operator.delete(pods(other)),
-        operator.create(f"{pods(other, 'p')}/eviction", eviction),
-        operator.patch(f"{deployments(other, 'd')}/scale", lower),
-        operator.patch(deployments(other, "d"), lower),
-    ):
-        assert answer.status == 403, answer
-        assert "the operator acts in governed namespaces only" in answer.message
-    assert operator.delete(pods(governed, "p")).status == 200
-    assert operator.patch(f"{deployments(governed, 'd')}/scale", lower).status == 200
-
-
-def test_the_reactor_only_lowers_and_the_manager_may_raise(
-    accounts: ControlPlane, governed: str
-) -> None:
-    """A dry-run raise is how the reactor proves the lock, so that passes."""
-    accounts.api().create(deployments(governed), deployment("d", 1))
-    path, more = f"{deployments(governed, 'd')}/scale", {"spec": {"replicas": 2}}
-    reactor = accounts.api(accounts.service_account(OPERATOR, "killswitch-reactor"))
-    for way in (path, deployments(governed, "d")):
-        answer = reactor.patch(way, more)
-        assert (answer.status, "the reactor only lowers" in answer.message) == (403, True)
-    assert reactor.patch(path, more, dry_run=True).status == 200
-    manager = accounts.api(accounts.service_account(OPERATOR, "killswitch-manager"))
-    assert manager.patch(path, more).status == 200
-
-
-def test_the_operator_cannot_release_even_as_cluster_admin(
-    accounts: ControlPlane, governed: str
-) -> None:
-    """Approvers are people: no right makes a service account one."""
-    body = shutdown("stop", "admin", approvals=1)
-    accounts.api().create(shutdowns(governed), body)
-    for account in ("killswitch-reactor", "killswitch-manager"):
-        operator = accounts.api(accounts.service_account(OPERATOR, account))
-        name = f"system:serviceaccount:{OPERATOR}:{account}"
-        answer = operator.patch(shutdowns(governed, "stop"), approval(name))
-        assert (answer.status, "approvers are people" in answer.message) == (403, True)
 
 
 def test_a_restart_of_the_api_server_keeps_the_lock_and_leaves_the_rest_alone() -> None:

@@ -137,12 +137,19 @@ BAD = {
     "an empty selector": (with_target(selector={"matchLabels": {}}), "matchLabels"),
     "name and selector": (
         with_target(name="a", selector={"matchLabels": {"a": "b"}}),
-        "give a target either a name or a selector",
+        "give a target exactly one of name, selector and image",
     ),
-    "neither name nor selector": (with_target(), "give a target either a name or a selector"),
-    "an unknown kind": (
-        policy("p", targets=[{"kind": "Pod", "name": "x"}]),
-        "spec.targets[0].kind: Unsupported value",
+    "neither name nor selector": (
+        with_target(),
+        "give a target exactly one of name, selector and image",
+    ),
+    "a plural for a kind": (
+        policy("p", targets=[{"kind": "deployments", "name": "x"}]),
+        "spec.targets[0].kind: Invalid value",
+    ),
+    "a group in the kind": (
+        policy("p", targets=[{"kind": "Model.example.com", "name": "x"}]),
+        "spec.targets[0].kind: Invalid value",
     ),
     "a wrong duration": (with_signal(maxAge="soon"), "spec.signals[0].maxAge"),
     "cordon in a namespaced policy": (

@@ -38,7 +38,7 @@ def test_static_files_have_the_form_that_an_api_server_demands() -> None:
     policies = [e["metadata"]["name"] for e in found if e["kind"] == "ValidatingAdmissionPolicy"]
     bound = [e["spec"]["policyName"] for e in found if e["kind"].endswith("Binding")]
     assert policies == bound
-    assert len(set(policies)) == len(policies) == 18
+    assert len(set(policies)) == len(policies) == 20
 
 
 def test_every_policy_without_parameters_is_there() -> None:

@@ -4,15 +4,24 @@ from typing import Any
 
 import pytest
 
-from killswitch.core.resources import DEPLOYMENTS, SHUTDOWNS, Resource
+from killswitch.core.resources import (
+    CLUSTER_SHUTDOWNS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    RECORDS,
+    SHUTDOWNS,
+    Resource,
+)
 from killswitch.ports import Json
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import cluster_shutdown, cluster_shutdowns
 from tests.manager import things
 from tests.manager.harness import Scene
+from tests.manager.test_lifecycle import _bob_releases
 from tests.manager.test_restore_kinds import HPAS, TERMS, let_go
 from tests.manager.things import essence
-from tests.reactor.harness import eventually
+from tests.reactor.harness import deployment, eventually
 
 pytestmark = pytest.mark.cluster
 FIGHTERS = {each.kind: each for each in crds.FIGHTERS}
@@ -36,6 +45,11 @@ async def keda(scene: Scene, **annotations: str) -> Json:
         "spec": {"scaleTargetRef": {"name": "vllm"}, "maxReplicaCount": 9},
     }
     return await things.create(scene, SCALED, body)
+
+
+def _app(scene: Scene) -> str:
+    """An Application of this test alone: they are looked up in the whole cluster."""
+    return f"shop-{scene.namespace}"
 
 
 async def fighters(scene: Scene, *states: str, name: str = "stop") -> dict[str, Json]:
@@ -149,11 +163,11 @@ async def test_gitops_is_suspended_and_resumed_after_the_autoscaler(scene: Scene
             "kustomize.toolkit.fluxcd.io/name": "models",
             "kustomize.toolkit.fluxcd.io/namespace": place,
         },
-        "annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:x/vllm"},
+        "annotations": {"argocd.argoproj.io/tracking-id": f"{_app(scene)}:apps/Deployment:x/vllm"},
     }
     await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", {"metadata": marks}, place)
     application: Json = {
-        "metadata": {"name": "shop"},
+        "metadata": {"name": _app(scene)},
         "spec": {"syncPolicy": {"automated": {"prune": True, "selfHeal": True}}},
     }
     kustomization: Json = {"metadata": {"name": "models"}, "spec": {"path": "./models"}}
@@ -164,7 +178,9 @@ async def test_gitops_is_suspended_and_resumed_after_the_autoscaler(scene: Scene
     async with scene.manager(verify_interval=0.5):
         await scene.stopped(restorePolicy=TERMS, quiet=ALL)
         await fighters(scene, "Quieted", "Quieted", "Quieted")
-        automated = await stands(scene, APPLICATIONS, "shop", "spec", "syncPolicy", "automated")
+        automated = await stands(
+            scene, APPLICATIONS, _app(scene), "spec", "syncPolicy", "automated"
+        )
         suspended = await stands(scene, KUSTOMIZATIONS, "models", "spec", "suspend")
         let_go(scene)
         await fighters(scene, "Resumed", "Resumed", "Resumed")
@@ -181,11 +197,15 @@ async def test_an_argo_cd_that_does_not_know_the_switch_loses_its_automation_for
     crds.install(kernel, [_old_argo()])
     try:
         await scene.bench.deployment("vllm", 1)
-        marks = {"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:x/vllm"}}
+        marks = {
+            "annotations": {
+                "argocd.argoproj.io/tracking-id": f"{_app(scene)}:apps/Deployment:x/vllm"
+            }
+        }
         await scene.bench.cluster.patch(DEPLOYMENTS, "vllm", {"metadata": marks}, scene.namespace)
         automated = {"prune": True, "selfHeal": True}
         body: Json = {
-            "metadata": {"name": "shop"},
+            "metadata": {"name": _app(scene)},
             "spec": {"syncPolicy": {"automated": automated}, "project": "default"},
         }
 
@@ -206,10 +226,10 @@ async def test_an_argo_cd_that_does_not_know_the_switch_loses_its_automation_for
         async with scene.manager(verify_interval=0.5):
             await scene.stopped(restorePolicy=TERMS, quiet=ALL)
             told = await fighters(scene, "Quieted")
-            gone = await stands(scene, APPLICATIONS, "shop", "spec", "syncPolicy", "automated")
+            gone = await stands(scene, APPLICATIONS, _app(scene), "spec", "syncPolicy", "automated")
             let_go(scene)
             await fighters(scene, "Resumed")
-        after = await scene.bench.cluster.get(APPLICATIONS, "shop", scene.namespace)
+        after = await scene.bench.cluster.get(APPLICATIONS, _app(scene), scene.namespace)
     finally:
         crds.install(kernel, [crds.open_definition(APPLICATIONS)])
     assert gone is None
@@ -287,3 +307,35 @@ async def test_a_controller_that_is_not_followed_is_named(scene: Scene) -> None:
         await scene.stopped(restorePolicy=TERMS)
         told = await fighters(scene, "Unquieted")
     assert list(told) == ["InferencePool pool"]
+
+
+async def test_a_cluster_shutdown_quiets_in_each_of_its_namespaces(scene: Scene) -> None:
+    """And gives back there what it recorded there."""
+    other = f"{scene.namespace}-b"
+    cluster, name = scene.bench.cluster, f"both-{scene.namespace}"
+    label = {"labels": {"killswitch.dev/governed": "true"}}
+    await cluster.create(NAMESPACES, {"metadata": {"name": other, **label}})
+    before = []
+    for place in (scene.namespace, other):
+        await cluster.create(DEPLOYMENTS, deployment("vllm", 0), place)
+        body = {"apiVersion": SCALED.api_version, "kind": SCALED.kind, "metadata": {"name": "vllm"}}
+        spec: Json = {"spec": {"scaleTargetRef": {"name": "vllm"}}}
+        before.append(essence(await cluster.create(SCALED, {**body, **spec}, place)))
+    held = {scene.namespace: "", other: ""}
+    stop = cluster_shutdown(name, "admin", approvals=1, namespaces=held, restorePolicy=TERMS)
+
+    async def in_state(state: str) -> bool:
+        found = await cluster.get(CLUSTER_SHUTDOWNS, name)
+        told = found.get("status", {}).get("fighters") or ()
+        return [each["state"] for each in told] == [state] * 2
+
+    async with scene.manager(verify_interval=0.5):
+        await cluster.create(CLUSTER_SHUTDOWNS, stop)
+        await eventually(lambda: in_state("Quieted"))
+        records = [len((await cluster.list(RECORDS, place)).items) for place in held]
+        bob = _bob_releases(scene, name)
+        order = {"spec": {"restore": {"by": "bob", "reason": "fixed"}}}
+        assert bob.patch(cluster_shutdowns(name), order).status == 200
+        await eventually(lambda: in_state("Resumed"))
+    assert records == [1, 1]
+    assert before == [essence(await cluster.get(SCALED, "vllm", place)) for place in held]

@@ -7,7 +7,7 @@ import pytest
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
-from killswitch.core.errors import RefusedError
+from killswitch.core.errors import RefusedError, UnavailableError
 from killswitch.core.kinds import TABLE
 from killswitch.core.resources import DAEMONSETS, DEPLOYMENTS, NAMESPACES, REPLICASETS, Resource
 from killswitch.manager import targets
@@ -82,6 +82,21 @@ async def test_pods_of_an_image_are_found_in_every_governed_namespace(
 
 def _stored(body: Json) -> Json:
     return {**body, "metadata": {**body["metadata"], "uid": "u", "generation": 1}}
+
+
+class Silent:
+    """A cluster that does not say what it serves."""
+
+    async def served(self) -> Any:
+        """No answer."""
+        raise UnavailableError("no answer")
+
+
+async def test_what_is_served_is_not_guessed() -> None:
+    """Until the cluster has said it, no kind is called missing."""
+    cluster: Any = Silent()
+    with pytest.raises(UnavailableError):
+        await Places(cluster, SystemClock()).catalogue({"Sandbox"})
 
 
 async def test_a_kind_that_may_not_be_listed_is_named_and_holds_up_no_other(scene: Scene) -> None:

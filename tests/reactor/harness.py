@@ -220,6 +220,9 @@ async def reactor(
     try:
         async with asyncio.timeout(20):
             await running.ready.wait()
+            # Nor are connections cut off in the midst of being made: asyncio forgets those.
+            while running.mirrors.listing or not running.mirrors.discovery.asked:
+                await asyncio.sleep(0.01)
         yield running
     finally:
         task.cancel()

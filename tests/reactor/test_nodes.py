@@ -1,10 +1,15 @@
 """Nodes over a real API server: its evictions, the controller manager's budgets and its taints."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from killswitch.adapters import credentials
+from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.names import FENCE_ANNOTATION
 from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     DAEMONSETS,
@@ -12,11 +17,13 @@ from killswitch.core.resources import (
     NODES,
     PODS,
     RECORDS,
+    SHUTDOWNS,
     Resource,
 )
 from killswitch.ports import Json
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.objects import cluster_shutdown
+from tests.e2e.chart import Helm, of_kind
+from tests.kernel.objects import cluster_shutdown, shutdown
 from tests.reactor.harness import OPERATOR_NAMESPACE, Bench, eventually, reactor
 
 pytestmark = pytest.mark.cluster
@@ -271,3 +278,37 @@ async def test_a_node_that_leaves_the_cluster_holds_nothing_up(rack: Rack) -> No
         await rack.stop("Drain", rack.first, rack.second)
         await rack.stopped()
     assert await rack.left() == []
+
+
+async def test_the_reactors_own_account_may_do_all_of_it(rack: Rack, tmp_path: Path) -> None:
+    """With the chart's rights and within the bounds of admission: evict, taint, ask for fencing."""
+    roles = [
+        each
+        for each in of_kind(Helm(tmp_path).template(), "ClusterRole", "ClusterRoleBinding")
+        if each["metadata"]["name"] == "killswitch-reactor"
+    ]
+    rack.kernel.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(roles))
+    account = rack.kernel.service_account(OPERATOR_NAMESPACE, "killswitch-reactor")
+    place, admin = rack.setting.namespace, rack.setting.cluster
+    await rack.pod("model")
+    await rack.pod("stuck", node=rack.second, metadata={"finalizers": ["example.com/stays"]})
+    steps = [{"after": "0s", "do": each} for each in ("Taint", "Fence")]
+    locks = {"pods/stuck": ""}
+    stop = shutdown("stop", "admin", locks=locks, escalation=steps, deadline="1s", approvals=1)
+
+    async def escalated() -> bool:
+        node = await rack.node(rack.second)
+        taints = {each["key"] for each in node["spec"].get("taints") or ()}
+        return STOPPED in taints and FENCE_ANNOTATION in node["metadata"].get("annotations", {})
+
+    credential = credentials.load(kubeconfig=str(account.kubeconfig))
+    async with (
+        KubernetesApi(credential) as cluster,
+        reactor(Bench(cluster, place, rack.setting.dial)),
+    ):
+        await rack.stop("Drain", category="Graceful", graceful={"terminate": "1h"})
+        await admin.create(SHUTDOWNS, stop, place)
+        await rack.stopped()
+        await eventually(escalated, within=60)
+    assert await rack.left() == ["stuck"]
+    await admin.patch(PODS, "stuck", {"metadata": {"finalizers": None}}, place)

@@ -59,10 +59,11 @@ _OTHERS = """
 |---|---|
 | a kind with `/scale` | scaled to 0 like a Deployment: in a policy `kind:` and `group:`, on the command line `-w KIND.GROUP/NAME`. Its count is read where its definition says (`specReplicasPath`) |
 | a kind without it | locked by name and uid, its pods and those of what it owns are deleted. It has no state of rest that is known, so a release lets its controller start it, and the plan says so |
-| a kind that is not served, or may not be listed | `Refusal` *Unseen* in the plan; `Ready=False`, reason `KindUnseen`, on the policy; other targets still work |
+| a kind that is not served, or may not be listed | *not seen* in the plan; `Ready=False`, reason `KindUnseen`, on the policy; other targets still work |
 
-The operator needs rights for them: chart value `kinds.extra`, or a ClusterRole of yours with the label
-`rbac.killswitch.dev/aggregate-to-reactor: "true"` (and `-manager`).
+The operator needs rights for them: chart value `kinds.extra`; or, with `kinds.aggregate: true`, a ClusterRole of yours
+with the label `rbac.killswitch.dev/aggregate-to-reactor: "true"` (and `-manager`). A count whose place may not be
+read (it stands in the kind's CustomResourceDefinition) could not be given back: such a kind is locked, not scaled.
 """
 _TRAPS = """
 ## Traps

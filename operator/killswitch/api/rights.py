@@ -7,9 +7,8 @@ served: rules of kinds that a cluster lacks lie idle. The admission policies nar
 from collections.abc import Iterable
 
 from killswitch.api.admission.shape import Json
-from killswitch.core import kinds
+from killswitch.core import fighters, kinds
 from killswitch.core.kinds import Verb
-from killswitch.core.quieting import QUIETED
 from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
 
 _READ = ("get", "list", "watch")
@@ -48,8 +47,15 @@ def cut() -> list[Json]:
 
 
 def quieted() -> list[Json]:
-    """Who would start it again."""
-    return rules((each.resource for each in QUIETED), *_READ, "patch")
+    """Pausing who would start it again, of those that can be paused."""
+    return rules((each.resource for each in fighters.TABLE if each.resource and each.ways), "patch")
+
+
+def fighting() -> list[Json]:
+    """Seeing who would start it again."""
+    known = (each.resource for each in fighters.TABLE if each.resource)
+    others = {kind.resource.key for kind in kinds.TABLE.values()}
+    return rules((each for each in known if each.key not in others), *_READ)
 
 
 def roles() -> dict[str, list[Json]]:
@@ -57,8 +63,8 @@ def roles() -> dict[str, list[Json]]:
     own = [*seen(), *scaled("patch"), *rested(), *cut()]
     return {
         "reactor": own,
-        "manager": [*own, *quieted()],
-        "responder": [*seen(), *scaled("get", "patch")],
+        "manager": [*own, *fighting(), *quieted()],
+        "responder": [*seen(), *scaled("get", "patch"), *fighting()],
         "rester": rested(),
     }
 

@@ -321,7 +321,7 @@ async def _execute(session: Session, engaged: _Engaged) -> None:
                     report=engaged.progress.reached,
                     outcome=outcome,
                     told=told,
-                    unseen=engaged.unseen,
+                    unseen=lambda: engaged.unseen,
                 )
     except TimeoutError:
         outcome.note("the API server gave no usable answer before the deadline")

@@ -164,23 +164,24 @@ def _stands_for(fighter: Json, target: Json) -> bool:
 
 
 def _applies(fighter: Json, target: Json) -> bool:
-    """An Argo CD Application: by what it lists, else by what the target says of it."""
+    """An Argo CD Application: by what it lists; by what the target says while it lists nothing.
+
+    Two Applications may have one name, in two namespaces, and Helm writes the label as well.
+    """
     metadata = target["metadata"]
     place = metadata.get("namespace", "")
     listed = (fighter.get("status") or {}).get("resources") or ()
     wanted = (_group(target["apiVersion"]), target["kind"], place, metadata["name"])
-    if any(
-        (each.get("group", ""), each.get("kind"), each.get("namespace", ""), each.get("name"))
-        == wanted
-        for each in listed
-    ):
-        return True
+    if listed:
+        return wanted in (
+            (each.get("group", ""), each.get("kind"), each.get("namespace", ""), each.get("name"))
+            for each in listed
+        )
     own = fighter["metadata"]
     names = {own["name"], f"{own.get('namespace', '')}_{own['name']}"}
     if tracking := _annotations(target).get(_TRACKING):
         return tracking.partition(":")[0] in names
-    # Helm writes this label, too: it only counts where the Application lists nothing yet.
-    return not listed and (metadata.get("labels") or {}).get(_INSTANCE) in names
+    return (metadata.get("labels") or {}).get(_INSTANCE) in names
 
 
 def _labelled(prefix: str) -> Starts:

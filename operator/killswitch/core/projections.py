@@ -160,7 +160,9 @@ def lock_keys(metadata: Json) -> tuple[str, ...]:
     suffix = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")
     for owner in metadata.get("ownerReferences") or ():
         group, _, _version = owner["apiVersion"].rpartition("/")
-        plural = f"{owner['kind'].lower()}s" + (f".{group}" if group else "")
+        kind = owner["kind"].lower()
+        ending = "es" if kind.endswith(("x", "s")) else "s"
+        plural = f"{kind}{ending}" + (f".{group}" if group else "")
         keys += [f"uid/{owner['uid']}", f"{plural}/{owner['name']}"]
         if len(suffix) > 1 and owner["kind"] == "ReplicaSet" and owner["name"].endswith(suffix):
             keys.append(f"deployments.apps/{owner['name'].removesuffix(suffix)}")

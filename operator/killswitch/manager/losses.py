@@ -45,7 +45,7 @@ def refuse_found(targets: Targets) -> None:
             if each.kind.lost:
                 problem = f"a stop of {name} loses {each.kind.lost}: {STILL}"
                 raise LossError(Reason.LOSS, problem, _ACCEPT)
-    for pod in targets.bare:
-        lost = kinds.TABLE[PODS.kind].lost
+    lost = kinds.TABLE[PODS.kind].lost
+    for pod in targets.bare if lost else ():
         problem = f"a stop of Pod {pod.namespace}/{pod.name} loses {lost}: {STILL}"
         raise LossError(Reason.LOSS, problem, _ACCEPT)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from killswitch.core import kinds, projections
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.errors import NotFoundError, RefusedError, UnavailableError
 from killswitch.core.inventory import Inventory, Item
 from killswitch.core.kinds import Kind
 from killswitch.core.names import GOVERNED_LABEL
@@ -54,12 +54,18 @@ class Places:
         self._listed: dict[str, _Listed] = {}
 
     async def catalogue(self, names: Iterable[str] = ()) -> Catalogue:
-        """The kinds that the cluster serves; `names` are those beyond the table that are asked for."""
+        """The kinds that the cluster serves; `names` are those beyond the table that are asked for.
+
+        UnavailableError until it could be asked: what it lacks is not known before.
+        """
         new = {*names} - kinds.TABLE.keys() - NO_KINDS - self._wanted
         if new:
             self._wanted |= new
             self._listed.clear()
-        return await self._discovery.look(self._wanted)
+        found = await self._discovery.look(self._wanted)
+        if not self._discovery.asked:
+            raise UnavailableError("the API server has not said yet which kinds it serves")
+        return found
 
     async def see(self, namespaces: Iterable[str], kinds_named: Iterable[str] = ()) -> Seen:
         """What these namespaces hold, all of them taken for governed."""

@@ -12,6 +12,7 @@ from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
 from killswitch.core import conditions, containment, durations, times
+from killswitch.core.catalogue import Catalogue
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import (
     InvalidPolicyError,
@@ -196,7 +197,9 @@ class Policies:
     async def _unseen(self, policy: CompiledPolicy) -> dict[str, str]:
         """The kinds of its targets that cannot be stopped or seen, each with the reason and the cure."""
         named = {query.kind for query in policy.queries} - NO_KINDS
-        catalogue = await self._places.catalogue(named)
+        everywhere = Catalogue.built_in()
+        beyond = named - everywhere.kinds.keys()
+        catalogue = await self._places.catalogue(named) if beyond else everywhere
         return {
             name: words
             for name in sorted(named)

@@ -1,4 +1,4 @@
-"""What is recorded of a Shutdown's targets, beside what they are now, and whose it is to bring back.
+"""What is recorded of a Shutdown's targets, and whose it is to bring each of them back.
 
 Restores work by this, and so does whoever asks what a Shutdown holds: records outlive the pods by which
 a scope found its targets.
@@ -6,202 +6,19 @@ a scope found its targets.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from killswitch.core import fighters, kinds, projections, undoing
-from killswitch.core.catalogue import Catalogue
+from killswitch.core import fighters, undoing
 from killswitch.core.conditions import Reason
-from killswitch.core.errors import NotFoundError, RefusedError
 from killswitch.core.fighters import Fighter
-from killswitch.core.kinds import Kind, Verb
+from killswitch.core.kinds import Verb
 from killswitch.core.names import CUT_KEY
-from killswitch.core.resources import (
-    CLUSTER_SHUTDOWNS,
-    NODES,
-    RECORDS,
-    SERVICES,
-    SHUTDOWNS,
-    Resource,
-)
-from killswitch.core.undoing import Field
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS
 from killswitch.manager import claims
 from killswitch.manager.claims import Share, Target
 from killswitch.manager.places import Places
+from killswitch.manager.present import Present, Touched, Work
+from killswitch.manager.sight import Entry, Sight
 from killswitch.ports import Cluster, Json
-
-REPORTS_READY = frozenset(
-    {
-        "deployments.apps",
-        "statefulsets.apps",
-        "replicasets.apps",
-        "replicationcontrollers",
-        "rollouts.argoproj.io",
-        "leaderworkersets.leaderworkerset.x-k8s.io",
-        "stormservices.orchestration.aibrix.ai",
-    }
-)
-"""Kinds whose controllers count ready replicas: where they say nothing, none is ready."""
-
-
-@dataclass(slots=True)
-class Present:
-    """One recorded workload as it is now."""
-
-    target: Target
-    body: Json
-    fields: list[Field] = field(default_factory=list)
-    """What a stop wrote into it, of kinds without a count."""
-    ceiling: int | None = None
-    """The most replicas that its autoscaler allows now; None: any number, as far as is known."""
-    ceiling_of: str = ""
-
-    @property
-    def kind(self) -> Kind:
-        """Its kind, as the cluster serves it."""
-        return self.target.kind
-
-    @property
-    def namespace(self) -> str:
-        """Where it is."""
-        return self.target.place
-
-    @property
-    def name(self) -> str:
-        """`Deployment prod/vllm`."""
-        return self.target.name
-
-    @property
-    def recorded(self) -> int:
-        """How many replicas were there; absent meant 1."""
-        return int(self.target.record.get("replicas", 1))
-
-    @property
-    def wanted(self) -> int:
-        """How many may come back: what was there, and no more than its autoscaler allows."""
-        return self.recorded if self.ceiling is None else min(self.recorded, self.ceiling)
-
-    @property
-    def replicas(self) -> int:
-        """How many are asked for now."""
-        found = self.kind.settings[0].read(self.body)
-        return found if isinstance(found, int) else 1
-
-    @property
-    def ready(self) -> int | None:
-        """How many are ready now; None: its controller does not say."""
-        status = self.body.get("status") or {}
-        if status and self.kind.resource.key in REPORTS_READY:
-            return int(status.get("readyReplicas", 0))
-        for name in ("readyReplicas", "availableReplicas", "replicas"):
-            if isinstance(status.get(name), int):
-                return int(status[name])
-        return None
-
-    @property
-    def down(self) -> bool:
-        """Whether it stands as the stop left it, and did not before."""
-        if self.kind.counted:
-            return self.replicas == 0 < self.recorded
-        return any(each.stands(self.body) for each in self.fields)
-
-    @property
-    def settled(self) -> bool:
-        """Of a kind without a count: whether its controller has followed, as far as it says."""
-        status, metadata = self.body.get("status") or {}, self.body["metadata"]
-        if "numberReady" in status:  # a DaemonSet
-            seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
-            return bool(seen and status["numberReady"] >= status["desiredNumberScheduled"])
-        observed = status.get("conditions") or ()
-        return not any(
-            each.get("type") == "Ready" and each["status"] != "True" for each in observed
-        )
-
-    def drift(self) -> str | None:
-        """What changed since it was recorded, in a sentence."""
-        if not self.kind.settings:  # nothing is written, so nothing can go wrong by it
-            return None
-        record = self.target.record
-        if self.body["metadata"]["uid"] != record["uid"]:
-            return f"{self.name} was re-created"
-        if projections.template_digest(self.kind, self.body) != record["templateDigest"]:
-            what = "pod template" if self.kind.template else "spec"
-            return f"{self.name} has another {what}"
-        return None
-
-    def differs(self) -> str:
-        """How somebody else has changed what the stop wrote, in a sentence; empty: nobody has."""
-        if not self.kind.counted:
-            found = [words for each in self.fields if (words := each.conflict(self.body))]
-            return f"{self.name}: {', '.join(found)}, left so" if found else ""
-        if self.replicas == self.recorded:
-            return ""
-        if self.replicas == self.wanted:
-            limit = f"its {self.ceiling_of} allows no more"
-            return f"{self.name} stands at {self.replicas}, {limit}, recorded {self.recorded}"
-        return f"{self.name} stands at {self.replicas} by somebody else, recorded {self.recorded}"
-
-
-@dataclass(slots=True)
-class Touched:
-    """A Service whose traffic was cut, or a fighter that was quieted."""
-
-    resource: Resource
-    namespace: str
-    name: str
-    body: Json
-    fields: list[Field]
-    gitops: bool = False
-
-    @property
-    def title(self) -> str:
-        """`ScaledObject prod/vllm`."""
-        return f"{self.resource.kind} {self.namespace}/{self.name}"
-
-    @property
-    def conflicts(self) -> list[str]:
-        """What somebody else has made of it."""
-        found = [words for each in self.fields if (words := each.conflict(self.body))]
-        return [f"{self.title}: {', '.join(found)}, left so"] if found else []
-
-
-@dataclass(slots=True)
-class Work:
-    """What one Shutdown's restore has to do, and what is others' to do."""
-
-    workloads: list[Present] = field(default_factory=list)
-    nodes: list[Json] = field(default_factory=list)
-    pods: list[Target] = field(default_factory=list)
-    """Pods that nobody owned and that are gone, to be made again."""
-    traffic: list[Touched] = field(default_factory=list)
-    fighters: list[Touched] = field(default_factory=list)
-    vanished: list[str] = field(default_factory=list)
-    returned: list[str] = field(default_factory=list)
-    """Brought back by a later Shutdown's restore."""
-    waits: list[tuple[Reason, str]] = field(default_factory=list)
-    """Why a target is not this restore's to bring back, now."""
-    orphans: list[str] = field(default_factory=list)
-    """At 0 and recorded by nobody but a Shutdown that was deleted."""
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing at all is recorded of what the Shutdown held."""
-        parts = (self.workloads, self.nodes, self.pods, self.traffic, self.fighters)
-        return not (any(parts) or self.vanished or self.returned or self.waits or self.remarks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One entry of a record, and the Shutdown that wrote it."""
-
-    place: str
-    record: Json
-    holder: str
-
-    @property
-    def namespace(self) -> str:
-        """Where the object itself is."""
-        return str(self.record.get("namespace") or self.place)
 
 
 class Records:
@@ -218,7 +35,7 @@ class Records:
         look = _Look(shutdown, await self.others(shutdown))
         entries = await self.entries(shutdown)
         catalogue = await self._places.catalogue(each.record["kind"] for each in entries)
-        sight = _Sight(self._cluster, catalogue)
+        sight = Sight(self._cluster, catalogue)
         generations = _generations(entries)
         everything, targets, touched = [], [], []
         for entry in entries:
@@ -244,7 +61,7 @@ class Records:
         """Every recorded workload that the Shutdown covers and that can be seen."""
         entries = await self.entries(shutdown)
         catalogue = await self._places.catalogue(each.record["kind"] for each in entries)
-        sight = _Sight(self._cluster, catalogue)
+        sight = Sight(self._cluster, catalogue)
         found = []
         for entry in entries:
             if entry.record["kind"] == NODES.kind or fighters.recorded(entry.record["kind"]):
@@ -267,16 +84,16 @@ class Records:
         home = shutdown["metadata"].get("namespace") or self._records_namespace
         return list(dict.fromkeys([home, *(shutdown["spec"].get("namespaces") or {})]))
 
-    async def entries(self, shutdown: Json) -> list[_Entry]:
+    async def entries(self, shutdown: Json) -> list[Entry]:
         """All that is recorded in these places, whoever recorded it."""
         return [
-            _Entry(place, entry, record["spec"]["shutdownUid"])
+            Entry(place, entry, record["spec"]["shutdownUid"])
             for place in self.places(shutdown)
             for record in (await self._cluster.list(RECORDS, place)).items
             for entry in record["spec"].get("targets") or ()
         ]
 
-    async def _ceil(self, present: Present, sight: "_Sight") -> None:
+    async def _ceil(self, present: Present, sight: Sight) -> None:
         """Learn how many replicas the target's autoscalers allow at this moment."""
         if not present.kind.counted:
             return
@@ -291,8 +108,8 @@ class Records:
     async def _touch(
         self,
         look: "_Look",
-        entry: _Entry,
-        sight: "_Sight",
+        entry: Entry,
+        sight: Sight,
         targets: Sequence[Target],
         held: set[str],
     ) -> None:
@@ -419,62 +236,7 @@ class _Look:
             self._elsewhere(touched.title, whose, decisive)
 
 
-class _Sight:
-    """What is there now of the kinds that records name, each listed once."""
-
-    def __init__(self, cluster: Cluster, catalogue: Catalogue) -> None:
-        self._cluster = cluster
-        self._catalogue = catalogue
-        self._listed: dict[tuple[str, str], tuple[dict[str, Json], str]] = {}
-
-    async def target(self, entry: _Entry, generations: dict[str, int]) -> tuple[Target, str]:
-        """The recorded target as it is now; or why that cannot be seen."""
-        name = entry.record["kind"]
-        if name == NODES.kind:
-            return Target(entry.place, entry.record, entry.holder, None, generations), ""
-        kind = self._catalogue.find(name)
-        if kind is None:
-            guess = kinds.recorded(name)
-            target = Target(entry.place, entry.record, entry.holder, None, generations, guess)
-            return target, f"{target.name}: the cluster does not serve its kind"
-        bodies, blind = await self._bodies(kind.resource, entry.namespace)
-        body = bodies.get(entry.record["name"])
-        target = Target(entry.place, entry.record, entry.holder, body, generations, kind)
-        return target, f"{target.name}: {blind}" if blind else ""
-
-    async def touched(
-        self, entry: _Entry, fighter: Fighter | None
-    ) -> tuple[Resource | None, dict[str, Json], str]:
-        """The resource of a Service or fighter, what is there of it, or why that cannot be seen."""
-        if fighter is not None and fighter.resource is not None:
-            resource = self._catalogue.serves(fighter.resource.key)
-        elif entry.record["kind"] == SERVICES.kind:
-            resource = SERVICES
-        else:
-            kind = self._catalogue.find(entry.record["kind"])
-            resource = None if kind is None else kind.resource
-        if resource is None:
-            return None, {}, "the cluster does not serve its kind"
-        bodies, blind = await self._bodies(resource, entry.namespace)
-        return resource, bodies, blind
-
-    async def bodies_of(self, fighter: Fighter, namespace: str) -> dict[str, Json]:
-        """The fighters of this kind there, by name; none where they are not served or seen."""
-        served = self._catalogue.serves(fighter.resource.key) if fighter.resource else None
-        return {} if served is None else (await self._bodies(served, namespace))[0]
-
-    async def _bodies(self, resource: Resource, namespace: str) -> tuple[dict[str, Json], str]:
-        key = resource.key, namespace
-        if key not in self._listed:
-            try:
-                page = await self._cluster.list(resource, namespace)
-                self._listed[key] = {each["metadata"]["name"]: each for each in page.items}, ""
-            except (NotFoundError, RefusedError) as error:
-                self._listed[key] = {}, str(error)
-        return self._listed[key]
-
-
-def _generations(entries: Iterable[_Entry]) -> dict[str, dict[str, int]]:
+def _generations(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
     """Target → Shutdown → generation of the target that it recorded, all by uid."""
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for each in entries:

@@ -20,7 +20,8 @@ from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import NotFoundError, RefusedError
 from killswitch.core.resources import BYPASSES, CLUSTER_POLICIES, POLICIES
 from killswitch.manager import nodes, returning
-from killswitch.manager.recorded import Present, Records, Touched, Work
+from killswitch.manager.present import Present, Touched, Work
+from killswitch.manager.recorded import Records
 from killswitch.ports import Clock, Cluster, Json
 
 _HELD = "held down by"
@@ -197,7 +198,7 @@ def _complete(work: Work, canary_ready: str | None = None) -> Step:
         message=_summary(work),
         canary_ready=canary_ready,
         again=None,
-        resumed=tuple(each.title for each in work.fighters),
+        resumed=tuple(each.title for each in work.fighters if not each.conflicts),
     )
 
 

@@ -12,7 +12,7 @@ from killswitch.core import undoing
 from killswitch.core.errors import ConflictError, NotFoundError
 from killswitch.core.resources import PODS
 from killswitch.manager.claims import Target
-from killswitch.manager.recorded import Present, Touched
+from killswitch.manager.present import Present, Touched
 from killswitch.ports import Cluster, Json
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from killswitch.core import conditions, durations, fighters, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
@@ -34,6 +35,19 @@ _FALLEN_BACK = {Reason.CAME_BACK, Reason.UNGUARDED}
 """Why a stop is not verified that was."""
 
 
+_PACE = 0.2
+"""Seconds between two looks for fighters, over all Shutdowns: each takes a dozen lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beheld:
+    """When it was last looked for what a release of a Shutdown would start, and what was found."""
+
+    uid: str
+    at: float
+    words: str
+
+
 class Shutdowns:
     """The flow for Shutdowns and ClusterShutdowns."""
 
@@ -56,6 +70,7 @@ class Shutdowns:
         self._clock = clock
         self._settings = settings
         self._writer = StatusWriter(cluster, clock)
+        self._beheld: dict[Key, _Beheld] = {}
         self._places = places or Places(cluster, clock)
         self._records = Records(cluster, self._places, records_namespace=settings.namespace)
         self._fighters = Fighters(cluster, clock, self._places, self._records)
@@ -70,6 +85,7 @@ class Shutdowns:
             shutdown = await self._cluster.get(key.resource, key.name, key.namespace)
         except NotFoundError:
             self._verified.pop(key, None)
+            self._forget(key)
             return None
         if key.namespace == self._settings.canary_namespace:
             return None
@@ -80,7 +96,7 @@ class Shutdowns:
         fields: Json = {"approvals": f"{given}/{needed}"}
         again = None
         if not released:
-            judgement, more, again = await self._verify(shutdown)
+            judgement, more, again = await self._verify(key, shutdown)
             if judgement[1]:
                 await nodes.withdraw(self._cluster, shutdown)
             judgements.append(judgement)
@@ -88,7 +104,7 @@ class Shutdowns:
         told = fields.get("fighters", shutdown.get("status", {}).get("fighters", ()))
         judgements.insert(0, _released(given, needed, fighters.starting(told)))
         if released:
-            self._attempts.forget([shutdown["metadata"]["uid"]])
+            self._forget(key)
             await self._let_go(key, shutdown)
             await nodes.withdraw(self._cluster, shutdown)
             step = await self._restore(shutdown)
@@ -102,6 +118,12 @@ class Shutdowns:
             self._verified[key] = self._clock.now()
         self._measure(key, shutdown)
         return again
+
+    def _forget(self, key: Key) -> None:
+        """It is gone or released: nobody is kept from anything by it."""
+        beheld = self._beheld.pop(key, None)
+        if beheld is not None:
+            self._attempts.forget([beheld.uid])
 
     def _measure(self, key: Key, shutdown: Json) -> None:
         """Once for a stop that was verified here: how long after its decision, if that is known.
@@ -118,7 +140,7 @@ class Shutdowns:
             attributes = {"killswitch.shutdown": metadata["name"]}
             self._traces.verification(metadata["uid"], moments, attributes)
 
-    async def _verify(self, shutdown: Json) -> tuple[Judgement, Json, float | None]:
+    async def _verify(self, key: Key, shutdown: Json) -> tuple[Judgement, Json, float | None]:
         """Look for what is left; the condition, the fields, and when to look again.
 
         A verified stop is looked at again as long as it is engaged: what was true once is not a
@@ -139,7 +161,7 @@ class Shutdowns:
         if before is not None and (
             verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)
         ):
-            holds, more = await self._hold(shutdown)
+            holds, more = await self._hold(key, shutdown)
             fields |= more
         back = before is not None and (verified or before["reason"] in _FALLEN_BACK)
         if found.count and back:
@@ -166,20 +188,27 @@ class Shutdowns:
         # Who would start it again is looked at after that: people wait for this word.
         return (type_, True, Reason.NO_PODS, message), fields, _FAST
 
-    async def _hold(self, shutdown: Json) -> tuple[str, Json]:
+    async def _hold(self, key: Key, shutdown: Json) -> tuple[str, Json]:
         """What would start at the release, to be added to a sentence; fighters and attempts.
 
-        Not to be able to look leaves what was known, and is no reason to doubt the stop.
+        The more Shutdowns hold, the rarer each is looked at. Not to be able to look leaves what was
+        known, and is no reason to doubt the stop.
         """
+        uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
+        before = self._beheld.get(key)
+        rest = max(self._settings.verify_interval, _PACE * len(self._beheld))
+        if before is not None and before.uid == uid and now - before.at < rest:
+            return before.words, {}
+        fields: Json = {}
         try:
-            now = await held.look(self._places, self._records, shutdown)
-            fields: Json = {
-                "fighters": await self._fighters.look(shutdown, now),
-                "attempts": await self._attempts.look(shutdown, now),
-            }
+            found = await held.look(self._places, self._records, shutdown)
+            fields["fighters"] = await self._fighters.look(shutdown, found)
+            fields["attempts"] = await self._attempts.look(shutdown, found)
+            words = _would_start(found, fields["fighters"])
         except KillSwitchError as error:
-            return f"; what would start at a release is not known: {error}", {}
-        return _would_start(now, fields["fighters"]), fields
+            words = f"; what would start at a release is not known: {error}"
+        self._beheld[key] = _Beheld(uid, now, words)
+        return words, fields
 
     async def _let_go(self, key: Key, shutdown: Json) -> None:
         """A released Shutdown locks nothing: take it off the lock's list of parameters."""

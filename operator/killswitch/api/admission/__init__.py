@@ -13,6 +13,7 @@ from killswitch.api.admission.accounts import (
     account_nodes,
     account_selectors,
     accounts,
+    pods,
 )
 from killswitch.api.admission.authors import authors, bypasses, cluster_authors
 from killswitch.api.admission.definitions import definitions
@@ -20,7 +21,6 @@ from killswitch.api.admission.governed import governed_label, governing, namespa
 from killswitch.api.admission.guards import (
     freeze_status,
     freezes,
-    mirrors,
     node_guards,
     standing_orders,
 )
@@ -54,8 +54,8 @@ def manifests() -> list[Json]:
         *freeze_status(),
         *standing_orders(),
         *node_guards(),
-        *mirrors(),
         *accounts(),
+        *pods(),
         *account_selectors(),
         *account_fighters(),
         *account_namespaces(),

@@ -2,7 +2,7 @@
 
 The reactor brings to rest and never back; the manager brings back, which the lock denies while
 something is engaged. Beyond RBAC, these policies bound each write to the fields that it is for.
-Dry runs pass everywhere: a raise as a dry run is how the reactor proves the lock.
+Dry runs pass, but of namespaces: a raise or an uncordon as a dry run is how the reactor proves the lock.
 """
 
 from dataclasses import replace
@@ -27,16 +27,18 @@ from killswitch.api.admission.shape import (
     policy,
     rule,
 )
-from killswitch.core import kinds
+from killswitch.core import fighters, kinds
+from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Setting, Verb
 from killswitch.core.names import (
     CUT_KEY,
     FENCE_ANNOTATION,
     GOVERNED_LABEL,
+    MIRROR_ANNOTATION,
+    PROTECTED_NAMESPACES,
     QUARANTINE_TAINT,
     STOPPED_TAINT,
 )
-from killswitch.core.quieting import QUIETED
 from killswitch.core.resources import INFERENCE_POOLS, SERVICES, Resource
 
 _REACTOR = f"request.userInfo.username == '{REACTOR}'"
@@ -60,7 +62,7 @@ def accounts() -> list[Json]:
         " only lowers, and neither changes anything else of a workload.",
         match={
             "resourceRules": [
-                rule("", "pods", "CREATE,DELETE"),
+                rule("", "pods", "DELETE"),
                 rule("", "pods/eviction", "CREATE"),
                 rule("*", "*/scale", "UPDATE"),
                 *rules(held, "UPDATE"),
@@ -74,14 +76,6 @@ def accounts() -> list[Json]:
                 f"!({_REACTOR}) || request.operation != 'UPDATE' || variables.new <= variables.old",
                 "the reactor only lowers: people restore",
             ),
-            (
-                f"request.operation != 'CREATE' || variables.what != 'pods'"
-                " || has(request.subResource) && request.subResource != ''"
-                f" || {_MANAGER} && !has(object.metadata.ownerReferences)"
-                " && !has(object.spec.nodeName)",
-                "the operator creates no pod but one that the manager restores: without an owner,"
-                " for the scheduler to place",
-            ),
             *(
                 (
                     f"variables.scales || !(variables.what in {listed(keys)})"
@@ -90,6 +84,45 @@ def accounts() -> list[Json]:
                     + ", ".join(".".join(each.path) for each in settings),
                 )
                 for settings, keys in kinds_by_settings(Verb.SCALE, Verb.SET).items()
+            ),
+        ],
+    )
+
+
+def pods() -> list[Json]:
+    """Who makes pods that are more than pods: mirrors of static ones, and what a restore brings back.
+
+    One policy for both, since each that looks at new pods costs every pod of the cluster.
+
+    Only kubelets say that a pod of the API stands for a static one. A guard finds a static pod's cgroup
+    by this annotation. Whoever may create pods could claim with it a cgroup that is another's, and have
+    it killed by a stop of his own namespace. The API server lets nobody add or change it later. Protected
+    namespaces are left out: guards touch nothing there, and no kubelet of an unusual name shall lose the
+    mirrors of a control plane.
+    """
+    mirrors = (
+        f"has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations"
+    )
+    operator, wet = (expression for _, expression in _OPERATOR)
+    governed, words = _GOVERNED
+    return policy(
+        "pods",
+        "Mirror pods are made by kubelets alone; of the operator, only the manager makes pods.",
+        match={"resourceRules": [rule("", "pods", "CREATE")]},
+        conditions=[("concerned", f"{mirrors} || ({operator} && ({wet}))")],
+        variables=[("operator", f"{operator} && ({wet})")],
+        validations=[
+            (
+                f"!({mirrors}) || request.namespace in {listed(PROTECTED_NAMESPACES)}"
+                " || request.userInfo.username.startsWith('system:node:')",
+                f"the annotation {MIRROR_ANNOTATION} is for kubelets: leave it out",
+            ),
+            (f"!variables.operator || {governed}", words),
+            (
+                f"!variables.operator || {_MANAGER} && !has(object.metadata.ownerReferences)"
+                " && !has(object.spec.nodeName)",
+                "the operator creates no pod but one that the manager restores: without an owner,"
+                " for the scheduler to place",
             ),
         ],
     )
@@ -144,30 +177,47 @@ def account_selectors() -> list[Json]:
 
 
 def account_fighters() -> list[Json]:
-    """Who would start it again is paused after the stop by the manager, by one field.
+    """Who would start it again is paused after the stop by the manager, by its own fields.
 
     They stand where their owners keep them, mostly in namespaces that are not governed. That what is
     written back is what was there, CEL cannot see.
     """
+    quieted = {each.resource: each for each in fighters.TABLE if each.resource and each.ways}
     return policy(
         "account-fighters",
         "The manager pauses autoscalers and GitOps, and changes nothing else of them.",
-        match={"resourceRules": rules((each.resource for each in QUIETED), "UPDATE")},
+        match={"resourceRules": rules(quieted, "UPDATE")},
         conditions=_OPERATOR,
         variables=[WHAT],
         validations=[
             (_MANAGER, "the reactor pauses nobody: the manager does, after the stop"),
             *(
                 (
-                    f"variables.what != '{each.resource.key}'"
-                    f" || ({changes_only(each.setting.path)})",
-                    f"of a {each.resource.kind} the manager changes nothing but"
-                    f" {'.'.join(each.setting.path)}",
+                    f"variables.what != '{resource.key}' || {_quiets(fighter)}",
+                    f"of a {resource.kind} the manager changes nothing but "
+                    + " or ".join(".".join(each.path) for way in fighter.ways for each in way),
                 )
-                for each in QUIETED
+                for resource, fighter in quieted.items()
             ),
         ],
     )
+
+
+def _quiets(fighter: Fighter) -> str:
+    """Whether nothing changes but by one way to quiet it, or back.
+
+    A field that is at rest when absent goes or comes as a whole: it is not rewritten.
+    """
+    ways = []
+    for way in fighter.ways:
+        whole = [
+            f"(!{field('object', each.path)}.hasValue()"
+            f" || !{field('oldObject', each.path)}.hasValue())"
+            for each in way
+            if each.rest is None
+        ]
+        ways.append(" && ".join([changes_only(*(each.path for each in way)), *whole]))
+    return " || ".join(f"({each})" for each in ways)
 
 
 _LABELS: list[Variable] = [
@@ -187,7 +237,7 @@ def account_namespaces() -> list[Json]:
         "account-namespaces",
         "The operator's accounts change nothing of a Namespace but what they govern by.",
         match={"resourceRules": [rule("", "namespaces", "UPDATE", "*")]},
-        conditions=_OPERATOR,
+        conditions=_OPERATOR[:1],
         variables=_LABELS,
         validations=[
             (_labels(), f"the operator sets no label of a Namespace but {GOVERNED_LABEL}"),
@@ -218,9 +268,11 @@ def account_nodes() -> list[Json]:
         ("spec", "unschedulable"),
         ("spec", "taints"),
     )
-    unschedulable = "{of}.?spec.?unschedulable.orValue(false)"
-    closed = unschedulable.format(of="object")
-    cordoned = f"({closed} || !{unschedulable.format(of='oldObject')})"
+    opens = (
+        "oldObject.?spec.?unschedulable == optional.of(true)"
+        " && object.?spec.?unschedulable != optional.of(true)"
+        f" || {has_label('oldObject', GOVERNED_LABEL)} && !{has_label('object', GOVERNED_LABEL)}"
+    )
     return policy(
         "account-nodes",
         "The operator's accounts change nothing of a Node but what they stop it by.",
@@ -238,13 +290,13 @@ def account_nodes() -> list[Json]:
             ),
             (
                 f"{only_cordon} && variables.taints.{others} == variables.oldTaints.{others}",
-                "the operator changes nothing of a Node but what it governs by",
+                "the operator changes nothing of a Node but what it stops it by",
             ),
             (
-                f"!({_REACTOR}) || {cordoned}"
+                f"!({_REACTOR}) || !({opens})"
                 f" && variables.oldTaints.all(t, !({ours}) || t in variables.taints)"
-                f" && ({after} == {before} || {after}.hasValue())"
-                f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)",
+                f" && variables.taints.all(t, !({ours}) || {effect} || t in variables.oldTaints)"
+                f" && ({after} == {before} || !{before}.hasValue())",
                 "the reactor cordons a Node, taints it and asks for its fencing, and undoes none of it",
             ),
             (

@@ -175,33 +175,3 @@ def node_guards() -> list[Json]:
             )
         ],
     )
-
-
-def mirrors() -> list[Json]:
-    """Only kubelets say that a pod of the API stands for a static one.
-
-    A guard finds a static pod's cgroup by this annotation. Whoever may create pods could claim with
-    it a cgroup that is another's, and have it killed by a stop of his own namespace. The API server
-    lets nobody add or change it later. Protected namespaces are left out: guards touch nothing there,
-    and no kubelet of an unusual name shall lose the mirrors of a control plane.
-    """
-    return policy(
-        "mirrors",
-        "Mirror pods are made by kubelets alone.",
-        match={"resourceRules": [rule("", "pods", "CREATE")]},
-        conditions=[
-            (
-                "says-it-is-a-mirror",
-                "has(object.metadata.annotations)"
-                " && 'kubernetes.io/config.mirror' in object.metadata.annotations",
-            )
-        ],
-        variables=[ME],
-        validations=[
-            (
-                f"request.namespace in {listed(PROTECTED_NAMESPACES)}"
-                " || variables.me.startsWith('system:node:')",
-                "the annotation kubernetes.io/config.mirror is for kubelets: leave it out",
-            )
-        ],
-    )

@@ -79,7 +79,8 @@ _KEYS: list[Variable] = [
     (
         "ownerKeys",
         "variables.owners.map(o, 'uid/' + o.uid)"
-        " + variables.owners.map(o, o.kind.lowerAscii() + 's'"
+        " + variables.owners.map(o, o.kind.lowerAscii()"
+        " + (o.kind.endsWith('x') || o.kind.endsWith('s') ? 'es' : 's')"
         " + (o.apiVersion.contains('/') ? '.' + o.apiVersion.split('/')[0] : '') + '/' + o.name)"
         " + variables.owners.filter(o, o.kind == 'ReplicaSet' && size(variables.suffix) > 1"
         " && o.name.endsWith(variables.suffix)).map(o, 'deployments.apps/'"

@@ -9,7 +9,7 @@ from killswitch.core.kinds import TABLE, Kind
 from killswitch.core.resources import Resource
 from killswitch.core.undoing import Field
 from killswitch.manager.claims import Target
-from killswitch.manager.recorded import Present
+from killswitch.manager.present import Present
 from killswitch.ports import Json
 
 GENERIC = kinds.scaled(Resource("x.example", "v1", "engines", "Engine"), qualified=True)
