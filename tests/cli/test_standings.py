@@ -83,7 +83,8 @@ def test_frozen_pods_that_nobody_counted_are_not_zero() -> None:
         ({"locks": {"deployments.apps/vllm": "", "uid/1": ""}}, "-w deployment/vllm"),
         ({"locks": {"statefulsets.apps/a": ""}, "scope": {"podLabels": {"x": "y"}}},
          "-w statefulset/a -l x=y"),
-        ({"locks": {"uid/1": "", "pods/p": ""}}, "-w KIND/NAME"),
+        ({"locks": {"uid/1": "", "pods/p": ""}}, "-w pod/p"),
+        ({"locks": {"uid/1": ""}}, "-w KIND/NAME"),
     ],
 )  # fmt: skip
 def test_the_flags_that_stop_the_same(spec: dict[str, Any], flags: str) -> None:
