@@ -156,7 +156,7 @@ def examples(nodes: int) -> Mapping[str, Example]:
             around=((JOBS, _QUEUED),),
             name=QUEUE,
         ),
-        _orphan("Rollout", _set(2)),
+        _orphan("Rollout", {**_set(2), "strategy": {"canary": {}}}),
         _orphan("Model.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
         _orphan("Server.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
         _orphan("DynamoGraphDeploymentScalingAdapter", {"replicas": 2}),
