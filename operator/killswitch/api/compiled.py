@@ -9,25 +9,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from killswitch.api.actions import QUIET, Escalation, Graceful
 from killswitch.api.detectors import DetectorSpec, detector
-from killswitch.api.policies import (
-    QUIET,
+from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode, PolicyTerms
+from killswitch.api.signals import (
     AlertSignal,
-    ClusterKillSwitchPolicy,
-    ClusterTarget,
-    Escalation,
     EventSignal,
-    Graceful,
-    KillSwitchPolicy,
     MetricSignal,
-    Mode,
-    PolicyTerms,
     PrometheusSignal,
     Scrape,
     ScrapeTls,
     Signal,
-    Target,
 )
+from killswitch.api.targets import ClusterTarget, Target
 from killswitch.core import detectors, durations, kinds
 from killswitch.core.detectors import Detector, Kind
 from killswitch.core.errors import InvalidPolicyError

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from killswitch.api.actions import QUIET, Escalation, Graceful
 from killswitch.api.compiled import CompiledPolicy
-from killswitch.api.policies import QUIET, Escalation, Graceful
 from killswitch.core import times
 from killswitch.core.inventory import Node, Workload
 from killswitch.core.kinds import Setting

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from killswitch.api.actions import QUIET, Escalation, Graceful, Quieted, Restore
 from killswitch.api.common import (
     Conditions,
     Duration,
@@ -18,7 +19,6 @@ from killswitch.api.common import (
     User,
     rules,
 )
-from killswitch.api.policies import QUIET, Escalation, Graceful, Quieted, Restore
 from killswitch.core.plans import MOST_LOCKS
 
 # Room for `inferenceservices.serving.kserve.io/` and a name of 253, while 4000 of these with their

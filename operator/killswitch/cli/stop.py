@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from killswitch.api import orders
+from killswitch.api.actions import QUIET, Graceful
 from killswitch.api.orders import Order, Terms
-from killswitch.api.policies import QUIET, Graceful
 from killswitch.cli import confirm, hopeless, kernel, testimony
 from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
