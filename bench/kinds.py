@@ -153,12 +153,13 @@ async def _fire(
 
 
 def sees(engine: Engine, policy: Json, example: Example, place: str) -> bool:
-    """Whether the reactor knows the policy, and the target with its pods."""
+    """Whether the reactor knows the policy, and the target with its pods and all that is between."""
     inventory = engine.view.inventory
     target = inventory.workload(place, example.kind.name, example.name)
     known = target is not None or example.resource == PODS
     watched = policy["metadata"]["uid"] in engine.watched
-    return watched and known and len(inventory.pods_in(place)) >= example.pods
+    whole = not inventory.unseen and len(inventory.pods_in(place)) >= example.pods
+    return watched and known and whole
 
 
 async def _until_locked(setting: Setting, scene: Scene, target: Json, started: float) -> float:
