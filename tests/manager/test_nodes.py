@@ -7,6 +7,7 @@ import pytest
 
 from killswitch.adapters.clock import SystemClock
 from killswitch.core import plans, projections
+from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Inventory
 from killswitch.core.names import FENCE_ANNOTATION, GOVERNED_LABEL
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, PODS, SHUTDOWNS
@@ -41,6 +42,14 @@ class Hall:
         """Merge-patch the node."""
         body = {"spec": spec, "metadata": metadata}
         await self.scene.bench.cluster.patch(NODES, self.node, body)
+
+    async def passes(self, spec: Json) -> bool:
+        """Merge-patch the node; False while the API server has not heard of the release yet."""
+        try:
+            await self.change(spec)
+        except RefusedError:
+            return False
+        return True
 
     async def taints(self) -> list[str]:
         """Its taints but that of the cordon, which comes and goes with it."""
@@ -186,7 +195,8 @@ async def test_an_uncordon_by_a_person_after_the_release_wins(hall: Hall) -> Non
     async with hall.scene.manager():
         await hall.stop("Taint")
         await hall.release()
-        await hall.change({"unschedulable": None})
+        await hall.condition("Released", "True")
+        await eventually(lambda: hall.passes({"unschedulable": None}))
         await hall.restore()
         await hall.condition("Restored", "True")
     assert not (await hall.body())["spec"].get("unschedulable")

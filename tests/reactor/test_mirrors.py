@@ -10,7 +10,7 @@ import pytest
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.inventory import Inventory
-from killswitch.core.kinds import TABLE, scaled
+from killswitch.core.kinds import LINKS, TABLE, scaled
 from killswitch.core.resources import Resource
 from killswitch.ports import Json
 from killswitch.reactor.mirrors import Mirrors
@@ -21,6 +21,10 @@ from tests.reactor.harness import Bench, dave, eventually, reactor, rights
 pytestmark = pytest.mark.cluster
 SANDBOX = TABLE["Sandbox"]
 ENGINE = Resource("mirrors.example.com", "v1", "engines", "Engine")
+KNATIVE = [
+    crds.definition(TABLE["Service.serving.knative.dev"]),
+    *(crds.open_definition(each) for each in LINKS),
+]
 ENGINES = "Engine.mirrors.example.com"
 _DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False
@@ -31,7 +35,8 @@ _DEFINITIONS = Resource(
 async def _gone(setting: Bench) -> AsyncIterator[None]:
     """None of these kinds before or after."""
     yield
-    for key in (SANDBOX.resource.key, ENGINE.key):
+    installed = [each["metadata"]["name"] for each in KNATIVE]
+    for key in (SANDBOX.resource.key, ENGINE.key, *installed):
         with contextlib.suppress(Exception):
             await setting.cluster.delete(_DEFINITIONS, key)
 
@@ -157,6 +162,38 @@ async def test_a_kind_that_is_served_in_another_version_stays_in_view(
 
 async def _equal(look: Callable[[], Awaitable[list[str]]], expected: list[str]) -> bool:
     return await look() == expected
+
+
+ALL_BUT_REVISIONS = (
+    '[{apiGroups: [killswitch.dev, "", apps, batch, authentication.k8s.io], resources: ["*"], verbs: ["*"]},'
+    ' {apiGroups: [serving.knative.dev], resources: [services, configurations], verbs: ["*"]}]'
+)
+
+
+@pytest.mark.usefixtures("_gone")
+async def test_a_kind_whose_pods_cannot_be_found_is_not_seen(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """Between a Knative Service and its pods stand Revisions: without them it would look stopped."""
+    crds.install(kernel, KNATIVE)
+    service = TABLE["Service.serving.knative.dev"]
+    async with (
+        rights(kernel, "all-but-revisions", ALL_BUT_REVISIONS),
+        dave(kernel) as cluster,
+        looking(cluster, service.name) as inventory,
+    ):
+
+        async def hidden() -> bool:
+            return "Revision" in inventory.unseen.get(service.name, "") and (
+                "forbidden" in inventory.unseen[service.name]
+            )
+
+        await eventually(hidden)
+        assert service.resource.key not in inventory.seen
+        only = '[{apiGroups: [serving.knative.dev], resources: [revisions], verbs: ["*"]}]'
+        async with rights(kernel, "revisions-too", only):
+            await seen(inventory, service.resource.key)
+            assert service.name not in inventory.unseen
 
 
 ALL_BUT_JOBS = (

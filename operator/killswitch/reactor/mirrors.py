@@ -126,8 +126,14 @@ class Mirrors:
         unseen: dict[str, str] = {}
         now = self._clock.monotonic()
         for name, mirror in self._mirrors.items():
-            if (why := _blind(mirror.reflector, now)) and name not in _LINK_KEYS:
+            if not (why := _blind(mirror.reflector, now)):
+                continue
+            if name not in _LINK_KEYS:
                 unseen[name] = why
+                continue
+            # Whose pods cannot be found below it: as good as not seen itself.
+            led = (n for n, each in self._mirrors.items() if _leads(mirror, each))
+            unseen |= dict.fromkeys(led, f"{mirror.resource.kind}: {why}")
         always = {each.kind for each in ALWAYS}
         there = self.discovery.asked
         for name in wanted - self._mirrors.keys() - always:
@@ -140,6 +146,12 @@ class Mirrors:
         self._inventory.seen = _ALWAYS_KEYS | seen | gone
         self._inventory.unseen.clear()
         self._inventory.unseen.update(unseen)
+
+
+def _leads(link: _Mirror, other: _Mirror) -> bool:
+    """Whether a link leads from workloads of the other resource to their pods."""
+    resource = other.resource
+    return resource.group == link.resource.group and resource.key not in _LINK_KEYS
 
 
 def _blind(reflector: Reflector, now: float) -> str:
