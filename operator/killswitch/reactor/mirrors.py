@@ -5,6 +5,7 @@ do not know. No policy waits for the kinds of others.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -89,10 +90,14 @@ class Mirrors:
         found: dict[str, Kind | Resource] = {**catalogue.kinds}
         found |= {name: kind for name in wanted if (kind := catalogue.find(name)) is not None}
         found |= {each.key: each for each in catalogue.links}
-        self._start({k: v for k, v in found.items() if _resource(v).key not in _ALWAYS_KEYS})
+        found = {k: v for k, v in found.items() if _resource(v).key not in _ALWAYS_KEYS}
+        self._start({k: v for k, v in found.items() if k in _LINK_KEYS})
+        # Known without what leads to its pods, it would be locked without them, and look stopped.
+        early = {k: why for k, v in found.items() if (why := self._misses(_resource(v)))}
+        self._start({k: v for k, v in found.items() if k in self._mirrors or k not in early})
         for name in [name for name in self._mirrors if name not in found]:
             await self._stop(name)
-        self._tell(wanted, held)
+        self._tell(wanted, held, early)
 
     async def close(self) -> None:
         """Mirror nothing more."""
@@ -121,19 +126,26 @@ class Mirrors:
         await cancel([mirror.task])
         mirror.reflector.forget()
 
-    def _tell(self, wanted: frozenset[str], held: frozenset[str]) -> None:
-        """Name in the inventory what cannot be seen."""
+    def _misses(self, resource: Resource) -> str:
+        """Which link from workloads of this resource to their pods is not seen, and why."""
+        if resource.key in _LINK_KEYS:
+            return ""
+        now = self._clock.monotonic()
+        links = (self._mirrors.get(key) for key in sorted(_LINK_KEYS))
+        for link in links:
+            if link is None or link.resource.group != resource.group:
+                continue
+            if why := _blind(link.reflector, now):
+                return f"{link.resource.kind}: {why}"
+        return ""
+
+    def _tell(self, wanted: frozenset[str], held: frozenset[str], early: Mapping[str, str]) -> None:
+        """Name in the inventory what cannot be seen; `early` is what waits for its links."""
         unseen: dict[str, str] = {}
         now = self._clock.monotonic()
         for name, mirror in self._mirrors.items():
-            if not (why := _blind(mirror.reflector, now)):
-                continue
-            if name not in _LINK_KEYS:
+            if (why := _blind(mirror.reflector, now)) and name not in _LINK_KEYS:
                 unseen[name] = why
-                continue
-            # Whose pods cannot be found below it: as good as not seen itself.
-            led = (n for n, each in self._mirrors.items() if _leads(mirror, each))
-            unseen |= dict.fromkeys(led, f"{mirror.resource.kind}: {why}")
         always = {each.kind for each in ALWAYS}
         there = self.discovery.asked
         for name in wanted - self._mirrors.keys() - always:
@@ -141,17 +153,12 @@ class Mirrors:
         if not there:
             hidden = (kind.name for kind in _OPTIONAL if kind.name not in self._mirrors)
             unseen |= dict.fromkeys(hidden, "the cluster could not be asked yet")
+        unseen |= early
         seen = {each.resource.key for n, each in self._mirrors.items() if n not in unseen}
         gone = {key for key in held if there and self.discovery.catalogue.serves(key) is None}
         self._inventory.seen = _ALWAYS_KEYS | seen | gone
         self._inventory.unseen.clear()
         self._inventory.unseen.update(unseen)
-
-
-def _leads(link: _Mirror, other: _Mirror) -> bool:
-    """Whether a link leads from workloads of the other resource to their pods."""
-    resource = other.resource
-    return resource.group == link.resource.group and resource.key not in _LINK_KEYS
 
 
 def _blind(reflector: Reflector, now: float) -> str:
