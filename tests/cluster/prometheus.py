@@ -224,9 +224,13 @@ class Prometheus:
         self.start()
 
     def pause(self) -> None:
-        """Freeze it: connections are accepted, nothing answers."""
+        """Freeze it: once this returns, connections are accepted and nothing answers."""
         if self._daemon is not None:
             self._daemon.signal(signal.SIGSTOP)
+            # Its threads stop one after the other, each when its core turns to it.
+            stat = Path(f"/proc/{self._daemon.pid}/task")
+            while stat.exists() and not all(map(_stopped, stat.glob("*/stat"))):
+                time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on."""
@@ -256,3 +260,11 @@ class Prometheus:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def _stopped(stat: Path) -> bool:
+    """Whether this thread is stopped (proc(5): state T), or is no more."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] in {"T", "t", "X", "Z"}
+    except OSError:
+        return True
