@@ -35,6 +35,8 @@ _FALLEN_BACK = {Reason.CAME_BACK, Reason.UNGUARDED}
 """Why a stop is not verified that was."""
 
 
+_NEW = 60.0
+"""Seconds for which a Shutdown is looked at in this way without waiting for its turn."""
 _PACE = 0.2
 """Seconds between two looks for fighters, over all Shutdowns: each takes a dozen lists."""
 
@@ -72,6 +74,7 @@ class Shutdowns:
         self._writer = StatusWriter(cluster, clock)
         self._beheld: dict[Key, _Beheld] = {}
         self._places = places or Places(cluster, clock)
+        self._turn_at = 0.0
         self._records = Records(cluster, self._places, records_namespace=settings.namespace)
         self._fighters = Fighters(cluster, clock, self._places, self._records)
         self._attempts = Attempts(cluster, numbers)
@@ -157,7 +160,7 @@ class Shutdowns:
         verified = before is not None and before["status"] == "True"
         took = self._clock.now() - _began(shutdown)
         late = took > grace.longest(shutdown["spec"])
-        holds = ""
+        holds: str | None = ""
         if before is not None and (
             verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)
         ):
@@ -171,7 +174,9 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.kept + found.testimony + holds
+            words = before["message"]
+            if holds is not None:
+                words = words.split("; ")[0] + found.kept + found.testimony + holds
             return (type_, True, Reason(before["reason"]), words), fields, rest
         if found.count:
             reason = Reason.DEADLINE if late else Reason.STOPPING
@@ -182,23 +187,29 @@ class Shutdowns:
         text, since = _took(shutdown, took)
         what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
         again = " again" if back else ""
-        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds}"
+        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds or ''}"
         if not back:
             fields["elapsed"] = text
         # Who would start it again is looked at after that: people wait for this word.
         return (type_, True, Reason.NO_PODS, message), fields, _FAST
 
-    async def _hold(self, key: Key, shutdown: Json) -> tuple[str, Json]:
+    async def _hold(self, key: Key, shutdown: Json) -> tuple[str | None, Json]:
         """What would start at the release, to be added to a sentence; fighters and attempts.
 
-        The more Shutdowns hold, the rarer each is looked at. Not to be able to look leaves what was
-        known, and is no reason to doubt the stop.
+        The more Shutdowns hold, the rarer each is looked at: None says that it is not its turn, and
+        what an earlier manager told of it stands. Not to be able to look leaves what was known, and
+        is no reason to doubt the stop.
         """
         uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
         before = self._beheld.get(key)
         rest = max(self._settings.verify_interval, _PACE * len(self._beheld))
         if before is not None and before.uid == uid and now - before.at < rest:
             return before.words, {}
+        if before is None and self._clock.now() - _began(shutdown) > _NEW:
+            # A manager that starts finds all that hold: their looks must not keep new stops waiting.
+            if now < self._turn_at:
+                return None, {}
+            self._turn_at = now + _PACE
         fields: Json = {}
         try:
             found = await held.look(self._places, self._records, shutdown)
