@@ -337,7 +337,8 @@ def large(draw: st.DrawFn) -> Inventory:
         items += [job, pod(f"set-{number}-x", job)]
     for number in range(draw(many)):
         items += deployment(f"d{number}", pods=draw(st.integers(0, 1)))
-    items += [pod(f"bare-{number}") for number in range(draw(many))]
+    bare = [f"bare-{number}" for number in range(draw(many))]
+    items += [pod(name, keys=(f"pods/{name}",)) for name in bare]
     return inventory(*items)
 
 
