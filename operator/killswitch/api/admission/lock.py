@@ -119,7 +119,7 @@ _KEYS: list[Variable] = [
         " && !(k in variables.ownerKeys))",
     ),
 ]
-_RAISES_NOT = "variables.new <= variables.old"
+_RAISES_NOTHING = "variables.new <= variables.old"
 
 
 def _held_by(kind: str, place: str) -> str:
@@ -154,7 +154,7 @@ def lock() -> list[Json]:
     )
     held = (
         f"variables.released || !variables.covered"
-        f" || ({_RAISES_NOT} && !variables.below && !variables.leaves)"
+        f" || ({_RAISES_NOTHING} && !variables.below && !variables.leaves)"
     )
     return policy(
         "lock",
@@ -169,7 +169,7 @@ def lock() -> list[Json]:
 def cluster_lock() -> list[Json]:
     """Nothing may run more in the namespaces that an engaged ClusterShutdown names."""
     covered = "has(params.spec.namespaces) && request.namespace in params.spec.namespaces"
-    held = f"variables.released || !variables.covered || {_RAISES_NOT}"
+    held = f"variables.released || !variables.covered || {_RAISES_NOTHING}"
     return policy(
         "cluster-lock",
         "An engaged ClusterShutdown denies everything that would run in its namespaces.",
