@@ -324,3 +324,59 @@ def test_a_plan_stays_within_what_was_asked(held: Inventory, wanted: list[Target
         owners = {uid for each in stop.targets for uid in plans.owner_uids(each, held)}
         assert all(each.owner in owners for each in stop.pods)
     assert 0 <= plan.percent <= 100
+
+
+@st.composite
+def large(draw: st.DrawFn) -> Inventory:
+    """More Jobs below one JobSet, Deployments beside it and bare pods than fit into one Shutdown."""
+    many = st.sampled_from([0, 1, 5, 9, 10, 11, 24])
+    jobs = workload("set", kind="JobSet")
+    items: list[Item] = [jobs]
+    for number in range(draw(many)):
+        job = workload(f"set-{number}", kind="Job", owner=jobs.uid)
+        items += [job, pod(f"set-{number}-x", job)]
+    for number in range(draw(many)):
+        items += deployment(f"d{number}", pods=draw(st.integers(0, 1)))
+    bare = [f"bare-{number}" for number in range(draw(many))]
+    items += [pod(name, keys=(f"pods/{name}",)) for name in bare]
+    return inventory(*items)
+
+
+@given(held=large())
+def test_no_stop_is_larger_than_a_shutdown_may_be_and_nothing_is_lost(held: Inventory) -> None:
+    """Every target and pod is in a part, every pod is held by the lock, and nothing counts twice."""
+    queries = [TargetQuery(kind, "prod") for kind in ("JobSet", "Deployment", "Pod")]
+    whole = planned(held, *queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "MOST_LOCKS", 10)
+        plan = planned(held, *queries)
+        assert all(0 < len(stop.locks) <= 10 for stop in plan.stops)
+        assert (plan.count, plan.pods) == (whole.count, whole.pods)
+        for stop in plan.stops:
+            assert all(plans.holds_pod(stop, each) for each in stop.pods)
+            again = plans.for_locks("prod", stop.locks, held)
+            assert names(again.targets) == names(stop.targets)
+        uids = {key for stop in whole.stops for key in stop.locks if key.startswith("uid/")}
+        assert uids <= {key for stop in plan.stops for key in stop.locks}
+        holders = [("Shutdown", "prod", {"locks": dict(stop.locks)}) for stop in plan.stops]
+        assert plans.not_held(plan, holders) == ()
+        for missing, stop in enumerate(plan.stops):
+            rest = [each for number, each in enumerate(holders) if number != missing]
+            assert plans.not_held(plan, rest) == (stop,)
+
+
+def test_two_thousand_jobs_of_a_job_set_fit_into_one_shutdown() -> None:
+    """By their uids; their names as far as there is room."""
+    jobs = workload("set", kind="JobSet")
+    below = [workload(f"set-{number}", kind="Job", owner=jobs.uid) for number in range(2000)]
+    (stop,) = planned(inventory(jobs, *below), by_name("set", "JobSet")).stops
+    assert len(stop.locks) == plans.MOST_LOCKS
+    assert {f"uid/{each.uid}" for each in (jobs, *below)} <= stop.locks.keys()
+
+
+def test_an_old_replica_set_of_what_is_no_deployment_is_held() -> None:
+    """Scaled up, its pods are known by its uid alone."""
+    rollout = workload("llm", kind="Rollout")
+    old = replica_set(rollout, "old")
+    (stop,) = planned(inventory(rollout, old), by_name("llm", "Rollout")).stops
+    assert f"uid/{old.uid}" in stop.locks

@@ -114,36 +114,54 @@ def test_what_is_held_comes_to_rest_and_stays_there(
 
 
 @each_kind
-def test_what_a_held_owner_makes_is_made_at_rest_or_not_at_all(
+def test_nothing_is_made_below_what_is_held_nor_taken_from_below_it(
     served: ControlPlane, governed: str, kind: Kind
 ) -> None:
-    """By the owner's uid, by its name, and as itself once its owner was taken away."""
+    """Not even at rest: a Scale tells nothing of owners, and what is new is in no lock.
+
+    By the owner's uid or its name; only what is held by its own name too may be made again.
+    """
     api, made = served.api(), path(kind, governed)
     owner = kinds.TABLE["RayService"]
     # One that is there: the garbage collector takes what a missing owner leaves.
     real = put(api, owner, governed, workload(owner, "serve", resting(owner)))["metadata"]["uid"]
     mine = [owned(owner, "serve", real)]
-    uid = put(api, kind, governed, workload(kind, "child", resting(kind), ownerReferences=mine))[
-        "metadata"
-    ]["uid"]
-    engage(
-        served,
-        governed,
-        locks={f"uid/{real}": "", f"uid/{uid}": "", "rayclusters.ray.io/c": ""},
-    )
+    below = {
+        name: put(api, kind, governed, workload(kind, name, resting(kind), ownerReferences=mine))
+        for name in ("child", "later")
+    }
+    uid = below["child"]["metadata"]["uid"]
+    names = (f"uid/{real}", f"uid/{uid}", "rayclusters.ray.io/c", f"{kind.resource.key}/again")
+    engage(served, governed, locks=dict.fromkeys(names, ""))
 
-    def new(values: dict[tuple[str, ...], Scalar], references: list[Json]) -> Answer:
-        body = workload(kind, "new", values, ownerReferences=references)
+    def new(
+        values: dict[tuple[str, ...], Scalar], references: list[Json], name: str = "new"
+    ) -> Answer:
+        body = workload(kind, name, values, ownerReferences=references)
         return api.create(made, body, dry_run=True)
 
     answer = eventually_denied(lambda: new(running(kind), mine))
     assert denied(answer), answer.message
-    assert denied(new(running(kind), [owned(kinds.TABLE["RayCluster"], "c", "u-9")]))
-    assert new(resting(kind), mine).status == 201
-    assert new(running(kind), [owned(owner, "stranger", "u-2")]).status == 201
-    assert denied(api.patch(f"{made}/child", start(kind)))
-    assert api.patch(f"{made}/child", {"metadata": {"ownerReferences": None}}).status == 200
-    assert denied(api.patch(f"{made}/child", start(kind)))
+    by_name = [owned(kinds.TABLE["RayCluster"], "c", "u-9")]
+    for values in (running(kind), resting(kind)):
+        assert denied(new(values, mine))
+        assert denied(new(values, by_name))
+        assert new(values, [owned(owner, "stranger", "u-2")]).status == 201
+    assert denied(new(running(kind), mine, "again"))
+    assert new(resting(kind), mine, "again").status == 201
+    free = {"metadata": {"ownerReferences": None}}
+    others = {
+        "metadata": {"ownerReferences": [*mine, owned(owner, "s", "u-3") | {"controller": False}]}
+    }
+    for name in below:  # the one is in the lock itself, the other through its owner alone
+        for change in (start(kind), free, merged(start(kind), free)):
+            assert denied(api.patch(f"{made}/{name}", change, dry_run=True)), (name, change)
+        for change in (LABEL, rest(kind), others):
+            answer = api.patch(f"{made}/{name}", change, dry_run=True)
+            assert answer.status == 200, answer.message
+    if kind.verb is Verb.SCALE:
+        answer = api.patch(f"{made}/child/scale", {"spec": {"replicas": 3}})
+        assert denied(answer), "by its uid, which a Scale carries"
 
 
 @pytest.mark.parametrize("kind", kinds.TABLE.values(), ids=str)

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.objects import deployment, deployments, pod, pods, shutdown, shutdowns
+from tests.kernel.objects import (
+    approval,
+    deployment,
+    deployments,
+    pod,
+    pods,
+    shutdown,
+    shutdowns,
+)
 from tests.kernel.test_lock import RAISES, engage, eventually_denied
 
 pytestmark = pytest.mark.cluster
@@ -241,3 +249,41 @@ def test_a_controllers_service_account_is_denied_every_way(
     )
     answer = RAISES[way](api, governed)
     assert (answer.status, "held down by" in answer.message) == (403, True)
+
+
+def test_a_template_changed_under_the_lock_is_rolled_out_after_the_release(
+    kernel: ControlPlane, governed: str
+) -> None:
+    """The Deployment controller may make no ReplicaSet, which could be scaled, and makes it then."""
+    api, bob = kernel.api(), kernel.api(kernel.user("bob"))
+    sets = APPS.format(governed) + "/replicasets"
+    path = deployments(governed, "vllm")
+
+    def until(met: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 30
+        while not met():
+            assert time.monotonic() < deadline, api.get(path).body
+            time.sleep(0.1)
+
+    def condition(reason: str) -> bool:
+        status = api.get(path).body.get("status") or {}
+        return any(each["reason"] == reason for each in status.get("conditions") or ())
+
+    def images() -> set[str]:
+        found = api.get(sets).body["items"]
+        return {each["spec"]["template"]["spec"]["containers"][0]["image"] for each in found}
+
+    uid = api.create(deployments(governed), deployment("vllm", 0)).body["metadata"]["uid"]
+    until(images)
+    before = images()
+    locks = {"deployments.apps/vllm": "", f"uid/{uid}": ""}
+    made = api.create(shutdowns(governed), shutdown("stop", "admin", approvals=1, locks=locks))
+    assert made.status == 201, made.message
+    eventually_denied(lambda: api.patch(f"{path}/scale", SCALE_UP, dry_run=True))
+    change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "new"}]
+    assert api.patch(path, change, kind="json").status == 200
+    until(lambda: condition("FailedCreate") or condition("ReplicaSetCreateError"))
+    assert images() == before
+    assert bob.patch(shutdowns(governed, "stop"), approval("bob")).status == 200
+    until(lambda: api.patch(f"{path}/scale", SCALE_UP).status == 200)
+    until(lambda: images() == before | {"new"})

@@ -5,18 +5,20 @@ so that a second reactor, or one that starts later, finishes exactly what was en
 the same `Stop` value, which the reactor executes and the command line prints.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from killswitch.core import nodes
 from killswitch.core.inventory import Child, Inventory, Node, Pod, Workload
 from killswitch.core.locks import carries, holds
 from killswitch.core.nodes import NodeAction
-from killswitch.core.resources import PODS
+from killswitch.core.resources import DEPLOYMENTS, PODS
 
+T = TypeVar("T")
 MOST_LOCKS = 4000
 """Keys that one Shutdown may have: what the CRD's schema allows."""
 
@@ -108,7 +110,8 @@ class Plan:
     @property
     def count(self) -> int:
         """Workloads, nodes and loose pods that would stop."""
-        return sum(stop.count for stop in self.stops)
+        targets = {each.uid for stop in self.stops for each in stop.targets}
+        return len(targets) + sum(len(stop.nodes) + len(stop.loose) for stop in self.stops)
 
     @property
     def percent(self) -> float:
@@ -167,10 +170,8 @@ def for_policy(
         targets, pods, missing = _match(here, namespace, inventory)
         eligible += _eligible(namespace, kinds, targets, inventory)
         refused += missing
-        stops += [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
-        if pods:
-            bare = _of_pods(namespace, pods)
-            stops = [*stops[:-1], merge(stops[-1], bare)] if targets else [*stops, bare]
+        found = [_stop(namespace, part, inventory) for part in _parts(targets, inventory)]
+        stops += _with_bare([part for stop in found for part in _split(stop)], namespace, pods)
     return Plan(tuple(stops), tuple(refused), eligible)
 
 
@@ -230,12 +231,16 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
         if (spec.get("scope") or {}).get("wholeNamespace"):
             places.add(namespace)
 
+    parts = Counter(each.uid for stop in plan.stops for each in stop.targets)
+
     def held(stop: Stop) -> bool:
         if stop.nodes:
             return all(node.name in held_nodes for node in stop.nodes)
         if stop.namespace in places:
             return True
         keys = locks.get(stop.namespace, set())
+        if any(parts[each.uid] > 1 for each in stop.targets) and not stop.locks.keys() <= keys:
+            return False  # another part of a target that is too large for one Shutdown
         # By name and by uid: one that was re-created under its name is held by the name, but its
         # pods' owner is another, so it is engaged anew.
         return (
@@ -427,15 +432,25 @@ def _keys(workload: Workload, inventory: Inventory) -> list[str]:
 
     A ReplicaSet is held through its Deployment as long as it names it as its owner; its own key
     matters once it is orphaned. The ten old ones that a Deployment keeps have nothing to hold.
+    Nothing new is made below what is held: where all do not fit into a Shutdown, uids are enough.
     """
-    live = (
+    live = [
         each
         for each in inventory.below(workload.uid)
         if isinstance(each, Workload)
         or inventory.children(each.uid)
         or inventory.pods_of([each.uid])
-    )
-    return [key for each in (workload, *live) for key in (lock_key(each), f"uid/{each.uid}")]
+        or not _is_deployments(each, inventory)
+    ]
+    needed = [lock_key(workload), *(f"uid/{each.uid}" for each in (workload, *live))]
+    names = [lock_key(each) for each in live]
+    return [*needed, *names[: max(0, MOST_LOCKS - len(needed))]]
+
+
+def _is_deployments(child: Child, inventory: Inventory) -> bool:
+    """Whether its pods are known by the Deployment's name: what others scale up is not."""
+    owner = inventory.owner_of(child.owner)
+    return isinstance(owner, Workload) and owner.kind.resource.key == DEPLOYMENTS.key
 
 
 def _of_pods(namespace: str, pods: Iterable[Pod]) -> Stop:
@@ -457,6 +472,40 @@ def _parts(targets: Sequence[Workload], inventory: Inventory) -> list[list[Workl
         parts[-1].append(workload)
         room -= needed
     return parts
+
+
+def _split(stop: Stop) -> list[Stop]:
+    """A target with more below it than fits into one Shutdown, as several that each hold it.
+
+    So every part is read back as one of this target, and what is below is held by one of them.
+    """
+    if len(stop.locks) <= MOST_LOCKS:
+        return [stop]
+    (target,) = stop.targets
+    own = {key: stop.locks[key] for key in (lock_key(target), f"uid/{target.uid}")}
+    others = [key for key in stop.locks if key not in own]
+    pods: dict[str, list[Pod]] = {}
+    for pod in stop.pods:
+        pods.setdefault(f"uid/{pod.owner}", []).append(pod)
+    parts: list[Stop] = []
+    for some in _chunks(others, MOST_LOCKS - len(own)):
+        keys = some if parts else [*own, *some]
+        held = tuple(pod for key in keys for pod in pods.get(key, ()))
+        locks = own | {key: stop.locks[key] for key in some}
+        parts.append(Stop(stop.namespace, stop.targets, held, locks))
+    return parts
+
+
+def _with_bare(stops: list[Stop], namespace: str, pods: Sequence[Pod]) -> list[Stop]:
+    """The stops of a namespace with its bare pods: in the last one where they fit."""
+    bare = [_of_pods(namespace, some) for some in _chunks(pods, MOST_LOCKS)]
+    if stops and len(bare) == 1 and len(stops[-1].locks) + len(bare[0].locks) <= MOST_LOCKS:
+        return [*stops[:-1], merge(stops[-1], bare[0])]
+    return [*stops, *bare]
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _loose(

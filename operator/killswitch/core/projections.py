@@ -9,7 +9,7 @@ from killswitch.core import evidence, kinds
 from killswitch.core.inventory import Child, Item, Node, Pod, Taint, Workload
 from killswitch.core.kinds import Kind
 from killswitch.core.names import GROUP, MIRROR_ANNOTATION, STOPPED_TAINT
-from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource
+from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource, plural
 
 Json = Mapping[str, Any]
 _GPU_SUFFIXES = ("/gpu", ".com/gpu")
@@ -160,10 +160,8 @@ def lock_keys(metadata: Json) -> tuple[str, ...]:
     suffix = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")
     for owner in metadata.get("ownerReferences") or ():
         group, _, _version = owner["apiVersion"].rpartition("/")
-        kind = owner["kind"].lower()
-        ending = "es" if kind.endswith(("x", "s")) else "s"
-        plural = f"{kind}{ending}" + (f".{group}" if group else "")
-        keys += [f"uid/{owner['uid']}", f"{plural}/{owner['name']}"]
+        key = plural(owner["kind"]) + (f".{group}" if group else "")
+        keys += [f"uid/{owner['uid']}", f"{key}/{owner['name']}"]
         if len(suffix) > 1 and owner["kind"] == "ReplicaSet" and owner["name"].endswith(suffix):
             keys.append(f"deployments.apps/{owner['name'].removesuffix(suffix)}")
     return tuple(keys)

@@ -1,5 +1,6 @@
 """Resources of the Kubernetes API: where they live and what they are called."""
 
+import re
 from dataclasses import dataclass
 
 from killswitch.core.names import GROUP, VERSION
@@ -31,6 +32,17 @@ class Resource:
         place = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
         tail = "".join(f"/{part}" for part in (self.plural, name, subresource) if part)
         return f"{root}{place}{tail}"
+
+
+def plural(kind: str) -> str:
+    """What a kind is called in paths and lock keys: by the rules of English, as its authors make it.
+
+    An owner reference names only the kind; the admission policy computes the same (api/admission/lock).
+    """
+    name = kind.lower()
+    if re.search("[^aeiou]y$", name):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if re.search("(x|s|ch|sh)$", name) else f"{name}s"
 
 
 PODS = Resource("", "v1", "pods", "Pod")

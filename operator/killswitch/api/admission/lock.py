@@ -66,9 +66,35 @@ RAISES: list[Variable] = [
     ("new", _amount("object")),
     ("old", f"oldObject == null ? 0 : ({_amount('oldObject')})"),
 ]
+
+
+def _owners(of: str) -> str:
+    return f"(has({of}.metadata.ownerReferences) ? {of}.metadata.ownerReferences : [])"
+
+
+# As core/resources.plural.
+_PLURAL = (
+    "(o.kind.matches('[^aeiouAEIOU][yY]$') ?"
+    " o.kind.lowerAscii().substring(0, size(o.kind) - 1) + 'ies' : o.kind.lowerAscii()"
+    " + (o.kind.lowerAscii().matches('(x|s|ch|sh)$') ? 'es' : 's'))"
+)
+
+
+def _owner_keys(owners: str) -> str:
+    """The keys that hold these owners: by uid and by name, and the Deployment of a ReplicaSet."""
+    return (
+        f"{owners}.map(o, 'uid/' + o.uid) + {owners}.map(o, {_PLURAL}"
+        " + (o.apiVersion.contains('/') ? '.' + o.apiVersion.split('/')[0] : '') + '/' + o.name)"
+        f" + {owners}.filter(o, o.kind == 'ReplicaSet' && size(variables.suffix) > 1"
+        " && o.name.endsWith(variables.suffix)).map(o, 'deployments.apps/'"
+        " + o.name.substring(0, size(o.name) - size(variables.suffix)))"
+    )
+
+
 _KEYS: list[Variable] = [
     ("labels", "has(object.metadata.labels) ? object.metadata.labels : {}"),
-    ("owners", "has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : []"),
+    ("owners", _owners("object")),
+    ("oldOwners", f"oldObject == null ? [] : {_owners('oldObject')}"),
     ("key", "variables.what + '/' + request.name"),
     # A pod's Deployment is known from its ReplicaSet's name, which ends with the template hash:
     # a lock that names nothing but the Deployment covers its pods too (core/projections.lock_keys).
@@ -76,18 +102,24 @@ _KEYS: list[Variable] = [
         "suffix",
         "'pod-template-hash' in variables.labels ? '-' + variables.labels['pod-template-hash'] : '-'",
     ),
+    ("ownerKeys", _owner_keys("variables.owners")),
+    ("oldOwnerKeys", _owner_keys("variables.oldOwners")),
+    ("locks", "has(params.spec.locks) ? params.spec.locks : {}"),
+    # Made at rest it would be scaled next: a Scale tells nothing of owners, and no lock knows its
+    # uid. One whose own name is held stays held by it.
     (
-        "ownerKeys",
-        "variables.owners.map(o, 'uid/' + o.uid)"
-        " + variables.owners.map(o, o.kind.lowerAscii()"
-        " + (o.kind.endsWith('x') || o.kind.endsWith('s') ? 'es' : 's')"
-        " + (o.apiVersion.contains('/') ? '.' + o.apiVersion.split('/')[0] : '') + '/' + o.name)"
-        " + variables.owners.filter(o, o.kind == 'ReplicaSet' && size(variables.suffix) > 1"
-        " && o.name.endsWith(variables.suffix)).map(o, 'deployments.apps/'"
-        " + o.name.substring(0, size(o.name) - size(variables.suffix)))",
+        "below",
+        "oldObject == null && !(variables.key in variables.locks)"
+        " && variables.ownerKeys.exists(k, k in variables.locks)",
+    ),
+    # What is held through its owner alone would be free without it.
+    (
+        "leaves",
+        "!variables.scales && variables.oldOwnerKeys.exists(k, k in variables.locks"
+        " && !(k in variables.ownerKeys))",
     ),
 ]
-_HELD = "variables.released || variables.new <= variables.old || !variables.covered"
+_RAISES_NOTHING = "variables.new <= variables.old"
 
 
 def _held_by(kind: str, place: str) -> str:
@@ -104,12 +136,15 @@ def _held_by(kind: str, place: str) -> str:
 
 
 def lock() -> list[Json]:
-    """Nothing that an engaged Shutdown of the namespace covers may run more than it does."""
+    """Nothing that an engaged Shutdown of the namespace covers may run more than it does.
+
+    Nor is anything made below it, at rest or not, nor taken out from below it.
+    """
     covered = (
-        "(has(params.spec.locks) && (variables.key in params.spec.locks"
-        # Itself too: whoever takes its owner away does not get it free.
-        " || (oldObject != null && 'uid/' + oldObject.metadata.uid in params.spec.locks)"
-        " || variables.ownerKeys.exists(k, k in params.spec.locks)))"
+        "variables.key in variables.locks"
+        # A Scale carries the uid of what it scales.
+        " || (oldObject != null && 'uid/' + oldObject.metadata.uid in variables.locks)"
+        " || (variables.ownerKeys + variables.oldOwnerKeys).exists(k, k in variables.locks)"
         " || (has(params.spec.scope) && has(params.spec.scope.wholeNamespace)"
         " && params.spec.scope.wholeNamespace)"
         f" || (variables.what in {listed(_LABELLED)}"
@@ -117,12 +152,16 @@ def lock() -> list[Json]:
         " && params.spec.scope.podLabels.all(k, k in variables.labels"
         " && variables.labels[k] == params.spec.scope.podLabels[k]))"
     )
+    held = (
+        f"variables.released || !variables.covered"
+        f" || ({_RAISES_NOTHING} && !variables.below && !variables.leaves)"
+    )
     return policy(
         "lock",
         "An engaged Shutdown denies every raise, start, pod and child workload of what it covers.",
         match={"namespaceSelector": GOVERNED, "resourceRules": _locked_resources()},
         variables=[*RAISES, *_KEYS, RELEASED_PARAM, ("covered", covered)],
-        validations=[(_HELD, _held_by("Shutdown", "namespace"))],
+        validations=[(held, _held_by("Shutdown", "namespace"))],
         param="Shutdown",
     )
 
@@ -130,12 +169,13 @@ def lock() -> list[Json]:
 def cluster_lock() -> list[Json]:
     """Nothing may run more in the namespaces that an engaged ClusterShutdown names."""
     covered = "has(params.spec.namespaces) && request.namespace in params.spec.namespaces"
+    held = f"variables.released || !variables.covered || {_RAISES_NOTHING}"
     return policy(
         "cluster-lock",
         "An engaged ClusterShutdown denies everything that would run in its namespaces.",
         match={"namespaceSelector": GOVERNED, "resourceRules": _locked_resources()},
         variables=[*RAISES, RELEASED_PARAM, ("covered", covered)],
-        validations=[(_HELD, _held_by("ClusterShutdown", ""))],
+        validations=[(held, _held_by("ClusterShutdown", ""))],
         param="ClusterShutdown",
     )
 
