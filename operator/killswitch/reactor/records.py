@@ -48,13 +48,26 @@ async def store(
         bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
         try:
             for body in bodies:
-                await persistently(
-                    clock,
-                    lambda body=body: lists.cluster.create(RECORDS, body, namespace),  # type: ignore[misc]
-                )
+                await _write(lists, clock, body, namespace)
         except ConflictError:
             continue  # another replica wrote this chunk: look again
         return recorded | {item.uid for item in missing}
+
+
+async def _write(lists: SharedLists, clock: Clock, body: Json, namespace: str) -> None:
+    """Store one record: without its manifests where the author may not make pods."""
+
+    async def create(record: Json) -> None:
+        await persistently(clock, lambda: lists.cluster.create(RECORDS, record, namespace))
+
+    try:
+        await create(body)
+    except RefusedError:
+        targets = body["spec"]["targets"]
+        bare = [{k: v for k, v in each.items() if k != "manifest"} for each in targets]
+        if bare == targets:
+            raise
+        await create({**body, "spec": {**body["spec"], "targets": bare}})
 
 
 async def _recorded(
