@@ -78,9 +78,9 @@ def test_a_manifest_is_recorded_by_those_who_may_make_pods(
     kernel: ControlPlane, governed: str
 ) -> None:
     """A restore makes a pod of it: whoever may not must not have it made."""
-    peter = _person(kernel, governed, "peter", "shutdownrecords", "shutdowns")
-    _refused(peter, governed, f"needs create on pods in {governed}", **POD)
-    assert peter.create(_path(governed), _record()).status == 201
+    dave = _person(kernel, governed, "dave", "shutdownrecords", "shutdowns")
+    _refused(dave, governed, f"needs create on pods in {governed}", **POD)
+    assert dave.create(_path(governed), _record()).status == 201
     maker = kernel.api(kernel.user("alice"))
     for api in (maker, _process(kernel, governed, "reactor")):
         assert api.create(_path(governed), _record(**POD)).status == 201
@@ -90,13 +90,13 @@ def test_what_was_there_is_recorded_by_those_who_may_stop(
     kernel: ControlPlane, governed: str
 ) -> None:
     """Records of targets are written by stops; evidence binds nobody."""
-    paula = _person(kernel, governed, "paula", "shutdownrecords")
-    _refused(paula, governed, "who may stop there")
+    dave = _person(kernel, governed, "dave", "shutdownrecords")
+    _refused(dave, governed, "who may stop there")
     body = _record()
     del body["spec"]["targets"]
-    evidence = {"decidedAt": "2026-01-01T00:00:00Z", "decidedBy": "paula", "quorum": "1 of 1"}
+    evidence = {"decidedAt": "2026-01-01T00:00:00Z", "decidedBy": "dave", "quorum": "1 of 1"}
     body["spec"]["evidence"] = evidence
-    answer = paula.create(_path(governed), body)
+    answer = dave.create(_path(governed), body)
     assert answer.status == 201, answer.message
 
 

@@ -134,7 +134,7 @@ async def test_a_fighter_that_starts_nothing_of_the_shutdown_stays_paused(scene:
 async def test_without_the_right_to_make_pods_they_are_left_to_people(
     scene: Scene, account: User
 ) -> None:
-    """The restore of all else is complete, and names them; the lock's own refusal is waited for."""
+    """The restore of all else is complete, and names them."""
     await scene.bench.deployment("vllm", 1)
     lone: Json = {
         "metadata": {"name": "lone"},
