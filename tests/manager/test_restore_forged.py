@@ -4,8 +4,14 @@ import json
 
 import pytest
 
+from killswitch.adapters import credentials
+from killswitch.adapters.clock import SystemClock
+from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core import manifests, projections
 from killswitch.core.resources import DEPLOYMENTS, NAMESPACES, PODS, RECORDS, SHUTDOWNS
 from killswitch.ports import Json
+from killswitch.reactor import records
+from killswitch.reactor.shared import SharedLists
 from tests.cluster.control_plane import ControlPlane, User
 from tests.manager import things
 from tests.manager.harness import Scene
@@ -159,3 +165,33 @@ async def test_without_the_right_to_make_pods_they_are_left_to_people(
         assert api.patch(role, {"rules": before}).status == 200
     assert await scene.bench.replicas("vllm") == 1
     assert f"Pod {scene.namespace}/lone is not made again: the manager may not" in message
+
+
+async def test_a_manifest_that_may_not_be_recorded_keeps_nothing_else_from_being_so(
+    scene: Scene,
+) -> None:
+    """A person who stops may not make pods: the pod is stopped without its manifest, and told of."""
+    place, kernel = scene.namespace, scene.kernel
+    killswitch = "shutdowns.killswitch.dev,shutdownrecords.killswitch.dev"
+    role = ("--verb=create,list", f"--resource={killswitch}", "-n", place)
+    kernel.kubectl("create", "role", "stops", *role)
+    kernel.kubectl("create", "rolebinding", "stops", "--role=stops", "--user=dave", "-n", place)
+    lone: Json = {
+        "metadata": {"name": "lone"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    bodies = [
+        await scene.bench.cluster.create(PODS, {**lone, "metadata": {"name": name}}, place)
+        for name in ("lone", "other")
+    ]
+    pods = [pod for body in bodies if (pod := projections.pod(body))]
+    items = [manifests.of(pods[0], bodies[0]), manifests.BarePod(pods[1], None)]
+    await scene.stopped(locks=NOTHING)
+    stop = await scene.bench.cluster.get(SHUTDOWNS, "stop", place)
+    credential = credentials.load(kubeconfig=str(kernel.user("dave").kubeconfig))
+    async with KubernetesApi(credential) as cluster:
+        stored = await records.store(SharedLists(cluster), SystemClock(), stop, items, place)
+    (record,) = (await scene.bench.cluster.list(RECORDS, place)).items
+    assert [each["name"] for each in record["spec"]["targets"]] == ["lone", "other"]
+    assert not any("manifest" in each for each in record["spec"]["targets"])
+    assert stored == {pods[1].uid}

@@ -36,7 +36,8 @@ async def store(
     items: Sequence[Touched],
     namespace: str,
 ) -> set[str]:
-    """The uids whose former state is stored, now or by an earlier stop: all of these items'.
+    """The uids whose former state is stored, now or by an earlier stop: all of these items', but of
+    pods whose manifests the author may not record.
 
     RefusedError or NotFoundError: it could not be stored, so nothing may be scaled.
     """
@@ -47,27 +48,30 @@ async def store(
         missing = [item for item in items if item.uid not in recorded]
         bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
         try:
-            for body in bodies:
-                await _write(lists, clock, body, namespace)
+            lost = [await _write(lists, clock, body, namespace) for body in bodies]
         except ConflictError:
             continue  # another replica wrote this chunk: look again
-        return recorded | {item.uid for item in missing}
+        return (recorded | {item.uid for item in missing}).difference(*lost)
 
 
-async def _write(lists: SharedLists, clock: Clock, body: Json, namespace: str) -> None:
-    """Store one record: without its manifests where the author may not make pods."""
+async def _write(lists: SharedLists, clock: Clock, body: Json, namespace: str) -> set[str]:
+    """Store one record, and without its manifests if the author may not make pods: whose (uids) they were."""
 
     async def create(record: Json) -> None:
         await persistently(clock, lambda: lists.cluster.create(RECORDS, record, namespace))
 
+    targets = body["spec"]["targets"]
+    manifests = {each["uid"] for each in targets if "manifest" in each}
     try:
         await create(body)
     except RefusedError:
-        targets = body["spec"]["targets"]
-        bare = [{k: v for k, v in each.items() if k != "manifest"} for each in targets]
-        if bare == targets:
+        if not manifests:
             raise
-        await create({**body, "spec": {**body["spec"], "targets": bare}})
+    else:
+        return set()
+    bare = [{k: v for k, v in each.items() if k != "manifest"} for each in targets]
+    await create({**body, "spec": {**body["spec"], "targets": bare}})
+    return manifests
 
 
 async def _recorded(
