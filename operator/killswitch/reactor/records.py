@@ -36,9 +36,9 @@ async def store(
     items: Sequence[Touched],
     namespace: str,
 ) -> set[str]:
-    """The uids whose former state is stored, now or by an earlier stop: all of these items', but of
-    pods whose manifests the author may not record.
+    """The uids whose former state is stored, now or by an earlier stop.
 
+    All of these items', but of pods whose manifests the author may not record.
     RefusedError or NotFoundError: it could not be stored, so nothing may be scaled.
     """
     while True:
