@@ -47,7 +47,7 @@ def blind(kernel: ControlPlane, account: User) -> User:
 
 async def test_a_kind_that_is_not_served_is_named_with_its_cure(scene: Scene) -> None:
     """The policy is not Ready; another one is."""
-    target = {"kind": "Sandbox", "name": "vllm"}
+    target = {"kind": "Vat", "group": "absent.example.com", "name": "vllm"}
     async with scene.manager():
         await scene.bench.policy("bad", targets=[target])
         await scene.bench.policy("good", targets=[scene.vllm])
@@ -55,18 +55,20 @@ async def test_a_kind_that_is_not_served_is_named_with_its_cure(scene: Scene) ->
         await scene.policy_condition("bad", "Armed", "False", "NotReady")
         await scene.policy_condition("good", "Ready", "True", "Accepted")
     assert message == (
-        "Sandbox: the cluster does not serve this kind; install it, or correct kind and group in"
+        "Vat.absent.example.com: the cluster does not serve this kind; install it, or correct kind and group in"
         " spec.targets"
     )
 
 
 async def test_a_policy_of_two_kinds_works_for_the_one_that_is_seen(scene: Scene) -> None:
     """And says what it cannot work for."""
-    target = {"kind": "Sandbox", "name": "vllm"}
+    target = {"kind": "Vat", "group": "absent.example.com", "name": "vllm"}
     async with scene.manager():
         await scene.bench.policy("half", targets=[scene.vllm, target])
         message = await scene.policy_condition("half", "Ready", "True", "Accepted")
-    assert message.startswith("the policy can work for Deployment, not wholly: Sandbox: ")
+    assert message.startswith(
+        "the policy can work for Deployment, not wholly: Vat.absent.example.com: "
+    )
 
 
 async def test_a_missing_right_is_named_with_its_cure(scene: Scene, blind: User) -> None:

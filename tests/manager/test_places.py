@@ -84,6 +84,10 @@ def _stored(body: Json) -> Json:
     return {**body, "metadata": {**body["metadata"], "uid": "u", "generation": 1}}
 
 
+_ABSENT = "Vat.absent.example.com"
+"""A kind that no test installs: others share this control plane."""
+
+
 class Silent:
     """A cluster that does not say what it serves."""
 
@@ -96,17 +100,17 @@ async def test_what_is_served_is_not_guessed() -> None:
     """Until the cluster has said it, no kind is called missing."""
     cluster: Any = Silent()
     with pytest.raises(UnavailableError):
-        await Places(cluster, SystemClock()).catalogue({"Sandbox"})
+        await Places(cluster, SystemClock()).catalogue({_ABSENT})
 
 
 async def test_a_kind_that_may_not_be_listed_is_named_and_holds_up_no_other(scene: Scene) -> None:
     """With the API server's own words."""
     await scene.bench.deployment("vllm", 1)
     cluster: Any = Blind(scene.bench.cluster)
-    seen = await Places(cluster, SystemClock()).see([scene.namespace], {"Sandbox"})
+    seen = await Places(cluster, SystemClock()).see([scene.namespace], {_ABSENT})
     assert seen.inventory.unseen == {
         "DaemonSet": "daemonsets is forbidden",
-        "Sandbox": "the cluster does not serve this kind",
+        _ABSENT: "the cluster does not serve this kind",
     }
     assert seen.inventory.workload(scene.namespace, "Deployment", "vllm") is not None
 
