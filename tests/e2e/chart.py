@@ -26,7 +26,11 @@ GOLDEN = Path(__file__).parent / "golden" / "rbac.yaml"
 RELEASE = "killswitch"
 EVERYTHING: Json = {
     "nodeGuard": {"enabled": True},
-    "kinds": {"aggregate": True, "extra": [{"group": "example.com", "resource": "models"}]},
+    "kinds": {
+        "aggregate": True,
+        "recreatePods": True,
+        "extra": [{"group": "example.com", "resource": "models"}],
+    },
 }
 """Values that switch on whatever is off by default and needs rights."""
 KUBERNETES = "1.36.3"

@@ -25,7 +25,9 @@ async def scene(kernel: ControlPlane, governed: str) -> AsyncIterator[Scene]:
 def account(kernel: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> User:
     """The manager's account with the rights that the chart gives it."""
     kernel.api().create("/api/v1/namespaces", {"metadata": {"name": "killswitch-system"}})
-    rendered = Helm(Path(tmp_path_factory.mktemp("helm"))).template()
+    rendered = Helm(Path(tmp_path_factory.mktemp("helm"))).template(
+        {"kinds": {"recreatePods": True}}
+    )
     roles = [
         each
         for each in of_kind(rendered, "ClusterRole", "ClusterRoleBinding")

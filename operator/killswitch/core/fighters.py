@@ -402,9 +402,10 @@ TABLE = (
 )
 """Every fighter that is known; autoscalers before GitOps, as a restore gives them back."""
 
-_BY_KIND = {each.kind: each for each in TABLE if each.quiet}
+RECORDED = {each.kind: each for each in TABLE if each.quiet}
+"""Those that are quieted, by how records name them: what stood there is recorded."""
 
 
 def recorded(kind: str) -> Fighter | None:
     """The fighter that a record is of; None where it is of something else."""
-    return _BY_KIND.get(kind)
+    return RECORDED.get(kind)

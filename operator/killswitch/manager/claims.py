@@ -14,7 +14,7 @@ the same whichever of them asks: otherwise each might leave the target to the ot
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from killswitch.core import conditions, kinds
@@ -37,7 +37,7 @@ class Target:
     """One recorded workload or node, and what it is now."""
 
     place: str
-    """The namespace that holds the record: the workload's own."""
+    """The workload's namespace; of a node, the record's."""
     record: Json
     holder: str
     """uid of the Shutdown that recorded it."""
@@ -102,6 +102,19 @@ def covers(shutdown: Json, target: Target) -> bool:
         or any(key in locks for key in keys)
         or makes_pods_with(target.body or _manifest(record), scope.get("podLabels"))
     )
+
+
+def holds(shutdown: Json, target: Target) -> bool:
+    """Whether lock or scope of a Shutdown reach what a record leads to, whatever uid it names.
+
+    What is gone and cannot be made again is taken for held: nothing is done about it.
+    """
+    body, record = target.body, target.record
+    if body is not None:
+        target = replace(target, record={**record, "uid": body["metadata"]["uid"]})
+    elif record["kind"] != "Node" and not record.get("manifest"):
+        return True
+    return covers(shutdown, target)
 
 
 def _manifest(record: Json) -> Json | None:

@@ -1,12 +1,12 @@
 """What an engaged Shutdown holds now: its targets and all below them, with what their controllers want."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory, Workload
+from killswitch.manager.claims import Target
 from killswitch.manager.places import Places
-from killswitch.manager.recorded import Records
 from killswitch.ports import Json
 
 
@@ -44,13 +44,12 @@ def _wants_pods(workload: Workload) -> bool:
     return not workload.at_rest
 
 
-async def look(places: Places, records: Records, shutdown: Json) -> Held:
+async def look(places: Places, recorded: Sequence[Target], shutdown: Json) -> Held:
     """What it holds by its locks and scope, and what is recorded of it; nothing for nodes."""
     namespace = shutdown["metadata"].get("namespace", "")
     names = [namespace] if namespace else list(shutdown["spec"].get("namespaces") or {})
     if not names:
         return Held(Inventory())
-    recorded = await records.targets(shutdown)
     seen = await places.see(names, {each.record["kind"] for each in recorded})
     plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], seen.inventory)
     found = {each.uid: each for stop in plan.stops for each in stop.targets}

@@ -2,6 +2,10 @@
 
 Restores work by this, and so does whoever asks what a Shutdown holds: records outlive the pods by which
 a scope found its targets.
+
+A record is not believed because it is there: people who may stop write some, and whoever they are, the
+manager's rights are not theirs. It counts of what the Shutdown holds, and of a fighter that starts such a
+thing; all else is named and left alone. Of two records of one target the earlier counts.
 """
 
 from collections import defaultdict
@@ -13,12 +17,14 @@ from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Verb
 from killswitch.core.names import CUT_KEY
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, RECORDS, SHUTDOWNS
-from killswitch.manager import claims
+from killswitch.manager import claims, held
 from killswitch.manager.claims import Share, Target
 from killswitch.manager.places import Places
 from killswitch.manager.present import Present, Touched, Work
 from killswitch.manager.sight import Entry, Sight
 from killswitch.ports import Cluster, Json
+
+_FOREIGN = "is recorded, but not of this Shutdown: left alone"
 
 
 class Records:
@@ -47,18 +53,20 @@ class Records:
             if blind and (own or entry.holder in look.truthful):
                 look.work.waits.append((Reason.KIND_UNSEEN, blind))
             everything.append(target)
-            if not blind and (own or claims.covers(shutdown, target)):
+            if not blind:
                 targets.append(target)
+        targets = await self._believed(look, targets)
         look.assign(targets)
         for present in look.work.workloads:
             await self._ceil(present, sight)
-        held = {each.record["uid"] for each in targets}
+        believed = {each.record["uid"] for each in targets}
         for entry in touched:
-            await self._touch(look, entry, sight, everything, held)
+            await self._touch(look, entry, sight, everything, believed)
         return look.work
 
     async def targets(self, shutdown: Json) -> list[Target]:
-        """Every recorded workload that the Shutdown covers and that can be seen."""
+        """Every recorded workload that the Shutdown holds and that can be seen."""
+        look = _Look(shutdown, await self.others(shutdown))
         entries = await self.entries(shutdown)
         catalogue = await self._places.catalogue(each.record["kind"] for each in entries)
         sight = Sight(self._cluster, catalogue)
@@ -67,10 +75,9 @@ class Records:
             if entry.record["kind"] == NODES.kind or fighters.recorded(entry.record["kind"]):
                 continue
             target, blind = await sight.target(entry, {})
-            own = entry.holder == shutdown["metadata"]["uid"]
-            if not blind and (own or claims.covers(shutdown, target)):
+            if not blind:
                 found.append(target)
-        return found
+        return await self._believed(look, found)
 
     async def others(self, shutdown: Json) -> list[Json]:
         """Every other Shutdown that may cover the same targets, engaged or not."""
@@ -85,11 +92,11 @@ class Records:
         return list(dict.fromkeys([home, *(shutdown["spec"].get("namespaces") or {})]))
 
     async def entries(self, shutdown: Json) -> list[Entry]:
-        """All that is recorded in these places, whoever recorded it."""
+        """All that is recorded in these places, whoever recorded it; the earliest first."""
         return [
             Entry(place, entry, record["spec"]["shutdownUid"])
             for place in self.places(shutdown)
-            for record in (await self._cluster.list(RECORDS, place)).items
+            for record in sorted((await self._cluster.list(RECORDS, place)).items, key=_written)
             for entry in record["spec"].get("targets") or ()
         ]
 
@@ -111,7 +118,7 @@ class Records:
         entry: Entry,
         sight: Sight,
         targets: Sequence[Target],
-        held: set[str],
+        believed: set[str],
     ) -> None:
         """Put one cut Service or quieted fighter where it belongs."""
         own = entry.holder == look.uid
@@ -139,8 +146,12 @@ class Records:
                 else _selects(body, each.body)
             )
         ]
-        if not own and not any(each.record["uid"] in held for each in served):
+        ours = any(each.record["uid"] in believed for each in served)
+        if not own and not ours:
             return  # it is about targets of another Shutdown alone
+        if fighter is not None and not ours and not await self._starts(look, fighter, body):
+            look.work.remarks.append(f"{title} {_FOREIGN}")
+            return
         found = undoing.fields(entry.record, entry.holder)
         touched = Touched(
             resource,
@@ -151,6 +162,32 @@ class Records:
             gitops=fighter is not None and fighter.everywhere,
         )
         look.assign_touched(touched, served, fighter)
+
+    async def _believed(self, look: "_Look", targets: Iterable[Target]) -> list[Target]:
+        """Those that the Shutdown holds, by its lock or scope, or below what these hold."""
+        found = []
+        for each in targets:
+            if claims.holds(look.shutdown, each):
+                found.append(each)
+            elif each.holder == look.uid:
+                standing = await self._standing(look) if each.body is not None else {}
+                if each.body is not None and each.body["metadata"]["uid"] in standing:
+                    found.append(each)
+                else:
+                    look.work.remarks.append(f"{each.name} {_FOREIGN}")
+        return found
+
+    async def _starts(self, look: "_Look", fighter: Fighter, body: Json) -> bool:
+        """Whether it starts anything that the Shutdown holds, be it recorded or not."""
+        return any(fighter.starts(body, each) for each in (await self._standing(look)).values())
+
+    async def _standing(self, look: "_Look") -> dict[str, Json]:
+        """The workloads that the Shutdown holds now by itself, and all below them, by uid."""
+        if look.standing is None:
+            found = await held.look(self._places, (), look.shutdown)
+            uids = [each.uid for each in found.workloads]
+            look.standing = {uid: found.bodies[uid] for uid in uids if uid in found.bodies}
+        return look.standing
 
 
 class _Look:
@@ -163,6 +200,8 @@ class _Look:
         self.truthful = {self.uid, *claims.held_records_at(shutdown, others)}
         """Shutdowns whose records are the truth of what this one holds."""
         self._living = {self.uid, *(each["metadata"]["uid"] for each in others)}
+        self.standing: dict[str, Json] | None = None
+        """The workloads that it holds now, by uid; None: not looked yet."""
         self.work = Work()
 
     def assign(self, targets: Iterable[Target]) -> None:
@@ -173,8 +212,10 @@ class _Look:
             own = target.holder == self.uid
             if target.holder not in self._living:
                 orphans.append(target)
-            elif own or (target.holder in self.truthful and target.record["uid"] not in found):
-                found[target.record["uid"]] = target
+            elif own or target.holder in self.truthful:
+                uid = target.record["uid"]
+                if uid not in found or (own and found[uid].holder != self.uid):
+                    found[uid] = target
         for target in found.values():
             self._one(target)
         for target in orphans:
@@ -234,6 +275,11 @@ class _Look:
                 kept.append(touched)
         else:
             self._elsewhere(touched.title, whose, decisive)
+
+
+def _written(record: Json) -> tuple[str, str]:
+    metadata = record["metadata"]
+    return metadata["creationTimestamp"], metadata["name"]
 
 
 def _generations(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:

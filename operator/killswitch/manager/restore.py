@@ -25,6 +25,10 @@ from killswitch.manager.recorded import Records
 from killswitch.ports import Clock, Cluster, Json
 
 _HELD = "held down by"
+_NOT_MADE = (
+    "is not made again: the manager may not (chart value kinds.recreatePods); its manifest stands in the"
+    " ShutdownRecords"
+)
 _SOON, _LATER, _SELDOM = 0.5, 5.0, 30.0
 
 
@@ -120,7 +124,10 @@ class Restorer:
         waiting += await returning.put_back(self._cluster, whole)
         if waiting:
             return waiting
-        return await returning.made_again(self._cluster, work.pods)
+        made, left = await returning.made_again(self._cluster, work.pods)
+        if not made:
+            work.remarks += [f"{name} {_NOT_MADE}" for name in left]
+        return made
 
     async def _give_back(self, work: Work) -> None:
         """Traffic, then autoscalers, then GitOps: each finds all before it as it is to be."""

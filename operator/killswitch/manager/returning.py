@@ -9,11 +9,14 @@ import json
 from collections.abc import Iterable, Sequence
 
 from killswitch.core import undoing
-from killswitch.core.errors import ConflictError, NotFoundError
+from killswitch.core.errors import ConflictError, NotFoundError, RefusedError
 from killswitch.core.resources import PODS
 from killswitch.manager.claims import Target
 from killswitch.manager.present import Present, Touched
 from killswitch.ports import Cluster, Json
+
+_NO_RIGHT = 'cannot create resource "pods"'
+"""In what RBAC answers; admission, quotas and locks say other things, which may pass."""
 
 
 async def raised(
@@ -52,16 +55,26 @@ async def put_back(cluster: Cluster, present: Sequence[Present]) -> list[str]:
     return waiting
 
 
-async def made_again(cluster: Cluster, pods: Iterable[Target]) -> list[str]:
-    """Make pods again that nobody owned, from their manifests; who has been made just now."""
-    made = []
+async def made_again(cluster: Cluster, pods: Iterable[Target]) -> tuple[list[str], list[str]]:
+    """Make pods again that nobody owned, from their manifests; who has been made just now, and who may not.
+
+    The chart gives the right to make pods only where it is asked to: without it they are left to people.
+    """
+    made, left = [], []
     for each in pods:
         body: Json = {"apiVersion": PODS.api_version, "kind": PODS.kind}
         body |= json.loads(each.record["manifest"])
-        with contextlib.suppress(ConflictError):  # somebody was quicker: it is there
+        try:
             await cluster.create(PODS, body, each.place)
+        except ConflictError:  # somebody was quicker: it is there
+            pass
+        except RefusedError as error:
+            if _NO_RIGHT not in str(error):
+                raise
+            left.append(each.name)
+            continue
         made.append(each.name)
-    return made
+    return made, left
 
 
 async def resumed(cluster: Cluster, touched: Iterable[Touched]) -> None:

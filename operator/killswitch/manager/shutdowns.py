@@ -212,7 +212,8 @@ class Shutdowns:
             self._turn_at = now + _PACE
         fields: Json = {}
         try:
-            found = await held.look(self._places, self._records, shutdown)
+            recorded = await self._records.targets(shutdown)
+            found = await held.look(self._places, recorded, shutdown)
             fields["fighters"] = await self._fighters.look(shutdown, found)
             fields["attempts"] = await self._attempts.look(shutdown, found)
             words = _would_start(found, fields["fighters"])

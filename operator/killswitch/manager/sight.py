@@ -42,11 +42,11 @@ class Sight:
         kind = self._catalogue.find(name)
         if kind is None:
             guess = kinds.recorded(name)
-            target = Target(entry.place, entry.record, entry.holder, None, generations, guess)
+            target = Target(entry.namespace, entry.record, entry.holder, None, generations, guess)
             return target, f"{target.name}: the cluster does not serve its kind"
         bodies, blind = await self._bodies(kind.resource, entry.namespace)
         body = bodies.get(entry.record["name"])
-        target = Target(entry.place, entry.record, entry.holder, body, generations, kind)
+        target = Target(entry.namespace, entry.record, entry.holder, body, generations, kind)
         return target, f"{target.name}: {blind}" if blind else ""
 
     async def touched(

@@ -36,8 +36,9 @@ async def store(
     items: Sequence[Touched],
     namespace: str,
 ) -> set[str]:
-    """The uids whose former state is stored, now or by an earlier stop: all of these items'.
+    """The uids whose former state is stored, now or by an earlier stop.
 
+    All of these items', but of pods whose manifests the author may not record.
     RefusedError or NotFoundError: it could not be stored, so nothing may be scaled.
     """
     while True:
@@ -47,14 +48,30 @@ async def store(
         missing = [item for item in items if item.uid not in recorded]
         bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
         try:
-            for body in bodies:
-                await persistently(
-                    clock,
-                    lambda body=body: lists.cluster.create(RECORDS, body, namespace),  # type: ignore[misc]
-                )
+            lost = [await _write(lists, clock, body, namespace) for body in bodies]
         except ConflictError:
             continue  # another replica wrote this chunk: look again
-        return recorded | {item.uid for item in missing}
+        return (recorded | {item.uid for item in missing}).difference(*lost)
+
+
+async def _write(lists: SharedLists, clock: Clock, body: Json, namespace: str) -> set[str]:
+    """Store one record, and without its manifests if the author may not make pods: whose (uids) they were."""
+
+    async def create(record: Json) -> None:
+        await persistently(clock, lambda: lists.cluster.create(RECORDS, record, namespace))
+
+    targets = body["spec"]["targets"]
+    manifests = {each["uid"] for each in targets if "manifest" in each}
+    try:
+        await create(body)
+    except RefusedError:
+        if not manifests:
+            raise
+    else:
+        return set()
+    bare = [{k: v for k, v in each.items() if k != "manifest"} for each in targets]
+    await create({**body, "spec": {**body["spec"], "targets": bare}})
+    return manifests
 
 
 async def _recorded(

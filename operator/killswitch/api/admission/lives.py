@@ -2,6 +2,7 @@
 
 from killswitch.api.admission.shape import (
     COLLECTING,
+    MANAGER,
     ME,
     NOT_CREATE,
     NOT_DELETE,
@@ -16,6 +17,7 @@ from killswitch.api.admission.shape import (
     policy,
     rule,
 )
+from killswitch.core import fighters
 from killswitch.core.names import ENGAGED_LABEL, GOVERNED_LABEL, GROUP, PROTECTED_NAMESPACES
 
 LONGEST_NAME = 100
@@ -163,13 +165,44 @@ def cluster_shutdowns() -> list[Json]:
 
 
 def records() -> list[Json]:
-    """Evidence outlives the wish to be rid of it."""
-    allowed = f"{COLLECTING} || {may('release', 'shutdowns')}"
+    """Evidence outlives the wish to be rid of it; and whoever writes it says what a restore will do.
+
+    The manager writes by its own rights what a record names. So nobody has it write what he could not
+    write himself: pods, and whatever is not of the record's own namespace. A person's counts nobody
+    can prove: what the manager uses of them is bound by what the Shutdown holds (manager/recorded.py).
+    """
+    collects = f"{COLLECTING} || {may('release', 'shutdowns')}"
+    operator = f"variables.me in {listed((REACTOR, MANAGER))}"
+    pods = "authorizer.group('').resource('pods').namespace(request.namespace).check('create')"
     return policy(
         "shutdownrecords",
-        "ShutdownRecords are deleted only by those who may release.",
-        match={"resourceRules": [rule(GROUP, "shutdownrecords", "DELETE")]},
+        "Who writes ShutdownRecords of which content; they are deleted only by those who may release.",
+        match={"resourceRules": [rule(GROUP, "shutdownrecords", "CREATE,DELETE")]},
+        variables=[
+            ME,
+            ("targets", "object != null && has(object.spec.targets) ? object.spec.targets : []"),
+        ],
         validations=[
-            (allowed, "deleting a ShutdownRecord needs the verb release on shutdowns there")
+            (
+                f"{NOT_DELETE} || {collects}",
+                "deleting a ShutdownRecord needs the verb release on shutdowns there",
+            ),
+            (
+                f"size(variables.targets) == 0 || {operator} || {may('create', 'shutdowns')}"
+                f" || {may('create', 'clustershutdowns', '')}",
+                "what was there is recorded by those alone who may stop there: create on shutdowns",
+            ),
+            (
+                "variables.targets.all(t, !has(t.namespace)"
+                f" && !(t.kind in {listed(tuple(fighters.RECORDED))}))"
+                f" || variables.me == '{MANAGER}' || {may('vouch', 'shutdownrecords', '')}",
+                "'only the manager records autoscalers, GitOps and what is in other namespaces:"
+                " leave them out, or get the verb vouch on shutdownrecords in the whole cluster'",
+            ),
+            (
+                f"variables.targets.all(t, !has(t.manifest)) || {operator} || {pods}.allowed()",
+                "'a manifest becomes a pod: recording one needs create on pods in '"
+                " + request.namespace",
+            ),
         ],
     )
