@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from killswitch.core import undoing
-from killswitch.core.errors import ConflictError, NotFoundError
+from killswitch.core.errors import ConflictError, NotFoundError, RefusedError
 from killswitch.core.resources import PODS
 from killswitch.manager.claims import Target
 from killswitch.manager.present import Present, Touched
@@ -52,16 +52,24 @@ async def put_back(cluster: Cluster, present: Sequence[Present]) -> list[str]:
     return waiting
 
 
-async def made_again(cluster: Cluster, pods: Iterable[Target]) -> list[str]:
-    """Make pods again that nobody owned, from their manifests; who has been made just now."""
-    made = []
+async def made_again(cluster: Cluster, pods: Iterable[Target]) -> tuple[list[str], list[str]]:
+    """Make pods again that nobody owned, from their manifests; who was made just now, and who not.
+
+    A pod that may not be made (a quota, an admission webhook) keeps nothing else from coming back.
+    """
+    made, refused = [], []
     for each in pods:
         body: Json = {"apiVersion": PODS.api_version, "kind": PODS.kind}
         body |= json.loads(each.record["manifest"])
-        with contextlib.suppress(ConflictError):  # somebody was quicker: it is there
+        try:
             await cluster.create(PODS, body, each.place)
+        except ConflictError:  # somebody was quicker: it is there
+            pass
+        except RefusedError as error:
+            refused.append(f"{each.name} could not be made again: {error}")
+            continue
         made.append(each.name)
-    return made
+    return made, refused
 
 
 async def resumed(cluster: Cluster, touched: Iterable[Touched]) -> None:

@@ -26,6 +26,7 @@ from killswitch.telemetry.traces import Traces
 _FAST, _SLOW = 0.2, 2.0
 _ALARMING = {
     Reason.DEADLINE,
+    Reason.PODS_NOT_KNOWN,
     Reason.CAME_BACK,
     Reason.NOTHING_RECORDED,
     Reason.UNGOVERNED,
@@ -146,7 +147,7 @@ class Shutdowns:
         A verified stop is looked at again as long as it is engaged: what was true once is not a
         proof that nothing has come back.
         """
-        found = await left(self._cluster, shutdown, self._clock.now())
+        found = await left(self._cluster, self._places, shutdown, self._clock.now())
         observed = shutdown.get("status", {}).get("conditions", ())
         before = conditions.find(observed, ShutdownCondition.VERIFIED)
         fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
@@ -170,6 +171,8 @@ class Shutdowns:
                 return (type_, False, Reason.UNGUARDED, words), fields, _SLOW
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
+        if not found.count and found.not_known.alone:
+            return (type_, False, Reason.PODS_NOT_KNOWN, f"{found.not_known}{holds}"), fields, _SLOW
         if verified and before is not None:
             words = before["message"].split("; ")[0] + found.kept + found.testimony + holds
             return (type_, True, Reason(before["reason"]), words), fields, rest
