@@ -60,8 +60,9 @@ async def test_pods_far_below_what_a_person_named_keep_a_stop_from_being_verifie
         await create(scene, locks=dict(things.lock(kind)))
         message = await scene.condition("stop", "Verified", "False", "Stopping")
         found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
-        async with reactor(scene.bench):
-            await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        rest: Json = {"spec": {"replicas": 0}}
+        await scene.bench.cluster.patch(DEPLOYMENTS, "vllm-predictor", rest, scene.namespace)
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
     assert message.startswith(f"left: pod {scene.namespace}/{name} on ")
     assert found["status"]["remaining"] == 1
 

@@ -174,7 +174,13 @@ class Shutdowns:
         if not found.count and found.not_known.alone:
             return (type_, False, Reason.PODS_NOT_KNOWN, f"{found.not_known}{holds}"), fields, _SLOW
         if verified and before is not None:
-            words = before["message"].split("; ")[0] + found.kept + found.testimony + holds
+            words = (
+                before["message"].split("; ")[0]
+                + found.kept
+                + found.testimony
+                + found.unknown
+                + holds
+            )
             return (type_, True, Reason(before["reason"]), words), fields, rest
         if found.count:
             reason = Reason.DEADLINE if late else Reason.STOPPING
@@ -185,7 +191,9 @@ class Shutdowns:
         text, since = _took(shutdown, took)
         what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
         again = " again" if back else ""
-        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds}"
+        message = (
+            f"{what}{again}, {text} {since}{found.kept}{found.testimony}{found.unknown}{holds}"
+        )
         if not back:
             fields["elapsed"] = text
         # Who would start it again is looked at after that: people wait for this word.

@@ -49,6 +49,11 @@ class Left:
         return f"; {self.dead} static pods dead by the word of their node guards"
 
     @property
+    def unknown(self) -> str:
+        """Of whose pods nothing is known beside, to be added to a sentence."""
+        return f"; {self.not_known}" if self.not_known.names else ""
+
+    @property
     def count(self) -> int:
         """How many are left."""
         return len(self.pods) + len(self.nodes)
