@@ -156,12 +156,9 @@ class Field:
         """
         await self.scene.policy_condition(POLICY, "Ready", "True")
         self.scene.bench.dial.turn(POLICY, 101)
-        if known:
-            await self.condition("Verified", "True")
+        for type_ in ("Verified",) if known else ("Stopped", "Verified"):
+            await self.condition(type_, str(known), "" if known else "PodsNotKnown")
         await self._eventually(self._rests, "at rest")
-        if not known:
-            await self.condition("Stopped", "False", "PodsNotKnown")
-            await self.condition("Verified", "False", "PodsNotKnown")
         self.scene.bench.dial.turn(POLICY, 0)
 
     async def shutdown(self) -> Json:

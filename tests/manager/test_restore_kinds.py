@@ -169,7 +169,8 @@ async def test_a_pod_that_may_not_be_made_keeps_nothing_else_from_coming_back(
     await cluster.create(ACCOUNTS, account, place)
     container = {"name": "server", "image": "models.invalid/vllm"}
     spec = {"serviceAccountName": "lone", "containers": [container]}
-    await cluster.create(PODS, {"metadata": {"name": "lone"}, "spec": spec}, place)
+    metadata = {"name": "lone", "labels": {"app": "lone"}}
+    await cluster.create(PODS, {"metadata": metadata, "spec": spec}, place)
     await scene.bench.deployment("vllm", 2)
     service = {
         "metadata": {"name": "ours"},

@@ -101,7 +101,7 @@ async def test_a_report_that_cannot_be_read_is_no_word(ward: Ward) -> None:
     created = await stop(ward)
     ward.say(ward.first, entry(static, "Dead", "stop", "Shutdown"))
     mute, now = Mute(ward.scene.bench.cluster), SystemClock().now()
-    places = Places(mute.cluster, SystemClock())
+    places = Places(mute.inner, SystemClock())
     found = await left(mute, places, created, now)
     assert [pod.name for pod in found.pods] == ["static"]
     assert (found.dead, found.silent, mute.asked) == (0, 0, [ward.first])

@@ -172,7 +172,11 @@ class Shutdowns:
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
         if not found.count and found.not_known.alone:
-            return (type_, False, Reason.PODS_NOT_KNOWN, f"{found.not_known}{holds}"), fields, _SLOW
+            words = f"{found.not_known}{found.kept}{found.testimony}{holds}"
+            # Until it says so, the reactor may know: it has seen the pods before they went.
+            settled = late or _reason(observed) == Reason.PODS_NOT_KNOWN
+            reason = Reason.PODS_NOT_KNOWN if settled else Reason.STOPPING
+            return (type_, False, reason, words), fields, _SLOW if settled else _FAST
         if verified and before is not None:
             words = (
                 before["message"].split("; ")[0]
@@ -273,6 +277,12 @@ class Shutdowns:
                     message,
                     warning=not value and reason in _ALARMING,
                 )
+
+
+def _reason(observed: Sequence[Json]) -> str:
+    """Why `Stopped` is as the reactor says; empty: it has not said anything."""
+    found = conditions.find(observed, ShutdownCondition.STOPPED)
+    return "" if found is None else str(found["reason"])
 
 
 def _released(given: int, needed: int, starts: str) -> Judgement:
