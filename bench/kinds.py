@@ -51,7 +51,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
     """Figures named kind_*."""
     crds.install(setting.control_plane)
     for name, example in examples(_NODES).items():
-        if example.returning:
+        if example.returning and not example.apart:
             yield from _figures(name, *asyncio.run(_kind(setting, example)))
 
 

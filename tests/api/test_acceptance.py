@@ -46,3 +46,25 @@ def test_a_wish_that_hold_downs_leave_room_for(
     wish = {} if within is None else {"reactWithin": within}
     found = accept(body(*hold_downs, quorum=quorum, **wish), PromqlChecker().check)
     assert found.quorum == quorum
+
+
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("Service", None),
+        ("HorizontalPodAutoscaler", "autoscaling"),
+        ("Shutdown", "killswitch.dev"),
+    ],
+)
+def test_a_kind_that_makes_no_pods_is_no_target(kind: str, group: str | None) -> None:
+    """Such a policy would look armed and stop nothing."""
+    target = {"kind": kind, "name": "x"} | ({} if group is None else {"group": group})
+    with pytest.raises(InvalidPolicyError, match="makes no pods") as refused:
+        accept(body("0s", targets=[target]), PromqlChecker().check)
+    assert refused.value.field == "spec.targets"
+
+
+def test_a_kind_of_the_same_name_that_makes_pods_is_one() -> None:
+    """A Service of Knative."""
+    target = {"kind": "Service", "group": "serving.knative.dev", "name": "x"}
+    assert accept(body("0s", targets=[target]), PromqlChecker().check).queries

@@ -38,6 +38,8 @@ class Example:
     """Whether a controller makes the named object, so that nothing is to be created."""
     below: tuple[tuple[Resource, Json], ...] = ()
     """What is created under its ownership, because nobody here does."""
+    apart: tuple[tuple[Resource, Json], ...] = ()
+    """What its controller would act on without owning it; created beside it, and stopped by nobody."""
 
     @property
     def resource(self) -> Resource:
@@ -91,6 +93,11 @@ def _example(kind: str, body: Json, pods: int, *players: StandIn, **more: Any) -
 def _orphan(name: str, spec: Json) -> Example:
     """One whose controller is not played: its pod is made by hand."""
     return _example(name, _body(spec), 1, below=((PODS, _POD),))
+
+
+def _apart(name: str, spec: Json) -> Example:
+    """One that does not own what it steers: a stop of it alone leaves that as it is."""
+    return _example(name, _body(spec), 1, apart=((PODS, _POD),))
 
 
 _DAEMON = _set(0)
@@ -157,9 +164,9 @@ def examples(nodes: int) -> Mapping[str, Example]:
             name=QUEUE,
         ),
         _orphan("Rollout", {**_set(2), "strategy": {"canary": {}}}),
-        _orphan("Model.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
+        _apart("Model.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
         _orphan("Server.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
-        _orphan("DynamoGraphDeploymentScalingAdapter", {"replicas": 2}),
+        _apart("DynamoGraphDeploymentScalingAdapter", {"replicas": 2}),
         _orphan("VLLMRuntime", {"deploymentConfig": {"replicas": 2, "image": "vllm"}}),
         _orphan("StormService", {"replicas": 2}),
         _orphan("RayClusterFleet", {"replicas": 2}),

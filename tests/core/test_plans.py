@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,9 @@ from hypothesis import strategies as st
 
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory, Item
+from killswitch.core.kinds import unsupported
 from killswitch.core.plans import Plan, Refusal, Refused, Stop, TargetQuery
+from killswitch.core.resources import Resource
 from tests.core.builders import (
     BOUNDARIES,
     deployment,
@@ -380,3 +383,43 @@ def test_an_old_replica_set_of_what_is_no_deployment_is_held() -> None:
     old = replica_set(rollout, "old")
     (stop,) = planned(inventory(rollout, old), by_name("llm", "Rollout")).stops
     assert f"uid/{old.uid}" in stop.locks
+
+
+def _held(held: Inventory, *keys: str) -> plans.NotKnown:
+    """Of whose pods nothing is known, of a Shutdown with these keys."""
+    return plans.not_known([plans.for_locks("prod", dict.fromkeys(keys, ""), held)])
+
+
+def test_of_a_kind_that_does_not_own_its_pods_nothing_is_known() -> None:
+    """Unless its jobs, its pods or their labels are held as well: then it is named only."""
+    queue = workload("q", kind="LocalQueue")
+    held = inventory(queue, *deployment("vllm"))
+    key = "localqueues.kueue.x-k8s.io/q"
+    assert _held(held, key) == plans.NotKnown(("LocalQueue q",), alone=True)
+    for more in ("deployments.apps/vllm", "pods/x"):
+        assert _held(held, key, more) == plans.NotKnown(("LocalQueue q",), alone=False)
+    assert _held(held, "deployments.apps/vllm") == plans.NotKnown()
+    spec = {"locks": {key: ""}, "scope": {"podLabels": {"app": "x"}}}
+    labelled = plans.for_shutdown("Shutdown", "prod", spec, held)
+    assert plans.not_known(labelled.stops) == plans.NotKnown()
+    assert plans.not_known([plans.whole_namespace("prod", held)]) == plans.NotKnown()
+
+
+def test_what_a_kind_that_nobody_knows_makes_may_be_hidden() -> None:
+    """Graph → Part → Deployment: with no eye for Parts, nothing is found below the Graph."""
+    graph = replace(
+        workload("g"), kind=unsupported(Resource("ex.dev", "v1", "graphs", "Graph")), uid="graph"
+    )
+    hidden = inventory(graph, workload("below", owner="part"))
+    found = inventory(graph, workload("below", owner="graph"))
+    assert _held(hidden, "graphs.ex.dev/g") == plans.NotKnown(("Graph.ex.dev g",), alone=True)
+    assert _held(found, "graphs.ex.dev/g") == plans.NotKnown()
+    stop = plans.for_locks("prod", {"graphs.ex.dev/g": ""}, hidden)
+    assert plans.not_known([stop], {"graph"}) == plans.NotKnown()
+
+
+def test_an_owned_replica_set_means_what_owns_it() -> None:
+    """It is no target of its own: its Deployment would make another."""
+    held = inventory(*deployment("vllm", pods=1))
+    (stop,) = planned(held, by_name("vllm-abc", "ReplicaSet")).stops
+    assert [str(each) for each in stop.targets] == ["Deployment vllm"]

@@ -119,6 +119,8 @@ class Field:
             body = _typed(example.resource, example.body)
             await self.cluster.create(example.resource, body, self.namespace)
         owner: Json = await eventually(lambda: self.get(example))
+        for resource, body in example.apart:
+            await self.cluster.create(resource, _typed(resource, body), self.namespace)
         for resource, body in example.below:
             below = example.owned(_typed(resource, body), owner)
             await self.cluster.create(resource, below, self.namespace)
@@ -147,11 +149,15 @@ class Field:
             POLICY, targets=list(targets), action=action, restore=restore, **more
         )
 
-    async def trip(self) -> None:
-        """Let the policy fire; return when the stop is verified and everything rests."""
+    async def trip(self, *, known: bool = True) -> None:
+        """Let the policy fire; return when the stop is verified and everything rests.
+
+        Where its pods are not `known`, when that is what both who stop and who verify say.
+        """
         await self.scene.policy_condition(POLICY, "Ready", "True")
         self.scene.bench.dial.turn(POLICY, 101)
-        await self.condition("Verified", "True")
+        for type_ in ("Verified",) if known else ("Stopped", "Verified"):
+            await self.condition(type_, str(known), "" if known else "PodsNotKnown")
         await self._eventually(self._rests, "at rest")
         self.scene.bench.dial.turn(POLICY, 0)
 

@@ -26,6 +26,7 @@ from tests.reactor.harness import eventually
 
 pytestmark = pytest.mark.cluster
 TERMS = {"canaryReplicas": 1, "soak": "0s"}
+ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 KINDS = {
     "StatefulSet": TABLE["StatefulSet"],
@@ -157,6 +158,41 @@ async def test_a_pod_that_nobody_owned_is_made_again(scene: Scene) -> None:
         "a",
     )
     assert after["spec"]["containers"][0]["args"] == ["--model", "m"]
+
+
+async def test_a_pod_that_may_not_be_made_keeps_nothing_else_from_coming_back(
+    scene: Scene,
+) -> None:
+    """It is named with the reason; the soak is not begun anew, and traffic flows again."""
+    cluster, place = scene.bench.cluster, scene.namespace
+    account = {"metadata": {"name": "lone"}}
+    await cluster.create(ACCOUNTS, account, place)
+    container = {"name": "server", "image": "models.invalid/vllm"}
+    spec = {"serviceAccountName": "lone", "containers": [container]}
+    metadata = {"name": "lone", "labels": {"app": "lone"}}
+    await cluster.create(PODS, {"metadata": metadata, "spec": spec}, place)
+    await scene.bench.deployment("vllm", 2)
+    service = {
+        "metadata": {"name": "ours"},
+        "spec": {"selector": {"app": "vllm"}, "ports": [{"port": 80}]},
+    }
+    await cluster.create(SERVICES, service, place)
+    locks = {"pods/lone": "", "deployments.apps/vllm": ""}
+    async with scene.manager():
+        await scene.stopped(locks=locks, restorePolicy={"canaryReplicas": 1, "soak": "1s"})
+        stop = await cluster.get(SHUTDOWNS, "stop", place)
+        await _cut(scene, stop, "ours", cut_value(stop["metadata"]["uid"]))
+        await cluster.delete(ACCOUNTS, "lone", place)
+        let_go(scene)
+        message = await scene.condition("stop", "Restored", "False", "WriteRefused")
+        refused = await cluster.get(SHUTDOWNS, "stop", place)
+        given = await cluster.get(SERVICES, "ours", place)
+        await cluster.create(ACCOUNTS, account, place)
+        await scene.condition("stop", "Restored", "True", "Complete")
+    assert message.startswith(f"Pod {place}/lone could not be made again: ")
+    assert "canaryReady" in refused["status"]["stages"]
+    assert given["spec"]["selector"] == {"app": "vllm"}
+    assert await scene.bench.replicas("vllm") == 2
 
 
 async def test_traffic_is_given_back_last_and_exactly(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import pytest
 from killswitch.adapters.clock import SystemClock
 from killswitch.core.errors import RefusedError
 from killswitch.core.resources import NODE_GUARDS, SHUTDOWNS, Resource
+from killswitch.manager.places import Places
 from killswitch.manager.verification import left
 from killswitch.ports import Json
 from tests.kernel.objects import shutdown
@@ -100,10 +101,11 @@ async def test_a_report_that_cannot_be_read_is_no_word(ward: Ward) -> None:
     created = await stop(ward)
     ward.say(ward.first, entry(static, "Dead", "stop", "Shutdown"))
     mute, now = Mute(ward.scene.bench.cluster), SystemClock().now()
-    found = await left(mute, created, now)
+    places = Places(mute.inner, SystemClock())
+    found = await left(mute, places, created, now)
     assert [pod.name for pod in found.pods] == ["static"]
     assert (found.dead, found.silent, mute.asked) == (0, 0, [ward.first])
     usual = shutdown("usual", "admin", scope={"podLabels": {"model": "other"}})
     usual["metadata"]["namespace"] = ward.scene.namespace
-    assert (await left(mute, usual, now)).count == 0
+    assert (await left(mute, places, usual, now)).count == 0
     assert mute.asked == [ward.first]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from killswitch.api.compiled import AnyPolicy, CompiledPolicy, compiled
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy
-from killswitch.core import durations
+from killswitch.core import durations, kinds
 from killswitch.core.errors import InvalidPolicyError
 
 Check = Callable[[str, str], object]
@@ -34,8 +34,21 @@ def accept(body: Mapping[str, Any], check: Check) -> CompiledPolicy:
     for signal in result.signals:
         if signal.query:
             check(signal.query_field, signal.query)
+    _check_kinds(result)
     _check_wish(policy, result)
     return result
+
+
+def _check_kinds(policy: CompiledPolicy) -> None:
+    """Refuse targets that can have no pods: a policy on them would look armed and stop nothing."""
+    for query in policy.queries:
+        if kinds.owns_nothing(query.kind):
+            raise InvalidPolicyError(
+                "spec.targets",
+                f"a {query.kind} makes no pods, so nothing would stop by it",
+                "name the workload that makes the pods; give a kind outside of the core API its group"
+                " (Service of Knative: group serving.knative.dev)",
+            )
 
 
 def _check_wish(policy: AnyPolicy, result: CompiledPolicy) -> None:

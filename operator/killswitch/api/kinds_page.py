@@ -20,7 +20,8 @@ to rest as a whole: `-w pod/x` or `-w deployment/x` stops the InferenceService t
   In a policy: `kind: InferenceService`, with `group:` where the name has a dot.
 - **Lock key**: what a `Shutdown` writes into `spec.locks` with a slash and the name behind it. What it owns is
   held by the uid of its owner.
-- **Comes back**: by the restore, exactly as recorded; absent is a value.
+- **Comes back**: by the restore, exactly as recorded; a field that was absent is taken away again. Only a count
+  comes back by `/scale`, which cannot take one away: where none was written, it comes back as 1, which absent meant.
 - **Proven on**: what the tests have stopped, held against pressure and restored: with the kind's own
   controller, with a scripted stand-in that fights as that controller's source says, or only the API with the
   fields that matter.
@@ -36,6 +37,12 @@ _BACK = {
     Verb.RECREATE: "made again from its recorded manifest",
     Verb.NONE: "by itself, at the release",
 }
+_UNKNOWN = (
+    "**it does not own its pods, so which they are is not known**: it is brought to rest, its pods are"
+    " not deleted by it. A stop of it alone ends `Stopped=False` and `Verified=False` with reason"
+    " `PodsNotKnown`; name what makes the pods, or their labels (`kind: Pod` with a `selector`), as"
+    " targets too"
+)
 _LINKS = """
 ## Between a workload and its pods
 
@@ -59,6 +66,7 @@ _OTHERS = """
 |---|---|
 | a kind with `/scale` | scaled to 0 like a Deployment: in a policy `kind:` and `group:`, on the command line `-w KIND.GROUP/NAME`. Its count is read where its definition says (`specReplicasPath`) |
 | a kind without it | locked by name and uid, its pods and those of what it owns are deleted. It has no state of rest that is known, so a release lets its controller start it, and the plan says so |
+| one of these, or of the table proven on its API alone, below which nothing is found | it may make its pods through a kind that nobody here knows: `Stopped=False` and `Verified=False`, reason `PodsNotKnown`; name what it makes as targets too |
 | a kind that is not served, or may not be listed | *not seen* in the plan; `Ready=False`, reason `KindUnseen`, on the policy; other targets still work |
 
 The operator needs rights for them: chart value `kinds.extra`; or, with `kinds.aggregate: true`, a ClusterRole of yours
@@ -148,6 +156,10 @@ def _rest(kind: Kind) -> str:
 
 def _notes() -> str:
     """What the table has no column for; nothing of kinds that it says all of."""
-    return "\n".join(
-        f"- **{kind.name}**: {kind.note}." for kind in kinds.TABLE.values() if kind.note
-    )
+    told = {kind.name: _note(kind) for kind in kinds.TABLE.values()}
+    return "\n".join(f"- **{name}**: {words}." for name, words in told.items() if words)
+
+
+def _note(kind: Kind) -> str:
+    unknown = "" if kind.owns_pods else _UNKNOWN
+    return "; ".join(each for each in (kind.note, unknown) if each)

@@ -132,7 +132,8 @@ async def conclude(
     took = outcome.stages.get("stopped", session.clock.now()) - outcome.stages["decided"]
     # What stopped was seen under an engaged Shutdown; where no lock can be tried that is all there
     # is to see (docs/decisions/0006).
-    done = outcome.stopped and (proven or outcome.unprovable) and not open_nodes
+    seen = outcome.stopped and not outcome.not_known.alone
+    done = seen and (proven or outcome.unprovable) and not open_nodes
     if done and nodes:
         became, pods = _BECAME[node_actions.action(shutdown["spec"])]
         said = f"{became} and held, {durations.text(took)}; {pods}"
@@ -189,6 +190,8 @@ def _open_end(outcome: Outcome, open_nodes: list[str], *, nodes: bool, proven: b
     if outcome.left:
         count = len(outcome.left)
         return "1 pod is left" if count == 1 else f"{count} pods are left"
+    if outcome.stopped and outcome.not_known.alone:
+        return str(outcome.not_known)
     if outcome.stopped and not proven:
         done = "cordoned" if nodes else "no pod is left"
         return f"{done}, but whether the lock holds could not be seen"

@@ -22,6 +22,8 @@ def say(screen: Screen, found: Blast) -> None:
     for each in found.restless[:_SHOWN]:
         screen.line(Span("No rest", Tone.WARN), f": {each}")
     _more(screen, found.restless)
+    if found.not_known:
+        screen.line(Span("Not known", Tone.WARN), f": {found.not_known}")
     for kind, since in found.gates:
         screen.line(f"Rests with: {since} or newer ({kind}); the lock holds without")
     say_losses(screen, found.losses)
@@ -116,6 +118,7 @@ def value(found: Blast, around: Surroundings) -> dict[str, Any]:
         ],
         "lost": [{"what": each.lost, "workloads": list(each.names)} for each in found.losses],
         "noRest": list(found.restless),
+        "notKnown": found.not_known,
         "needs": [{"kind": kind, "since": since} for kind, since in found.gates],
         "services": [
             {

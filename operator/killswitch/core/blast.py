@@ -142,6 +142,8 @@ class Blast:
     losses: tuple[Loss, ...] = ()
     restless: tuple[str, ...] = ()
     """What has no state of rest, and why: a release lets its controller start it."""
+    not_known: str = ""
+    """Of whose pods nothing is known, with the cure."""
     gates: tuple[tuple[str, str], ...] = ()
     """Kinds whose rest only newer controllers honour, and from which version on."""
     entrances: tuple[Entrance, ...] = ()
@@ -174,6 +176,7 @@ def of(
         restless=tuple(
             f"{each}: {each.kind.note}" for each in targets if each.kind.verb is Verb.NONE
         ),
+        not_known=str(plans.not_known(plan.stops)),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
     )
 

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     NOT_INHIBITED = "NothingInhibits"
     REFUSED = "EngagementRefused"
     NO_PODS = "NoPodsLeft"
+    PODS_NOT_KNOWN = "PodsNotKnown"
     STOPPING = "Stopping"
     DEADLINE = "DeadlineExceeded"
     CAME_BACK = "CameBack"

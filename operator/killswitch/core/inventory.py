@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from killswitch.core import kinds
 from killswitch.core.kinds import Kind, Scalar
 from killswitch.core.resources import Resource
 
@@ -136,6 +137,8 @@ class Inventory:
     _children: dict[str, dict[str, Child | Workload]] = field(
         default_factory=lambda: defaultdict(dict)
     )
+    _between: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """uids of children by namespace, name of their kind, and name."""
     _kinds: dict[str, str] = field(default_factory=dict)
     _pods_by_owner: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
     _pods_by_namespace: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
@@ -156,6 +159,7 @@ class Inventory:
                     self._children[item.owner][item.uid] = item
             case Child():
                 self._children[item.owner][item.uid] = item
+                self._between[_place(item)] = item.uid
             case Node():
                 self.nodes[item.name] = item
 
@@ -174,6 +178,8 @@ class Inventory:
                     _drop(self._named, key, item.name)
             case Child():
                 _drop(self._children, item.owner, uid)
+                if self._between.get(_place(item)) == uid:  # not its successor
+                    del self._between[_place(item)]
             case Node():
                 if self.nodes.get(item.name) is item:  # not one that joined again by its name
                     del self.nodes[item.name]
@@ -189,6 +195,11 @@ class Inventory:
     def workload(self, namespace: str, kind: str, name: str) -> Workload | None:
         """The workload of this name, however many there are."""
         return self._named.get((namespace, kind), {}).get(name)
+
+    def above(self, namespace: str, kind: str, name: str) -> Workload | None:
+        """The workload at the top of what stands between one and its pods, such as its ReplicaSet."""
+        uid = self._between.get((namespace, kind, name))
+        return None if uid is None else self.top(uid)
 
     def keyed(self, namespace: str, key: str) -> Workload | None:
         """The workload that a lock key holds by name: `deployments.apps/vllm`."""
@@ -258,6 +269,11 @@ class Inventory:
     def __len__(self) -> int:
         """How many projections it holds."""
         return len(self._items)
+
+
+def _place(child: Child) -> tuple[str, str, str]:
+    resource = child.resource
+    return child.namespace, kinds.named(resource.kind, resource.group), child.name
 
 
 def _drop(index: dict[_K, dict[str, _T]], key: _K, entry: str) -> None:

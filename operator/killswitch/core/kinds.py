@@ -109,6 +109,8 @@ class Kind:
     qualified: bool = False
     """Its bare kind means something else: it is called with its group."""
     proof: Proof = Proof.SCHEMA
+    owns_pods: bool = True
+    """Its pods are found below it by owner references. Where not, that none is found proves nothing."""
 
     @property
     def name(self) -> str:
@@ -148,6 +150,7 @@ def scaled(
     note: str = "",
     proof: Proof = Proof.SCHEMA,
     qualified: bool = False,
+    owns_pods: bool = True,
 ) -> Kind:
     """A kind with `/scale`; `path` is where its count stands on the object (specReplicasPath)."""
     return Kind(
@@ -160,6 +163,7 @@ def scaled(
         template=template,
         proof=proof,
         qualified=qualified,
+        owns_pods=owns_pods,
     )
 
 
@@ -335,6 +339,7 @@ _ALL = (
         (Setting(("spec", "stopPolicy"), rest="HoldAndDrain"),),
         lost=_WORK,
         note="stops everything that is queued through it, whoever's",
+        owns_pods=False,
         proof=Proof.STAND_IN,
     ),
     scaled(
@@ -350,6 +355,7 @@ _ALL = (
         fights="Seldon Core's autoscaler",
         note="fewer replicas than minReplicas are an error, so both are written at once",
         qualified=True,
+        owns_pods=False,
     ),
     Kind(
         Resource("mlops.seldon.io", "v1alpha1", "servers", "Server"),
@@ -369,6 +375,7 @@ _ALL = (
         ),
         fights="the Planner, HPA and KEDA on the adapter, its operator",
         note="Dynamo 1.2 or newer, with the adapter of the service enabled",
+        owns_pods=False,
     ),
     scaled(
         Resource("production-stack.vllm.ai", "v1alpha1", "vllmruntimes", "VLLMRuntime"),
@@ -411,6 +418,14 @@ def recorded(name: str) -> Kind:
         return known
     kind, _, group = name.partition(".")
     return unsupported(Resource(group, "v1", f"{kind.lower()}s", kind))
+
+
+def owns_nothing(name: str) -> bool:
+    """Whether no object of the kind of this name (see `named`) can own pods, at any depth."""
+    kind, _, group = name.partition(".")
+    if group in {GROUP, "autoscaling"}:
+        return True
+    return not group and name not in TABLE and kind not in {"Namespace", "Node"}
 
 
 def named(kind: str, group: str | None = None) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from killswitch.core import nodes
 from killswitch.core.inventory import Child, Inventory, Node, Pod, Workload
+from killswitch.core.kinds import Proof
 from killswitch.core.locks import carries, holds
 from killswitch.core.nodes import NodeAction
 from killswitch.core.resources import DEPLOYMENTS, PODS
@@ -85,6 +86,8 @@ class Stop:
     nodes: tuple[Node, ...] = ()
     loose: frozenset[str] = frozenset()
     """uids of those pods that belong to none of the targets: Jobs', bare ones, other kinds'."""
+    untraced: frozenset[str] = frozenset()
+    """uids of those targets of whose pods nothing is known: that none is found proves nothing."""
 
     @property
     def count(self) -> int:
@@ -262,7 +265,11 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
     # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
     pods = {pod.uid: pod for pod in held}
     loose = frozenset(pod.uid for pod in pods.values() if pod_key(pod) in locks)
-    return Stop(namespace, stop.targets, tuple(pods.values()), {**stop.locks, **locks}, loose=loose)
+    held_locks = {**stop.locks, **locks}
+    untraced = stop.untraced
+    return Stop(
+        namespace, stop.targets, tuple(pods.values()), held_locks, loose=loose, untraced=untraced
+    )
 
 
 def _locked(namespace: str, locks: Iterable[str], inventory: Inventory) -> list[Workload]:
@@ -341,6 +348,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         first.whole_namespace or second.whole_namespace,
         first.pod_labels or second.pod_labels,
         loose=first.loose | second.loose,
+        untraced=first.untraced | second.untraced,
     )
 
 
@@ -389,6 +397,56 @@ def restless(stops: Iterable[Stop], inventory: Inventory) -> list[Workload]:
     return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
 
 
+def _untraced(workload: Workload, inventory: Inventory) -> bool:
+    """Whether nothing is known of its pods.
+
+    A kind that no test has run may make them through others that nobody here knows.
+    """
+    kind = workload.kind
+    if not kind.owns_pods:
+        return True
+    if kind.proof is not Proof.SCHEMA:
+        return False
+    return not inventory.below(workload.uid) and not inventory.pods_of([workload.uid])
+
+
+@dataclass(frozen=True, slots=True)
+class NotKnown:
+    """The targets of some stops of whose pods nothing is known."""
+
+    names: tuple[str, ...] = ()
+    alone: bool = False
+    """Some stop holds nothing else: then that no pod is left may not be said of it."""
+
+    def __str__(self) -> str:
+        """A sentence with the cure; empty where there are none."""
+        if not self.names:
+            return ""
+        more = f" and {len(self.names) - 5} more" if len(self.names) > 5 else ""
+        return (
+            f"the pods of {', '.join(self.names[:5])}{more} are not known: name what makes them (a Job,"
+            " a Deployment), or the labels of the pods, as targets too"
+        )
+
+
+def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
+    """Of whose pods nothing is known; `traced` are uids below which some were seen before.
+
+    Who holds a whole namespace, or pods by their labels, knows which pods are meant. Where what makes
+    the pods is held too, as the cure says, the stop is about those.
+    """
+    names: list[str] = []
+    alone = False
+    for stop in stops:
+        if stop.whole_namespace or stop.pod_labels is not None:
+            continue
+        blind = [e for e in stop.targets if e.uid in stop.untraced and e.uid not in traced]
+        names += map(str, blind)
+        bare = any(key.startswith(f"{PODS.key}/") for key in stop.locks)
+        alone |= bool(blind) and len(blind) == len(stop.targets) and not bare
+    return NotKnown(tuple(names), alone)
+
+
 def holds_pod(stop: Stop, pod: Pod) -> bool:
     """Whether the stop covers this pod: the Python form of the lock's rule for pods."""
     return pod.namespace == stop.namespace and holds(
@@ -424,7 +482,9 @@ def _stop(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> 
         locks |= dict.fromkeys(_keys(workload, inventory), label)
         owners += owner_uids(workload, inventory)
     # A CronJob and a Job below it have pods in common.
-    return Stop(namespace, chosen, tuple(inventory.pods_of(dict.fromkeys(owners))), locks)
+    pods = tuple(inventory.pods_of(dict.fromkeys(owners)))
+    untraced = frozenset(each.uid for each in chosen if _untraced(each, inventory))
+    return Stop(namespace, chosen, pods, locks, untraced=untraced)
 
 
 def _keys(workload: Workload, inventory: Inventory) -> list[str]:
@@ -544,7 +604,9 @@ def _hits(
         bare = [pod for pod in pods if inventory.top(pod.owner) is None]
         return _above(pods, inventory), bare
     if query.name is not None:  # most do: the cost must not grow with the namespace
-        named = inventory.workload(namespace, query.kind, query.name)
+        named = inventory.workload(namespace, query.kind, query.name) or inventory.above(
+            namespace, query.kind, query.name
+        )
         chosen = [] if named is None else [named]
     else:
         chosen = [

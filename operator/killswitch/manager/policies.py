@@ -21,6 +21,7 @@ from killswitch.core.errors import (
     RefusedError,
 )
 from killswitch.core.interlocks import Cause
+from killswitch.core.kinds import TABLE
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reaction import PolicyReaction, timely
 from killswitch.core.resources import (
@@ -188,11 +189,12 @@ class Policies:
             return (type_, False, Reason.INVALID, str(error))
         except (NotFoundError, RefusedError) as error:
             return (type_, False, Reason.UNGOVERNED, str(error))
+        apart = _not_followed(kinds_named - unseen.keys())
         if unseen:
             seen = ", ".join(sorted(kinds_named - unseen.keys()))
             words = f"the policy can work for {seen}, not wholly: {'; '.join(unseen.values())}"
-            return (type_, True, Reason.ACCEPTED, words[:2000])
-        return (type_, True, Reason.ACCEPTED, "the policy can work as written")
+            return (type_, True, Reason.ACCEPTED, f"{words}{apart}"[:2000])
+        return (type_, True, Reason.ACCEPTED, f"the policy can work as written{apart}")
 
     async def _unseen(self, policy: CompiledPolicy) -> dict[str, str]:
         """The kinds of its targets that cannot be stopped or seen, each with the reason and the cure."""
@@ -297,6 +299,17 @@ class Policies:
                 and containment.freeze_in_force(each)
             }
         )
+
+
+def _not_followed(named: Iterable[str]) -> str:
+    """Which of these kinds do not own their pods, to be added to a sentence; empty: none."""
+    names = sorted(each for each in named if each in TABLE and not TABLE[each].owns_pods)
+    if not names:
+        return ""
+    return (
+        f"; a {' or a '.join(names)} does not own its pods, so they are not known: its stop is not"
+        " verified (PodsNotKnown) unless what makes them, or their labels, are targets too"
+    )
 
 
 def _unready(ready: Judgement) -> str:

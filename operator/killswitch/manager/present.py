@@ -153,6 +153,8 @@ class Work:
     nodes: list[Json] = field(default_factory=list)
     pods: list[Target] = field(default_factory=list)
     """Pods that nobody owned and that are gone, to be made again."""
+    refused: list[str] = field(default_factory=list)
+    """Why some of those may not be made, in sentences."""
     traffic: list[Touched] = field(default_factory=list)
     fighters: list[Touched] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)

@@ -76,7 +76,10 @@ class Restorer:
                 await self._give_back(work)
         except RefusedError as error:
             reason = Reason.HELD_ELSEWHERE if _HELD in str(error) else Reason.WRITE_REFUSED
-            return Step(done=False, reason=reason, message=str(error)[:1000], again=_LATER)
+            message, since = str(error)[:1000], _soaked(shutdown)
+            return Step(
+                done=False, reason=reason, message=message, canary_ready=since, again=_LATER
+            )
         return _closed(step, work) if step.done else step
 
     async def _stages(self, shutdown: Json, work: Work) -> Step:
@@ -85,7 +88,7 @@ class Restorer:
         first = counted or whole
         terms = shutdown["spec"]["restorePolicy"]
         canary, soak = int(terms["canaryReplicas"]), durations.seconds(terms["soak"])
-        since = shutdown.get("status", {}).get("stages", {}).get("canaryReady")
+        since = _soaked(shutdown)
         if first:
             if since is None or any(each.down for each in first):
                 # As the stop left it after the soak began: stopped meanwhile, so it begins anew.
@@ -124,7 +127,7 @@ class Restorer:
         waiting += await returning.put_back(self._cluster, whole)
         if waiting:
             return waiting
-        made, left = await returning.made_again(self._cluster, work.pods)
+        made, work.refused, left = await returning.made_again(self._cluster, work.pods)
         if not made:
             work.remarks += [f"{name} {_NOT_MADE}" for name in left]
         return made
@@ -176,6 +179,12 @@ class Restorer:
         )
 
 
+def _soaked(shutdown: Json) -> str | None:
+    """Since when the canaries are ready, as an earlier look found."""
+    found: str | None = shutdown.get("status", {}).get("stages", {}).get("canaryReady")
+    return found
+
+
 def _held_back(work: Work, canary: int) -> bool:
     """Whether anything is left for the full stage."""
     counted = [each for each in work.workloads if each.kind.counted]
@@ -215,9 +224,11 @@ def _closed(step: Step, work: Work) -> Step:
         reason = work.waits[0][0]
         words = "; ".join(text for _, text in work.waits[:5])
         message = f"{words}; {step.message}" if work.workloads else words
-        return replace(
-            step, done=False, reason=reason, message=message, canary_ready=None, again=_LATER
-        )
+        return replace(step, done=False, reason=reason, message=message, again=_LATER)
+    if work.refused:  # what comes after them has come back all the same
+        words = f"{'; '.join(work.refused[:5])}; {step.message}"[:2000]
+        reason = Reason.HELD_ELSEWHERE if _HELD in words else Reason.WRITE_REFUSED
+        return replace(step, done=False, reason=reason, message=words, again=_LATER)
     if work.orphans:
         words = f"{'; '.join(work.orphans[:5])}: scale it by hand; {step.message}"
         return replace(

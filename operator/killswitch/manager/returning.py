@@ -55,12 +55,16 @@ async def put_back(cluster: Cluster, present: Sequence[Present]) -> list[str]:
     return waiting
 
 
-async def made_again(cluster: Cluster, pods: Iterable[Target]) -> tuple[list[str], list[str]]:
-    """Make pods again that nobody owned, from their manifests; who has been made just now, and who may not.
+async def made_again(
+    cluster: Cluster, pods: Iterable[Target]
+) -> tuple[list[str], list[str], list[str]]:
+    """Make pods again that nobody owned, from their manifests.
 
-    The chart gives the right to make pods only where it is asked to: without it they are left to people.
+    Who was made just now; who was refused, in words: a pod that may not be made (a quota, an admission
+    webhook) keeps nothing else from coming back; and who is left to people, since the chart gives
+    the right to make pods only where it is asked to.
     """
-    made, left = [], []
+    made, refused, left = [], [], []
     for each in pods:
         body: Json = {"apiVersion": PODS.api_version, "kind": PODS.kind}
         body |= json.loads(each.record["manifest"])
@@ -69,12 +73,13 @@ async def made_again(cluster: Cluster, pods: Iterable[Target]) -> tuple[list[str
         except ConflictError:  # somebody was quicker: it is there
             pass
         except RefusedError as error:
-            if _NO_RIGHT not in str(error):
-                raise
-            left.append(each.name)
+            if _NO_RIGHT in str(error):
+                left.append(each.name)
+            else:
+                refused.append(f"{each.name} could not be made again: {error}")
             continue
         made.append(each.name)
-    return made, left
+    return made, refused, left
 
 
 async def resumed(cluster: Cluster, touched: Iterable[Touched]) -> None:

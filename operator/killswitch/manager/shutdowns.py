@@ -26,6 +26,7 @@ from killswitch.telemetry.traces import Traces
 _FAST, _SLOW = 0.2, 2.0
 _ALARMING = {
     Reason.DEADLINE,
+    Reason.PODS_NOT_KNOWN,
     Reason.CAME_BACK,
     Reason.NOTHING_RECORDED,
     Reason.UNGOVERNED,
@@ -149,7 +150,7 @@ class Shutdowns:
         A verified stop is looked at again as long as it is engaged: what was true once is not a
         proof that nothing has come back.
         """
-        found = await left(self._cluster, shutdown, self._clock.now())
+        found = await left(self._cluster, self._places, shutdown, self._clock.now())
         observed = shutdown.get("status", {}).get("conditions", ())
         before = conditions.find(observed, ShutdownCondition.VERIFIED)
         fields: Json = {"remaining": found.count, "leftovers": found.as_status()}
@@ -173,10 +174,15 @@ class Shutdowns:
                 return (type_, False, Reason.UNGUARDED, words), fields, _SLOW
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
+        seen = f"{found.kept}{found.testimony}{found.unknown}"
+        if not found.count and found.not_known.alone:
+            words = f"{found.not_known}{found.kept}{found.testimony}{holds or ''}"
+            # Until it says so, the reactor may know: it has seen the pods before they went.
+            settled = late or _reason(observed) == Reason.PODS_NOT_KNOWN
+            reason = Reason.PODS_NOT_KNOWN if settled else Reason.STOPPING
+            return (type_, False, reason, words), fields, _SLOW if settled else _FAST
         if verified and before is not None:
-            words = before["message"]
-            if holds is not None:
-                words = words.split("; ")[0] + found.kept + found.testimony + holds
+            words = _still(before["message"], seen, holds)
             return (type_, True, Reason(before["reason"]), words), fields, rest
         if found.count:
             reason = Reason.DEADLINE if late else Reason.STOPPING
@@ -187,7 +193,7 @@ class Shutdowns:
         text, since = _took(shutdown, took)
         what = nodes.done(shutdown) if shutdown["spec"].get("nodes") else "no pod left"
         again = " again" if back else ""
-        message = f"{what}{again}, {text} {since}{found.kept}{found.testimony}{holds or ''}"
+        message = f"{what}{again}, {text} {since}{seen}{holds or ''}"
         if not back:
             fields["elapsed"] = text
         # Who would start it again is looked at after that: people wait for this word.
@@ -276,6 +282,12 @@ class Shutdowns:
                 )
 
 
+def _reason(observed: Sequence[Json]) -> str:
+    """Why `Stopped` is as the reactor says; empty: it has not said anything."""
+    found = conditions.find(observed, ShutdownCondition.STOPPED)
+    return "" if found is None else str(found["reason"])
+
+
 def _released(given: int, needed: int, starts: str) -> Judgement:
     """With who starts the targets by that: people who approve should know."""
     type_ = ShutdownCondition.RELEASED
@@ -295,6 +307,11 @@ def _would_start(now: Held, told: Sequence[Json]) -> str:
     if loud:
         parts.append(f"not quieted: {', '.join(loud[:5])}")
     return "".join(f"; {each}" for each in parts)
+
+
+def _still(told: str, seen: str, holds: str | None) -> str:
+    """What is told of a stop that goes on being verified; as before while it is not its turn."""
+    return told if holds is None else f"{told.split('; ')[0]}{seen}{holds}"
 
 
 def _began(shutdown: Json) -> float:

@@ -1,7 +1,8 @@
 """Why a kind of workload cannot be stopped here: not served, not to be listed, not to be written.
 
-Asked of the API server for the manager's own account. The reactor's has the same rights on workloads, by
-the same aggregated roles; what it cannot see, it says itself.
+Asked of the API server for the manager's own account. The chart gives the reactor the same rights on workloads;
+a role that is aggregated to the manager alone is not noticed here: then the reactor names what it cannot see
+only in the Shutdowns that hold it.
 """
 
 from killswitch.core.errors import KillSwitchError

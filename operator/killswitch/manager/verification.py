@@ -10,14 +10,18 @@ The reactor acts and says `Stopped`; this looks with its own list and its own cl
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from killswitch.core import plans, projections, reports
+from killswitch.core import conditions, kinds, plans, projections, reports
+from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod
+from killswitch.core.kinds import Proof
 from killswitch.core.names import GOVERNED_LABEL
+from killswitch.core.plans import NotKnown, Stop
 from killswitch.core.resources import NAMESPACES, NODE_GUARDS, PODS
 from killswitch.manager import nodes
+from killswitch.manager.places import Places
 from killswitch.ports import Cluster, Json
 
 
@@ -34,6 +38,8 @@ class Left:
     """Static pods that are still listed, and that their node guards say are dead by this stop."""
     silent: int = 0
     """How many of the pods are static ones whose node has a guard that has fallen silent."""
+    not_known: NotKnown = field(default_factory=NotKnown)
+    """The targets of whose pods nothing is known."""
 
     @property
     def testimony(self) -> str:
@@ -41,6 +47,11 @@ class Left:
         if not self.dead:
             return ""
         return f"; {self.dead} static pods dead by the word of their node guards"
+
+    @property
+    def unknown(self) -> str:
+        """Of whose pods nothing is known beside, to be added to a sentence."""
+        return f"; {self.not_known}" if self.not_known.names else ""
 
     @property
     def count(self) -> int:
@@ -62,16 +73,23 @@ class Left:
         ]
 
 
-async def left(cluster: Cluster, shutdown: Json, now: float) -> Left:
+async def left(cluster: Cluster, places: Places, shutdown: Json, now: float) -> Left:
     """What of this Shutdown or ClusterShutdown still runs or is still open at this time."""
     namespace = shutdown["metadata"].get("namespace", "")
     plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], Inventory())
     found: list[Pod] = []
+    others: list[Pod] = []
     for stop in plan.stops:
         for body in (await cluster.list(PODS, stop.namespace)).items if stop.namespace else ():
             pod = projections.pod(body)
-            if pod is not None and plans.holds_pod(stop, pod):
-                found.append(pod)
+            if pod is not None:
+                (found if plans.holds_pod(stop, pod) else others).append(pod)
+    owned = [pod for pod in others if pod.owner]
+    not_known = NotKnown()
+    if namespace and shutdown["spec"].get("locks") and (owned or _opaque(shutdown["spec"])):
+        stops, below = await _below(places, shutdown)
+        found += [pod for pod in owned if pod.owner in below]
+        not_known = plans.not_known(stops, _traced(shutdown, stops))
     told = await _reports(cluster, (pod.node for pod in found if pod.mirror))
     live = {node: each for node, each in told.items() if each.live(now)}
     dead = {
@@ -82,7 +100,47 @@ async def left(cluster: Cluster, shutdown: Json, now: float) -> Left:
     pods = tuple(pod for pod in found if pod.uid not in dead)
     silent = sum(pod.mirror and pod.node in told.keys() - live.keys() for pod in pods)
     held = await nodes.look(cluster, shutdown)
-    return Left((*pods, *held.pods), held.unfinished, held.kept, len(dead), silent)
+    everything = (*pods, *held.pods)
+    return Left(everything, held.unfinished, held.kept, len(dead), silent, not_known)
+
+
+def _opaque(spec: Json) -> bool:
+    """Whether it names what may have pods that are not found below it."""
+    plain = {
+        each.resource.key
+        for each in kinds.TABLE.values()
+        if each.owns_pods and each.proof is not Proof.SCHEMA
+    }
+    return bool(plans.named(spec) - plain)
+
+
+async def _below(places: Places, shutdown: Json) -> tuple[tuple[Stop, ...], set[str]]:
+    """What it holds as its namespace is, and the uids whose pods belong to that, by any way down.
+
+    A Shutdown that somebody wrote may name the top alone.
+    """
+    namespace, spec = shutdown["metadata"]["namespace"], shutdown["spec"]
+    catalogue = await places.catalogue()
+    names = {name for key in plans.named(spec) if (name := catalogue.named(key)) is not None}
+    inventory = (await places.see([namespace], names)).inventory
+    stops = plans.for_shutdown(shutdown["kind"], namespace, spec, inventory).stops
+    named = plans.for_locks(namespace, spec["locks"], inventory).targets
+    return stops, {uid for each in named for uid in plans.owner_uids(each, inventory)}
+
+
+def _traced(shutdown: Json, stops: Iterable[Stop]) -> set[str]:
+    """Of whose pods the reactor has seen some, which may be gone since.
+
+    It saw them before they went, so where it says that none is left, it has known them.
+    """
+    observed = shutdown.get("status", {}).get("conditions", ())
+    told = conditions.find(observed, ShutdownCondition.STOPPED)
+    if told is None or told["status"] != "True" or told["reason"] != Reason.NO_PODS:
+        return set()
+    if "scaled" not in shutdown["status"].get("stages", {}):  # it may not have seen them all
+        return set()
+    owning = [each for stop in stops for each in stop.targets if each.kind.owns_pods]
+    return {each.uid for each in owning if str(each) not in told["message"]}
 
 
 async def _reports(cluster: Cluster, names: Iterable[str]) -> dict[str, reports.Report]:

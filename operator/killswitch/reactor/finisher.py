@@ -253,7 +253,11 @@ def finished(shutdown: Json) -> bool:
     observed = before.get("conditions", ())
     verified = conditions.find(observed, ShutdownCondition.VERIFIED)
     came_back = verified is not None and verified["reason"] == Reason.CAME_BACK
-    stopped = conditions.holds(observed, ShutdownCondition.STOPPED)
+    told = conditions.find(observed, ShutdownCondition.STOPPED)
+    # Of whose pods nothing is known, there is nothing more to do: people must name them.
+    stopped = told is not None and (
+        told["status"] == "True" or told["reason"] == Reason.PODS_NOT_KNOWN
+    )
     return stopped and not came_back and "scaled" in before.get("stages", {})
 
 
@@ -276,8 +280,8 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
         ),
         conditions.make(
             ShutdownCondition.STOPPED,
-            outcome.stopped,
-            Reason.NO_PODS if outcome.stopped else Reason.STOPPING,
+            outcome.stopped and not outcome.not_known.alone,
+            _stopped_reason(outcome),
             _stopped_message(outcome, left, problems),
             generation=generation,
             now=times.text(now),
@@ -299,7 +303,16 @@ def _known(before: Json, stages: Json) -> Json:
     return {name: at for name, at in before.get("stages", {}).items() if name in stages}
 
 
+def _stopped_reason(outcome: Outcome) -> Reason:
+    if not outcome.stopped:
+        return Reason.STOPPING
+    return Reason.PODS_NOT_KNOWN if outcome.not_known.alone else Reason.NO_PODS
+
+
 def _stopped_message(outcome: Outcome, left: str, problems: str) -> str:
+    if outcome.stopped and outcome.not_known.names:
+        known = "" if outcome.not_known.alone else "no pod left"
+        return "; ".join(part for part in (known, str(outcome.not_known), problems) if part)
     if outcome.stopped:
         return f"no pod left; {problems}" if problems else "no pod left"
     return "; ".join(part for part in (f"left: {left}" if left else "", problems) if part) or (

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from killswitch.api import orders
 from killswitch.api.orders import Order
-from killswitch.core import grace, kinds, manifests, projections
+from killswitch.core import grace, kinds, manifests, plans, projections
 from killswitch.core.errors import (
     KillSwitchError,
     NotFoundError,
@@ -33,7 +33,7 @@ from killswitch.core.grace import Grace
 from killswitch.core.inventory import Pod, Workload
 from killswitch.core.kinds import Verb
 from killswitch.core.locks import engaged
-from killswitch.core.plans import Stop, holds_pod
+from killswitch.core.plans import NotKnown, Stop, holds_pod
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS
 from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor import draining, engaging, proof, records
@@ -68,6 +68,10 @@ class Outcome:
     """When (monotonic) pods get one second whatever their own grace is; None: from the start."""
     was: Was = field(default_factory=dict)
     """The bare pods that were asked to go, until their manifests are recorded."""
+    not_known: NotKnown = field(default_factory=NotKnown)
+    """The targets of whose pods nothing is known, so that none left proves nothing of them."""
+    traced: set[str] = field(default_factory=set)
+    """uids of targets below which pods, or what makes them, were seen: it may be gone later."""
     unprovable: bool = False
     """Nothing there could be started as a trial, so the lock stays unproven."""
     proof: str = ""
@@ -185,6 +189,10 @@ class StopSequence:
             return outcome
         outcome.targets = sum(len(stop.targets) for stop in stops)
         outcome.pods = max(outcome.pods, sum(len(stop.pods) for stop in stops))
+        outcome.traced |= {
+            each.uid for stop in stops for each in stop.targets if each.uid not in stop.untraced
+        }
+        outcome.not_known = plans.not_known(stops, outcome.traced)
         terms = grace.of(shutdown)
         if terms is not None and not await self._ease(run, terms):
             return outcome

@@ -1,0 +1,133 @@
+"""What may be called verified: only what is known to have been found, by any way down from what is named."""
+
+from typing import Any
+
+import pytest
+
+from killswitch.core.kinds import TABLE, Kind
+from killswitch.core.resources import DEPLOYMENTS, PODS, SHUTDOWNS
+from killswitch.ports import Json
+from tests.cluster.control_plane import ControlPlane
+from tests.kernel.objects import shutdown
+from tests.kernel.workloads import running, workload
+from tests.manager import things
+from tests.manager.harness import Scene
+from tests.manager.things import ENGINE
+from tests.reactor.harness import deployment, eventually, reactor
+
+pytestmark = pytest.mark.cluster
+MODEL = TABLE["Model.mlops.seldon.io"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(kernel: ControlPlane) -> None:
+    """The API server serves them."""
+    things.install(kernel)
+
+
+async def child(scene: Scene, owner: Json) -> None:
+    """A Deployment with a pod below this object, as a controller makes it."""
+    body = deployment("vllm-predictor", 1)
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": True}
+    metadata = owner["metadata"]
+    body["metadata"]["ownerReferences"] = [
+        {**reference, "name": metadata["name"], "uid": metadata["uid"]}
+    ]
+    await scene.bench.cluster.create(DEPLOYMENTS, body, scene.namespace)
+    await eventually(scene.bench.pods)
+
+
+async def top(scene: Scene, kind: Kind) -> Json:
+    """An object of this kind, as the API server has it."""
+    body = workload(kind, "vllm", running(kind))
+    return await scene.bench.cluster.create(kind.resource, body, scene.namespace)
+
+
+async def create(scene: Scene, **spec: Any) -> None:
+    """A Shutdown that somebody wrote; nobody but who is running carries it out."""
+    await scene.bench.cluster.create(SHUTDOWNS, shutdown("stop", "admin", **spec), scene.namespace)
+
+
+async def test_pods_far_below_what_a_person_named_keep_a_stop_from_being_verified(
+    scene: Scene,
+) -> None:
+    """Named is the top alone; the pods are those of a Deployment below it."""
+    kind = TABLE["InferenceService"]
+    await child(scene, await top(scene, kind))
+    (pod,) = await scene.bench.pods()
+    name = pod["metadata"]["name"]
+    async with scene.manager(verify_interval=0.2):
+        await create(scene, locks=dict(things.lock(kind)))
+        message = await scene.condition("stop", "Verified", "False", "Stopping")
+        found = await scene.bench.cluster.get(SHUTDOWNS, "stop", scene.namespace)
+        rest: Json = {"spec": {"replicas": 0}}
+        await scene.bench.cluster.patch(DEPLOYMENTS, "vllm-predictor", rest, scene.namespace)
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+    assert message.startswith(f"left: pod {scene.namespace}/{name} on ")
+    assert found["status"]["remaining"] == 1
+
+
+@pytest.mark.parametrize("kind", [MODEL, ENGINE], ids=lambda each: each.name)
+async def test_where_the_pods_are_not_known_nothing_is_verified(scene: Scene, kind: Kind) -> None:
+    """One does not own its pods; the other may make them through a kind that nobody knows."""
+    await things.make(scene, kind)
+    await scene.bench.deployment("serving", 1)
+    async with scene.manager(verify_interval=0.2), reactor(scene.bench):
+        await create(scene, locks=dict(things.lock(kind)))
+        stopped = await scene.condition("stop", "Stopped", "False", "PodsNotKnown")
+        verified = await scene.condition("stop", "Verified", "False", "PodsNotKnown")
+        await scene.event("Shutdown", "stop", "PodsNotKnown", "Warning")
+    words = f"the pods of {kind.name} vllm are not known: name what makes them"
+    assert stopped.startswith(words)
+    assert verified.startswith(words)
+    assert len(await scene.bench.pods()) == 1
+
+
+async def test_the_cure_is_to_name_what_makes_the_pods(scene: Scene) -> None:
+    """Then the stop is verified for those, and goes on saying what is not known."""
+    await things.make(scene, MODEL)
+    await scene.bench.deployment("serving", 1)
+    locks = {**things.lock(MODEL), "deployments.apps/serving": ""}
+    async with scene.manager(verify_interval=0.2), reactor(scene.bench):
+        await create(scene, locks=locks)
+        message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+    assert "the pods of Model.mlops.seldon.io vllm are not known" in message
+    assert await scene.bench.pods() == []
+
+
+async def test_pods_of_a_kind_that_nobody_knows_are_remembered_when_they_are_gone(
+    scene: Scene,
+) -> None:
+    """They were seen to be its own before they were deleted, so that none is left is known."""
+    owner = await top(scene, ENGINE)
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": "vllm"}
+    body = deployment("vllm", 1)["spec"]["template"]
+    metadata = {
+        "name": "vllm-0",
+        "ownerReferences": [
+            {**reference, "uid": owner["metadata"]["uid"], "controller": True},
+        ],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body["spec"]}
+    await scene.bench.cluster.create(PODS, pod, scene.namespace)
+    target = {"kind": ENGINE.resource.kind, "group": ENGINE.resource.group, "name": "vllm"}
+    async with scene.manager(verify_interval=0.2), reactor(scene.bench) as found:
+        await scene.bench.policy("runaway", targets=[target])
+
+        async def seen() -> bool:
+            return ENGINE.resource.key in found.engine.view.inventory.seen
+
+        await eventually(seen)
+        scene.bench.dial.turn("runaway", 500)
+        await scene.condition("runaway-1", "Verified", "True", "NoPodsLeft")
+        message = await scene.condition("runaway-1", "Stopped", "True", "NoPodsLeft")
+    assert "not known" not in message
+
+
+async def test_a_policy_says_that_the_pods_of_its_targets_are_not_known(scene: Scene) -> None:
+    """Before it is needed."""
+    target = {"kind": "Model", "group": "mlops.seldon.io", "name": "vllm"}
+    async with scene.manager():
+        await scene.bench.policy("runaway", targets=[target])
+        message = await scene.policy_condition("runaway", "Ready", "True", "Accepted")
+    assert "a Model.mlops.seldon.io does not own its pods" in message
