@@ -244,9 +244,13 @@ def _named_below(query: TargetQuery, plan: Plan, inventory: Inventory) -> Iterab
             yield from _pods_below(query, namespace, inventory)
         elif query.name is not None:
             named = inventory.workload(namespace, query.kind, query.name)
-            top = None if named is None else inventory.top(named.uid)
-            if named is not None and top is not None and top.uid != named.uid:
-                yield Above(namespace, str(named), str(top), stopped=True)
+            top = (
+                inventory.above(namespace, query.kind, query.name)
+                if named is None
+                else inventory.top(named.uid)
+            )
+            if top is not None and (named is None or top.uid != named.uid):
+                yield Above(namespace, f"{query.kind} {query.name}", str(top), stopped=True)
 
 
 def _pods_below(query: TargetQuery, namespace: str, inventory: Inventory) -> Iterable[Above]:
