@@ -311,7 +311,7 @@ def _would_start(now: Held, told: Sequence[Json]) -> str:
 
 def _still(told: str, seen: str, holds: str | None) -> str:
     """What is told of a stop that goes on being verified; as before while it is not its turn."""
-    return told if holds is None else f"{told.split('; ')[0]}{seen}{holds}"
+    return told if holds is None else f"{told.split('; ', maxsplit=1)[0]}{seen}{holds}"
 
 
 def _began(shutdown: Json) -> float:
