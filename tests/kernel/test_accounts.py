@@ -41,11 +41,12 @@ def accounts(kernel: ControlPlane) -> Iterator[ControlPlane]:
     for name in ("killswitch-reactor", "killswitch-manager"):
         kernel.service_account(OPERATOR, name)
         kernel.kubectl(
-            "create", "clusterrolebinding", name, "--clusterrole=cluster-admin",
+            "create", "clusterrolebinding", f"unbounded-{name}", "--clusterrole=cluster-admin",
             f"--serviceaccount={OPERATOR}:{name}",
         )  # fmt: skip
     yield kernel
-    kernel.kubectl("delete", "clusterrolebinding", "killswitch-reactor", "killswitch-manager")
+    bindings = ("unbounded-killswitch-reactor", "unbounded-killswitch-manager")
+    kernel.kubectl("delete", "clusterrolebinding", *bindings)
 
 
 @pytest.mark.parametrize("account", ["killswitch-reactor", "killswitch-manager"])
