@@ -94,6 +94,7 @@ class _Chapter:
             "Shutdown sent → last process dead, with the guard", durations.text(took)
         )
         self._scene.wait("verified", lambda: self._scene.holds(shutdowns(PLACE, APP), "Verified"))
+        self._scene.wait("the guard has told of it", lambda: _told(self._api, uid))
         self._command("why", APP)
 
     def _stopped(self, name: str, uid: str) -> float:
@@ -152,6 +153,13 @@ def _lock(name: str) -> dict[str, str]:
 def _guarded(api: Any) -> bool:
     guard = api.get(f"/apis/killswitch.dev/v1alpha1/nodeguards/{NAME}").body
     return "renewedAt" in guard.get("status", {})
+
+
+def _told(api: Any, uid: str) -> bool:
+    """Whether the guard's report says that this pod is dead."""
+    guard = api.get(f"/apis/killswitch.dev/v1alpha1/nodeguards/{NAME}").body
+    pods = guard.get("status", {}).get("pods", ())
+    return any((each["uid"], each["state"]) == (uid, "Dead") for each in pods)
 
 
 def _served(port: int) -> int | None:

@@ -552,7 +552,7 @@ def _split(stop: Stop) -> list[Stop]:
         keys = some if parts else [*own, *some]
         held = tuple(pod for key in keys for pod in pods.get(key, ()))
         locks = own | {key: stop.locks[key] for key in some}
-        parts.append(Stop(stop.namespace, stop.targets, held, locks))
+        parts.append(Stop(stop.namespace, stop.targets, held, locks, untraced=stop.untraced))
     return parts
 
 
