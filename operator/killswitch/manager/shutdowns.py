@@ -49,6 +49,8 @@ class _Beheld:
     uid: str
     at: float
     words: str
+    began: float
+    """When it was decided (seconds since the epoch)."""
 
 
 class Shutdowns:
@@ -207,11 +209,14 @@ class Shutdowns:
         is no reason to doubt the stop.
         """
         uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
-        before = self._beheld.get(key)
-        rest = max(self._settings.verify_interval, _PACE * len(self._beheld))
+        before, began = self._beheld.get(key), _began(shutdown)
+        young = self._clock.now() - began <= _NEW
+        # What has just been stopped does not wait for all that has long been held.
+        others = sum(each.began >= began - _NEW or not young for each in self._beheld.values())
+        rest = max(self._settings.verify_interval, _PACE * others)
         if before is not None and before.uid == uid and now - before.at < rest:
             return before.words, {}
-        if before is None and self._clock.now() - _began(shutdown) > _NEW:
+        if before is None and not young:
             # A manager that starts finds all that hold: their looks must not keep new stops waiting.
             if now < self._turn_at:
                 return None, {}
@@ -225,7 +230,7 @@ class Shutdowns:
             words = _would_start(found, fields["fighters"])
         except KillSwitchError as error:
             words = f"; what would start at a release is not known: {error}"
-        self._beheld[key] = _Beheld(uid, now, words)
+        self._beheld[key] = _Beheld(uid, now, words, began)
         return words, fields
 
     async def _let_go(self, key: Key, shutdown: Json) -> None:
