@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from killswitch.core.errors import RefusedError
 from killswitch.core.kinds import STOPPED_KEY, TABLE
 from killswitch.core.resources import (
     DAEMONSETS,
@@ -76,7 +77,15 @@ async def test_what_somebody_else_has_set_is_shown_and_left(scene: Scene) -> Non
     async with scene.manager():
         await scene.stopped(locks=dict(things.lock(kind)), restorePolicy=TERMS)
         scene.approve("stop", "bob", "carol")
-        await scene.bench.cluster.patch(kind.resource, "vllm", change, scene.namespace)
+
+        async def started() -> bool:
+            try:
+                await scene.bench.cluster.patch(kind.resource, "vllm", change, scene.namespace)
+            except RefusedError:  # the API server has not heard of the release yet
+                return False
+            return True
+
+        await eventually(started)
         scene.order_restore("stop")
         message = await scene.condition("stop", "Restored", "True", "Complete")
     found = await scene.bench.cluster.get(kind.resource, "vllm", scene.namespace)

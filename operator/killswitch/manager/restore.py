@@ -224,7 +224,11 @@ def _closed(step: Step, work: Work) -> Step:
         reason = work.waits[0][0]
         words = "; ".join(text for _, text in work.waits[:5])
         message = f"{words}; {step.message}" if work.workloads else words
-        return replace(step, done=False, reason=reason, message=message, again=_LATER)
+        # What a later stop took down again has not soaked.
+        ready = None if reason is Reason.SUPERSEDED else step.canary_ready
+        return replace(
+            step, done=False, reason=reason, message=message, canary_ready=ready, again=_LATER
+        )
     if work.refused:  # what comes after them has come back all the same
         words = f"{'; '.join(work.refused[:5])}; {step.message}"[:2000]
         reason = Reason.HELD_ELSEWHERE if _HELD in words else Reason.WRITE_REFUSED
