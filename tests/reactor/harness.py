@@ -248,7 +248,7 @@ async def dave(kernel: ControlPlane) -> AsyncIterator[KubernetesApi]:
         yield cluster
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], within: float = 20.0) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], within: float = 50.0) -> T:
     """The first truthy result of `look`; AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
