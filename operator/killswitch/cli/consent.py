@@ -7,7 +7,8 @@ the command reads afterwards, never from the wording of the message.
 from collections.abc import Mapping
 from typing import Any
 
-from killswitch.cli import find, pressure, rights
+from killswitch.access import allowed
+from killswitch.cli import find, pressure
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem, explained
@@ -160,7 +161,7 @@ async def _not_approved(
         return Problem(
             what, why, f"ask {_people(missing(body), 'other')} to run: {again}", ExitCode.REFUSED
         )
-    if not await rights.may(session, "release", resource, name, namespace):
+    if not await allowed(session.cluster, "release", resource, name, namespace):
         return no_verb(what, "release", resource, me, namespace)
     return explained(what, error, namespace)
 
@@ -177,7 +178,7 @@ async def _not_restored(
         why = f"it is not released: {needed} needed"
         cure = f"others run: {PROGRAM} approve {target} --reason …"
         return Problem(what, why, cure, ExitCode.REFUSED)
-    if not await rights.may(session, "restore", resource, name, namespace):
+    if not await allowed(session.cluster, "restore", resource, name, namespace):
         return no_verb(what, "restore", resource, me, namespace)
     return explained(what, error, namespace)
 

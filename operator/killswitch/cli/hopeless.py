@@ -3,9 +3,9 @@
 import json
 import shlex
 
+from killswitch.access import allowed
 from killswitch.api import orders
 from killswitch.api.orders import Order, Terms
-from killswitch.cli import rights
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
@@ -96,7 +96,7 @@ def _blind(scope: Scope, observed: Observed) -> bool:
 
 async def _for_nodes(session: Session, scope: Scope) -> str:
     cordon = without(scope, "")
-    if await rights.may(session, "patch", NODES, scope.nodes[0]):
+    if await allowed(session.cluster, "patch", NODES, scope.nodes[0]):
         return (
             f"cordon without a lock that people hold: {cordon}; "
             "to hold it too, have the right to list nodes (kubectl auth can-i list nodes)"

@@ -7,7 +7,8 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-from killswitch.cli import freezes, guards, observe, rights
+from killswitch.access import allowed
+from killswitch.cli import freezes, guards, observe
 from killswitch.cli.connect import Session
 from killswitch.cli.consent import no_verb
 from killswitch.cli.exit_codes import ExitCode
@@ -94,7 +95,7 @@ async def _refused(session: Session, name: str, me: str, error: RefusedError) ->
         again = f"{PROGRAM} thaw {argument(FREEZES, name, namespace)} --reason …"
         return Problem(what, why, f"log in as a person, then: {again}", ExitCode.REFUSED)
     for verb in ("thaw", "patch"):
-        if not await rights.may(session, verb, FREEZES, name, namespace):
+        if not await allowed(session.cluster, verb, FREEZES, name, namespace):
             return no_verb(what, verb, FREEZES, me, namespace)
     return explained(what, error, namespace)
 

@@ -5,18 +5,10 @@ a role that is aggregated to the manager alone is not noticed here: then the rea
 only in the Shutdowns that hold it.
 """
 
-from killswitch.core.errors import KillSwitchError
+from killswitch.access import allowed
 from killswitch.core.kinds import Kind, Verb
-from killswitch.core.resources import Resource
-from killswitch.ports import Clock, Cluster, Json
+from killswitch.ports import Clock, Cluster
 
-_REVIEWS = Resource(
-    "authorization.k8s.io",
-    "v1",
-    "selfsubjectaccessreviews",
-    "SelfSubjectAccessReview",
-    namespaced=False,
-)
 _FRESH = 10.0
 """Seconds for which an answer is good: rights come and go."""
 _WRITES = {
@@ -54,7 +46,7 @@ class Sight:
         denied = [
             f"{verb} {kind.resource.plural}{'/' if part else ''}{part}"
             for verb, part in needed
-            if not await self._may(kind, verb, part)
+            if not await allowed(self._cluster, verb, kind.resource, subresource=part)
         ]
         if not denied:
             return ""
@@ -62,22 +54,3 @@ class Sight:
             f"{name}: the operator may not {', '.join(denied)}; give it the right, by the chart's"
             f" kinds.extra or a ClusterRole that is aggregated to it"
         )
-
-    async def _may(self, kind: Kind, verb: str, part: str) -> bool:
-        """Whether it may; where that cannot be asked, nobody is held up by it."""
-        attributes: Json = {
-            "group": kind.resource.group,
-            "resource": kind.resource.plural,
-            "verb": verb,
-            "subresource": part,
-        }
-        body = {
-            "apiVersion": _REVIEWS.api_version,
-            "kind": _REVIEWS.kind,
-            "spec": {"resourceAttributes": attributes},
-        }
-        try:
-            answer = await self._cluster.create(_REVIEWS, body)
-        except KillSwitchError:
-            return True
-        return bool(answer["status"]["allowed"])
