@@ -18,6 +18,8 @@ from killswitch.core.resources import (
     DAEMONSETS,
     DEPLOYMENTS,
     JOBS,
+    NAMESPACES,
+    NODES,
     PODS,
     REPLICASETS,
     REPLICATION_CONTROLLERS,
@@ -408,6 +410,8 @@ LINKS = (
 )
 """What stands between a workload and its pods, and is never stopped itself."""
 
+NO_KINDS = frozenset({PODS.kind, NODES.kind, NAMESPACES.kind})
+"""Targets that are no kinds of workloads."""
 BUILT_IN_GROUPS = frozenset({"", "apps", "batch"})
 """API groups that every cluster serves."""
 

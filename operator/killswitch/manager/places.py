@@ -13,14 +13,12 @@ from killswitch.core.errors import NotFoundError, RefusedError, UnavailableError
 from killswitch.core.inventory import Inventory, Item
 from killswitch.core.kinds import Kind
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.resources import NAMESPACES, NODES, PODS, Resource
+from killswitch.core.resources import NAMESPACES, PODS, Resource
 from killswitch.discovery import Discovery
 from killswitch.ports import Clock, Cluster, Json
 
 FRESH = 5.0
 """Seconds for which a listed namespace answers for others, too."""
-NO_KINDS = frozenset({PODS.kind, NODES.kind, NAMESPACES.kind})
-"""Targets that are no kinds of workloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class Places:
 
         UnavailableError until it could be asked: what it lacks is not known before.
         """
-        new = {*names} - kinds.TABLE.keys() - NO_KINDS - self._wanted
+        new = {*names} - kinds.TABLE.keys() - kinds.NO_KINDS - self._wanted
         if new:
             self._wanted |= new
             self._listed.clear()
@@ -81,7 +79,7 @@ class Places:
                 _put(seen, what, body)
                 if isinstance(what, Kind) and what.resource == PODS:
                     pods.append(body)
-        named = {*kinds_named} - NO_KINDS
+        named = {*kinds_named} - kinds.NO_KINDS
         missing = {each for each in named if catalogue.find(each) is None}
         seen.inventory.unseen |= dict.fromkeys(missing, "the cluster does not serve this kind")
         return Seen(seen.inventory, seen.bodies, tuple(pods))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import conditions, containment, durations, times
+from killswitch.core import conditions, containment, durations, kinds, times
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.conditions import PolicyCondition, Reason
 from killswitch.core.errors import (
@@ -36,7 +36,7 @@ from killswitch.manager.armed import Proof
 from killswitch.manager.govern import govern, governed
 from killswitch.manager.guards import Guards
 from killswitch.manager.news import PolicyNews
-from killswitch.manager.places import NO_KINDS, Places
+from killswitch.manager.places import Places
 from killswitch.manager.reactions import Reactions
 from killswitch.manager.rounds import Key
 from killswitch.manager.standing import StandingOrders
@@ -198,7 +198,7 @@ class Policies:
 
     async def _unseen(self, policy: CompiledPolicy) -> dict[str, str]:
         """The kinds of its targets that cannot be stopped or seen, each with the reason and the cure."""
-        named = {query.kind for query in policy.queries} - NO_KINDS
+        named = {query.kind for query in policy.queries} - kinds.NO_KINDS
         everywhere = Catalogue.built_in()
         beyond = named - everywhere.kinds.keys()
         catalogue = await self._places.catalogue(named) if beyond else everywhere

@@ -14,7 +14,6 @@ from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import Kind
 from killswitch.core.resources import (
     DEPLOYMENTS,
-    NAMESPACES,
     NODES,
     PODS,
     REPLICASETS,
@@ -29,8 +28,6 @@ from killswitch.reflector import Reflector
 
 ALWAYS = (NODES, DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
 """Mirrored before anything is judged."""
-_NO_KINDS = frozenset({PODS.kind, NODES.kind, NAMESPACES.kind})
-"""Targets that are no kinds of workloads."""
 _ALWAYS_KEYS = frozenset(each.key for each in ALWAYS)
 _OPTIONAL = tuple(kind for kind in kinds.TABLE.values() if kind.resource.key not in _ALWAYS_KEYS)
 _LINK_KEYS = frozenset(each.key for each in kinds.LINKS)
@@ -85,7 +82,7 @@ class Mirrors:
         """
         known = self.discovery.catalogue
         named |= {name for key in held if (name := known.named(key)) is not None}
-        wanted = named - _NO_KINDS
+        wanted = named - kinds.NO_KINDS
         catalogue = await self.discovery.look(wanted - kinds.TABLE.keys())
         found: dict[str, Kind | Resource] = {**catalogue.kinds}
         found |= {name: kind for name in wanted if (kind := catalogue.find(name)) is not None}
