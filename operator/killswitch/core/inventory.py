@@ -235,6 +235,14 @@ class Inventory:
             waiting += self._children.keys() & self._pods_by_owner.get(uid, {}).keys()
         return list(found.values())
 
+    def workloads_of(self, targets: Iterable[Workload]) -> list[Workload]:
+        """These workloads and all that are below them, each once."""
+        found: dict[str, Workload] = {}
+        for target in targets:
+            found[target.uid] = target
+            found |= {e.uid: e for e in self.below(target.uid) if isinstance(e, Workload)}
+        return list(found.values())
+
     def top(self, uid: str) -> Workload | None:
         """The highest workload that is known above this uid, or at it; None where none is.
 

@@ -389,12 +389,9 @@ def restless(stops: Iterable[Stop], inventory: Inventory) -> list[Workload]:
     A controller that ignores the field that should bring it to rest leaves such behind, and so does
     a kind that has none.
     """
-    found: dict[str, Workload] = {}
-    for target in (each for stop in stops for each in stop.targets):
-        for each in (target, *inventory.below(target.uid)):
-            if isinstance(each, Workload) and each.kind.settings and not each.at_rest:
-                found[each.uid] = each
-    return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
+    held = inventory.workloads_of(each for stop in stops for each in stop.targets)
+    found = (each for each in held if each.kind.settings and not each.at_rest)
+    return sorted(found, key=lambda each: (each.kind.name, each.name))
 
 
 def _untraced(workload: Workload, inventory: Inventory) -> bool:

@@ -22,11 +22,7 @@ class Held:
     @property
     def workloads(self) -> list[Workload]:
         """The targets and every workload below them."""
-        found = {each.uid: each for each in self.targets}
-        for target in self.targets:
-            below = self.inventory.below(target.uid)
-            found |= {each.uid: each for each in below if isinstance(each, Workload)}
-        return list(found.values())
+        return self.inventory.workloads_of(self.targets)
 
     def wanting(self) -> list[str]:
         """What would start pods at the release, whatever its top was told, in words."""
@@ -34,14 +30,8 @@ class Held:
         return [
             f"{each.kind} {each.namespace}/{each.name}" + ("" if each.uid in tops else " (below)")
             for each in self.workloads
-            if _wants_pods(each)
+            if not each.at_rest
         ]
-
-
-def _wants_pods(workload: Workload) -> bool:
-    if workload.kind.counted:
-        return workload.replicas != 0
-    return not workload.at_rest
 
 
 async def look(places: Places, recorded: Sequence[Target], shutdown: Json) -> Held:
