@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from killswitch.cli import board
+from killswitch.cli import board, render
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core.locks import engaged
 from killswitch.ports import Json
@@ -38,7 +38,7 @@ def say_fighters(screen: Screen, body: Json) -> None:
         words = each.get("message") or _WORDS.get(each["state"], "")
         tone = _TONES.get(each["state"], Tone.BAD)
         screen.line(Span(each["state"], tone), f": {each['name']}: {words}")
-    _more(screen, found)
+    render.more(screen, found, _SHOWN)
 
 
 def say_attempts(screen: Screen, body: Json, now: float) -> None:
@@ -47,7 +47,7 @@ def say_attempts(screen: Screen, body: Json, now: float) -> None:
     for each in found[:_SHOWN]:
         what = "Denied by the lock" if _denied(each) else "Written since"
         screen.line(f"{what}: {_attempt(each)}, last {board.age(each['last'], now)} ago")
-    _more(screen, found)
+    render.more(screen, found, _SHOWN)
 
 
 def say_in_flight(screen: Screen, body: Json) -> None:
@@ -77,12 +77,12 @@ def say_all(screen: Screen, bodies: Sequence[Json]) -> None:
         name = f"{board.place(body)}/{body['metadata']['name']}"
         loud = [each["name"] for each in fighters(body, "Unquieted")]
         if loud:
-            words = f": at its release start it: {_several(loud)}"
+            words = f": at its release start it: {render.several(loud, _SHOWN)}"
             screen.line(Span("Not quiet", Tone.WARN), f": {name}{words}")
         tried = [each for each in attempts(body) if _denied(each)]
         if tried:
             count = sum(each["count"] for each in tried)
-            words = f"{count} times: {_several([_attempt(each) for each in tried])}"
+            words = f"{count} times: {render.several([_attempt(each) for each in tried], _SHOWN)}"
             screen.line(f"Denied: {name}: {words}")
         seen = body.get("status") or {}
         if seen.get("inFlight") and not (seen.get("stages") or {}).get("drained"):
@@ -105,13 +105,3 @@ def _denied(attempt: Json) -> bool:
 def _attempt(each: Json) -> str:
     times = "once" if each["count"] == 1 else f"{each['count']} times"
     return f"{each['who']} for {each['object']}, {times}"
-
-
-def _several(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
-
-
-def _more(screen: Screen, found: Sequence[Json]) -> None:
-    if len(found) > _SHOWN:
-        screen.line(f"  and {len(found) - _SHOWN} more")

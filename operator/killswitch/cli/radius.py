@@ -18,10 +18,10 @@ def say(screen: Screen, found: Blast) -> None:
     for above in found.above[:_SHOWN]:
         word = Span("Above", Tone.PLAIN if above.stopped else Tone.WARN)
         screen.line(word, f": {above}")
-    _more(screen, found.above)
+    render.more(screen, found.above, _SHOWN)
     for each in found.restless[:_SHOWN]:
         screen.line(Span("No rest", Tone.WARN), f": {each}")
-    _more(screen, found.restless)
+    render.more(screen, found.restless, _SHOWN)
     if found.not_known:
         screen.line(Span("Not known", Tone.WARN), f": {found.not_known}")
     for kind, since in found.gates:
@@ -32,21 +32,23 @@ def say(screen: Screen, found: Blast) -> None:
 def say_losses(screen: Screen, losses: Iterable[Loss]) -> None:
     """What cannot come back, and whose it is."""
     for each in losses:
-        screen.line(Span("Lost for good", Tone.BAD), f": {each.lost} ({_several(each.names)})")
+        screen.line(
+            Span("Lost for good", Tone.BAD), f": {each.lost} ({render.several(each.names, _SHOWN)})"
+        )
 
 
 def say_around(screen: Screen, found: Blast, around: Surroundings) -> None:
     """Who depends on it, how much it answers now, and what could not be looked at."""
     for entrance in found.entrances[:_SHOWN]:
         screen.line(f"Leads to it: {entrance.kind} {entrance.name}: {_behind(entrance)}")
-    _more(screen, found.entrances)
+    render.more(screen, found.entrances, _SHOWN)
     for lead in found.leads[:_SHOWN]:
         screen.line(f"Leads to it: {lead.route.kind} {lead.route.name}{_traffic(lead)}")
-    _more(screen, found.leads)
+    render.more(screen, found.leads, _SHOWN)
     for tenant in found.tenants[:_SHOWN]:
         server = f"{tenant.server[0]} {tenant.server[1]}"
         screen.line(Span("Stops too", Tone.WARN), f": {tenant.kind} {tenant.name}, on {server}")
-    _more(screen, found.tenants)
+    render.more(screen, found.tenants, _SHOWN)
     _say_opponents(screen, around.opponents)
     _say_requests(screen, around.requests)
     if around.hidden:
@@ -59,7 +61,7 @@ def _say_opponents(screen: Screen, found: Sequence[Opponent]) -> None:
     """Those first that a release would let start it."""
     ordered = sorted(found, key=lambda each: (not each.starts, each.rests, each.name))
     for each in ordered[:_SHOWN]:
-        what = f"{each.name} on {_several(each.targets)}: {each.words}"
+        what = f"{each.name} on {render.several(each.targets, _SHOWN)}: {each.words}"
         if each.starts:
             cure = f"; pause it: --quiet {each.quiet.lower()}" if each.quiet else ""
             word, rest = Span("Fights", Tone.WARN), f"; not paused: a release starts it{cure}"
@@ -67,7 +69,7 @@ def _say_opponents(screen: Screen, found: Sequence[Opponent]) -> None:
             word = Span("Fights" if each.paused else "Rests")
             rest = "; paused after the stop, until the restore" if each.paused else ""
         screen.line(word, f": {what}{rest}")
-    _more(screen, ordered)
+    render.more(screen, ordered, _SHOWN)
 
 
 def _say_requests(screen: Screen, found: Requests) -> None:
@@ -88,19 +90,9 @@ def _behind(entrance: Entrance) -> str:
 
 
 def _traffic(lead: Lead) -> str:
-    hosts = f" ({_several(lead.route.hosts)})" if lead.route.hosts else ""
+    hosts = f" ({render.several(lead.route.hosts, _SHOWN)})" if lead.route.hosts else ""
     end = "nothing answers" if lead.wholly else "others go on behind it"
-    return f"{hosts} through {_several(lead.through)}: {end}"
-
-
-def _several(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
-
-
-def _more(screen: Screen, found: Sequence[object]) -> None:
-    if len(found) > _SHOWN:
-        screen.line(f"  and {len(found) - _SHOWN} more")
+    return f"{hosts} through {render.several(lead.through, _SHOWN)}: {end}"
 
 
 def value(found: Blast, around: Surroundings) -> dict[str, Any]:
