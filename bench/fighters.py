@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.figures import Figure, figure
 from bench.kinds import sees
-from bench.scene import reactor
+from bench.scene import policy, reactor
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.readings import Answer
@@ -88,7 +88,8 @@ async def _measure(setting: Setting, prometheus: str) -> dict[str, float]:
             await asyncio.sleep(5)  # until all of them push
             before, _ = await _rates(setting, min(10.0, setting.seconds))
             targets = [example.target, parent.target, {"kind": "Deployment", "name": "fed"}]
-            created = await cluster.create(POLICIES, _policy(targets), _PLACE)
+            body = policy(NAME, _PLACE, targets, action={"quiet": []})  # nobody is paused
+            created = await cluster.create(POLICIES, body, _PLACE)
             while not sees(running.engine, created, parent, _PLACE):
                 await asyncio.sleep(0.05)
             running.engine.intake.deliver(_PLACE, Answer((1.0,), 0.0))
@@ -124,21 +125,3 @@ def _requests(setting: Setting) -> tuple[float, float]:
     text = setting.control_plane.api().get("/metrics").message
     found = [(code, float(count)) for code, count in _REQUESTS.findall(text)]
     return sum(count for _, count in found), sum(count for code, count in found if code == "403")
-
-
-def _policy(targets: list[dict[str, str]]) -> dict[str, object]:
-    """A policy that stops them all and quiets nobody."""
-    source = {"query": _PLACE, "above": "0.5"}
-    return {
-        "apiVersion": POLICIES.api_version,
-        "kind": POLICIES.kind,
-        "metadata": {"name": NAME},
-        "spec": {
-            "mode": "Enforce",
-            "owner": "bench",
-            "backup": "bench",
-            "targets": targets,
-            "signals": [{"name": "s", "prometheus": source, "onNoData": "Hold"}],
-            "action": {"quiet": []},
-        },
-    }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench.figures import Figure, figure, median
-from bench.scene import reactor
+from bench.scene import policy, reactor
 from bench.setting import Setting
 from bench.thousand import Watcher
 from killswitch.adapters.kubernetes_api import KubernetesApi
@@ -140,7 +140,7 @@ async def _fire(
     """What `seen` sees after one tripping sample of a policy that names it."""
     query = f"bench_of_{scene.place}"
     async with reactor(setting, scene.cluster) as running:
-        body = _policy(scene.example, query)
+        body = policy(NAME, query, [scene.example.target], action={"acceptLoss": True})
         created = await scene.cluster.create(POLICIES, body, scene.place)
         await _until(lambda: sees(running.engine, created, scene.example, scene.place))
         await _until(lambda: not running.engine.dirty)
@@ -222,21 +222,3 @@ async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(_LONGEST):
         while not true():
             await asyncio.sleep(0.02)
-
-
-def _policy(example: Example, query: str) -> Json:
-    """A policy that stops it when the query answers more than 0.5."""
-    signal = {"name": "s", "prometheus": {"query": query, "above": "0.5"}, "onNoData": "Hold"}
-    return {
-        "apiVersion": POLICIES.api_version,
-        "kind": POLICIES.kind,
-        "metadata": {"name": NAME},
-        "spec": {
-            "mode": "Enforce",
-            "owner": "bench",
-            "backup": "bench",
-            "targets": [example.target],
-            "signals": [signal],
-            "action": {"acceptLoss": True},
-        },
-    }

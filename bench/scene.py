@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
@@ -71,8 +72,11 @@ def deployment(name: str, **labels: str) -> Json:
     }
 
 
-def policy(name: str, query: str) -> Json:
-    """A policy that stops the Deployment of its name when the query answers more than 0.5."""
+def policy(name: str, query: str, targets: list[dict[str, str]] | None = None, **spec: Any) -> Json:
+    """A policy that stops its targets when the query answers more than 0.5.
+
+    They are the Deployment of its name unless others are given.
+    """
     signal = {"name": "s", "prometheus": {"query": query, "above": "0.5"}, "onNoData": "Hold"}
     return {
         "apiVersion": POLICIES.api_version,
@@ -82,7 +86,8 @@ def policy(name: str, query: str) -> Json:
             "mode": "Enforce",
             "owner": "bench",
             "backup": "bench",
-            "targets": [{"kind": "Deployment", "name": name}],
+            "targets": targets or [{"kind": "Deployment", "name": name}],
             "signals": [signal],
+            **spec,
         },
     }
