@@ -211,10 +211,11 @@ class Shutdowns:
         uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
         before, began = self._beheld.get(key), _began(shutdown)
         young = self._clock.now() - began <= _NEW
-        # What has just been stopped does not wait for all that has long been held.
-        others = sum(each.began >= began - _NEW or not young for each in self._beheld.values())
-        rest = max(self._settings.verify_interval, _PACE * others)
-        if before is not None and before.uid == uid and now - before.at < rest:
+        if (
+            before is not None
+            and before.uid == uid
+            and now - before.at < self._rest(began, young=young)
+        ):
             return before.words, {}
         if before is None and not young:
             # A manager that starts finds all that hold: their looks must not keep new stops waiting.
@@ -232,6 +233,15 @@ class Shutdowns:
             words = f"; what would start at a release is not known: {error}"
         self._beheld[key] = _Beheld(uid, now, words, began)
         return words, fields
+
+    def _rest(self, began: float, *, young: bool) -> float:
+        """Seconds between two such looks at a Shutdown of then.
+
+        What has just been stopped waits for others that have, not for all that has long been held.
+        """
+        moments = [each.began for each in self._beheld.values()]
+        others = [each for each in moments if each >= began - _NEW] if young else moments
+        return max(self._settings.verify_interval, _PACE * len(others))
 
     async def _let_go(self, key: Key, shutdown: Json) -> None:
         """A released Shutdown locks nothing: take it off the lock's list of parameters."""
