@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# Most of a test on a control plane is waiting: two files of tests run beside each other.
-BESIDE ?= --numprocesses 2 --dist loadgroup
+# Most of a test on a control plane is waiting: two files of tests run beside each other, in their usual
+# order, since those of one worker share its control plane.
+BESIDE ?= --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-all check bench cluster gen clean
 
