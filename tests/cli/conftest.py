@@ -227,7 +227,7 @@ class Stage:
         assert api.create(f"{root}/rolebindings", binding).status == 201
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _nodes(control_plane: ControlPlane) -> None:
     """Nodes of these tests' own: GPUs stay taken where a test leaves something engaged."""
     control_plane.add_gpu_nodes(2, gpus=64, prefix="cli")

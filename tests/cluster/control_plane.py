@@ -42,7 +42,7 @@ class User:
     kubeconfig: Path
 
 
-@dataclass
+@dataclass(eq=False)
 class ControlPlane:
     """One control plane. Use as a context manager, or `start` and `stop`."""
 

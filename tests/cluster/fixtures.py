@@ -1,4 +1,4 @@
-"""Fixtures: a control plane for the session, a fresh namespace for a test, Prometheus, a real node.
+"""Fixtures: a control plane for a folder, a fresh namespace for a test, Prometheus, a real node.
 
 Registered by tests/conftest.py.
 """
@@ -9,24 +9,56 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import QUICK, ControlPlane
 from tests.cluster.node import RealNode
 from tests.cluster.prometheus import Exporter, Prometheus
 
 _NUMBERS = itertools.count(1)
 
 
+class _Planes:
+    """One control plane at a time, and another for every folder of tests.
+
+    What a folder leaves behind (hundreds of engaged Shutdowns, the CRDs of every kind) neither slows
+    nor changes the tests of the next one.
+    """
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._running: ControlPlane | None = None
+
+    def of(self, folder: Path) -> ControlPlane:
+        """The control plane of this folder, with four kwok GPU nodes."""
+        if self._running is None or folder != self._folder:
+            self.close()
+            self._running, self._folder = ControlPlane(controller_manager_flags=QUICK), folder
+            self._running.start()
+            self._running.add_gpu_nodes(4)
+        return self._running
+
+    def close(self) -> None:
+        """End what runs."""
+        if self._running is not None:
+            self._running.stop()
+        self._running = None
+
+
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
-    """A running control plane with four kwok GPU nodes, shared by the session."""
-    with ControlPlane() as running:
-        running.add_gpu_nodes(4)
-        yield running
+def _planes() -> Iterator[_Planes]:
+    planes = _Planes()
+    yield planes
+    planes.close()
+
+
+@pytest.fixture(scope="module")
+def control_plane(_planes: _Planes, request: pytest.FixtureRequest) -> ControlPlane:
+    """A running control plane with four kwok GPU nodes, shared by the tests of one folder."""
+    return _planes.of(request.path.parent)
 
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> str:
-    """A fresh namespace, left to the end of the session with what a test engaged in it."""
+    """A fresh namespace, left to the end of its control plane with what a test engaged in it."""
     name = f"test-{next(_NUMBERS)}"
     api = control_plane.api()
     assert api.create("/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
@@ -58,7 +90,7 @@ def prometheus(
         running.stop(kill=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_node(control_plane: ControlPlane) -> Iterator[RealNode]:
     """A real kubelet with containerd beside the kwok nodes; skipped where there can be none."""
     if reason := RealNode.unavailable():

@@ -423,3 +423,10 @@ def test_an_owned_replica_set_means_what_owns_it() -> None:
     held = inventory(*deployment("vllm", pods=1))
     (stop,) = planned(held, by_name("vllm-abc", "ReplicaSet")).stops
     assert [str(each) for each in stop.targets] == ["Deployment vllm"]
+
+
+def test_what_can_own_no_pods_is_nothing_to_be_seen() -> None:
+    """Somebody's lock on a ConfigMap makes no workload of ConfigMaps; Services of Knative are one."""
+    keys = ("deployments.apps", "configmaps", "services", "services.serving.knative.dev", "pods")
+    locks = {f"{key}/x": "" for key in (*keys, "uid", "freezes.killswitch.dev")}
+    assert plans.named({"locks": locks}) == {"deployments.apps", "services.serving.knative.dev"}

@@ -1,5 +1,6 @@
-"""The safety kernel installed on the session's control plane, with roles for people."""
+"""The safety kernel installed on the shared control plane, with roles for people."""
 
+import functools
 import time
 
 import pytest
@@ -86,10 +87,13 @@ def install(control_plane: ControlPlane) -> None:
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
+_install_once = functools.cache(install)
+
+
+@pytest.fixture(scope="module")
 def kernel(control_plane: ControlPlane) -> ControlPlane:
-    """The session's control plane with the kernel installed."""
-    install(control_plane)
+    """The shared control plane with the kernel installed."""
+    _install_once(control_plane)
     return control_plane
 
 

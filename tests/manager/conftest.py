@@ -21,7 +21,7 @@ async def scene(kernel: ControlPlane, governed: str) -> AsyncIterator[Scene]:
         yield Scene(kernel, ready)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def account(kernel: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> User:
     """The manager's account with the rights that the chart gives it."""
     kernel.api().create("/api/v1/namespaces", {"metadata": {"name": "killswitch-system"}})

@@ -91,7 +91,7 @@ async def test_a_kind_is_seen_as_soon_as_it_is_installed_and_forgotten_with_it(
     """Its objects come into the inventory, and go when its definition does."""
     async with looking(setting.cluster, "Sandbox") as inventory:
         await seen(inventory, TABLE["Job"].resource.key)
-        assert inventory.unseen == {"Sandbox": "the cluster does not serve this kind"}
+        assert inventory.unseen["Sandbox"] == "the cluster does not serve this kind"
         crds.install(kernel, [crds.definition(SANDBOX)])
         await setting.cluster.create(SANDBOX.resource, sandbox(), setting.namespace)
 
@@ -107,7 +107,7 @@ async def test_a_kind_is_seen_as_soon_as_it_is_installed_and_forgotten_with_it(
             return inventory.workload(setting.namespace, "Sandbox", "agent") is None
 
         await eventually(away)
-        assert inventory.unseen == {"Sandbox": "the cluster does not serve this kind"}
+        assert inventory.unseen["Sandbox"] == "the cluster does not serve this kind"
 
 
 @pytest.mark.usefixtures("_gone")
