@@ -414,6 +414,9 @@ NO_KINDS = frozenset({PODS.kind, NODES.kind, NAMESPACES.kind})
 """Targets that are no kinds of workloads."""
 BUILT_IN_GROUPS = frozenset({"", "apps", "batch"})
 """API groups that every cluster serves."""
+_WITHOUT_PODS = frozenset({GROUP, "autoscaling"})
+"""API groups of which no object can own pods."""
+_CORE_KEYS = frozenset(each.resource.key for each in _ALL if not each.resource.group)
 
 
 def recorded(name: str) -> Kind:
@@ -427,9 +430,15 @@ def recorded(name: str) -> Kind:
 def owns_nothing(name: str) -> bool:
     """Whether no object of the kind of this name (see `named`) can own pods, at any depth."""
     kind, _, group = name.partition(".")
-    if group in {GROUP, "autoscaling"}:
+    if group in _WITHOUT_PODS:
         return True
     return not group and name not in TABLE and kind not in {"Namespace", "Node"}
+
+
+def key_owns_nothing(key: str) -> bool:
+    """The same of the resource of this key: `configmaps`."""
+    _, _, group = key.partition(".")
+    return group in _WITHOUT_PODS or (not group and key not in _CORE_KEYS)
 
 
 def named(kind: str, group: str | None = None) -> str:

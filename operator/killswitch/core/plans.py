@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from killswitch.core import nodes
 from killswitch.core.inventory import Child, Inventory, Node, Pod, Workload
-from killswitch.core.kinds import Proof
+from killswitch.core.kinds import Proof, key_owns_nothing
 from killswitch.core.locks import carries, holds
 from killswitch.core.nodes import NodeAction
 from killswitch.core.resources import DEPLOYMENTS, PODS
@@ -369,9 +369,13 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
 
 
 def named(spec: Mapping[str, Any]) -> frozenset[str]:
-    """Keys of the resources of which a Shutdown holds objects by name: `deployments.apps`."""
-    keys = {key.rpartition("/")[0] for key in spec.get("locks") or ()}
-    return frozenset(keys - {"uid", PODS.key})
+    """Keys of the resources of which a Shutdown holds objects by name: `deployments.apps`.
+
+    Pods apart, and what can own none, such as a ConfigMap that somebody's lock names: nothing of it
+    comes to rest.
+    """
+    keys = {key.rpartition("/")[0] for key in spec.get("locks") or ()} - {"uid", PODS.key}
+    return frozenset(key for key in keys if not key_owns_nothing(key))
 
 
 def unseen(spec: Mapping[str, Any], inventory: Inventory) -> list[str]:
