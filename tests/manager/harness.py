@@ -215,9 +215,11 @@ class Scene:
         cluster, clock = self.bench.cluster, SystemClock()
         body = shutdown(name, "admin", **spec)
         created = await cluster.create(SHUTDOWNS, body, self.namespace)
+        seen = {"status": {"stages": {"locked": times.text(clock.now())}}}
+        await cluster.patch(SHUTDOWNS, name, seen, self.namespace, subresource="status")
         named = {each.rpartition("/")[0] for each in created["spec"].get("locks") or ()}
-        seen = await Places(cluster, clock).see([self.namespace], await _kinds(cluster, named))
-        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], seen.inventory)
+        there = await Places(cluster, clock).see([self.namespace], await _kinds(cluster, named))
+        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], there.inventory)
         sequence = StopSequence(cluster, clock, records_namespace="killswitch-system")
         await sequence.execute(created, plan.stops, until=clock.monotonic() + 5)
 

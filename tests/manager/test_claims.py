@@ -28,6 +28,12 @@ def shutdown(
     }
 
 
+def seen(body: Json, fraction: str) -> Json:
+    """The Shutdown as it is once its lock was seen, in the second of EARLY."""
+    stages = {"locked": f"2026-01-01T10:00:00{fraction}Z"}
+    return {**body, "status": {**body["status"], "stages": stages}}
+
+
 FIRST = shutdown("first", ordered=True)
 LATER = "2026-01-01T10:00:02.5Z"
 CASES: dict[str, tuple[Json, list[Json], Share, str]] = {
@@ -42,13 +48,18 @@ CASES: dict[str, tuple[Json, list[Json], Share, str]] = {
         "first",
     ),
     "an earlier one, ordered": (shutdown("b", LATE, ordered=True), [FIRST], Share.OURS, "b"),
-    "in the same second the recorder is the earlier one": (
-        FIRST,
-        [shutdown("a")],
+    "in the same second the one whose lock was seen later": (
+        seen(FIRST, ".1"),
+        [seen(shutdown("a"), ".2")],
         Share.LATER,
         "a",
     ),
-    "and so it is the other's": (shutdown("a", ordered=True), [FIRST], Share.OURS, "a"),
+    "and so it is the other's": (
+        seen(shutdown("a", ordered=True), ".2"),
+        [seen(FIRST, ".1")],
+        Share.OURS,
+        "a",
+    ),
     "one that covers something else": (
         FIRST,
         [shutdown("b", LATE, locks={"deployments.apps/other": ""})],
@@ -103,10 +114,14 @@ def test_records_that_were_the_truth_then() -> None:
     assert claims.held_records_at(mine, others) == {"restored-since", "not-restored"}
 
 
-def test_two_that_recorded_within_one_second_agree_which_is_the_later() -> None:
-    """People had begun to restore the first: else each would leave the target to the other for ever."""
-    bodies = {uid: shutdown(uid, ordered=True) for uid in ("a", "b")}
+def test_two_of_one_second_agree_which_is_the_later() -> None:
+    """Of every target: else each would leave one to the other for ever."""
     for early, late in (("a", "b"), ("b", "a")):
-        for asked, other in ((early, late), (late, early)):
-            target = replace(TARGET, holder=asked, generations={early: 1, late: 3})
-            assert claims.share(bodies[asked], [bodies[other]], target)[1] is bodies[late]
+        both = {
+            early: seen(shutdown(early, ordered=True), ".1"),
+            late: seen(shutdown(late, ordered=True), ".2"),
+        }
+        for holder in both:
+            target = replace(TARGET, holder=holder)
+            for asked, other in ((early, late), (late, early)):
+                assert claims.share(both[asked], [both[other]], target)[1] is both[late]

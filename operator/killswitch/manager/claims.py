@@ -5,16 +5,14 @@ up when that stop is merely released. The rule needs no clock: *a target comes b
 Shutdown that covers it and is not restored has had its restore ordered, and the latest of them
 brings it back, in its own stages.* Order decides only whose stages those are: nothing starts by it.
 
-`creationTimestamp` has whole seconds. Within one second a Shutdown that recorded the target is earlier
-than one that left alone what was recorded already, and of two that recorded it (people had begun to
-restore it between) the one that saw the lower generation of it; the uid settles the rest. The order is
-the same whichever of them asks: otherwise each might leave the target to the other.
+`creationTimestamp` has whole seconds: of one second that one is the later whose lock was seen later
+(`status.stages.locked`); the uid settles the rest. This orders Shutdowns and not their targets, and is
+the same whichever of them asks: otherwise each might leave a target to the other for ever.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from killswitch.core import conditions, kinds
@@ -43,8 +41,6 @@ class Target:
     """uid of the Shutdown that recorded it."""
     body: Json | None
     """None: gone."""
-    generations: Mapping[str, int] = field(default_factory=dict)
-    """The target's generation when each Shutdown (by uid) recorded it, of all that did."""
     served: Kind | None = None
     """Its kind as the cluster serves it, where that was looked up."""
 
@@ -63,27 +59,23 @@ class Target:
 def share(shutdown: Json, others: Iterable[Json], target: Target) -> tuple[Share, Json]:
     """This Shutdown's share in the target, and the Shutdown that decides it."""
     rivals = [each for each in others if covers(each, target)]
-    return among(shutdown, rivals, target.generations or {target.holder: 0})
+    return among(shutdown, rivals)
 
 
-def among(
-    shutdown: Json, rivals: Sequence[Json], seen: Mapping[str, int] | None = None
-) -> tuple[Share, Json]:
-    """The same of what all of these Shutdowns cover; `seen` is the generation that each recorded."""
-    recorded = seen or {}
-
-    def order(each: Json) -> tuple[str, float, str]:
-        metadata = each["metadata"]
-        uid = metadata["uid"]
-        return (metadata["creationTimestamp"], recorded.get(uid, math.inf), uid)
-
-    latest = max([shutdown, *rivals], key=order)
+def among(shutdown: Json, rivals: Sequence[Json]) -> tuple[Share, Json]:
+    """The same of what all of these Shutdowns cover."""
+    latest = max([shutdown, *rivals], key=_order)
     if latest is not shutdown:
         return (Share.DONE if restored(latest) else Share.LATER, latest)
     for each in rivals:
         if not restored(each) and not each["spec"].get("restore"):
             return (Share.EARLIER, each)
     return (Share.OURS, shutdown)
+
+
+def _order(shutdown: Json) -> tuple[str, str, str]:
+    metadata, stages = shutdown["metadata"], shutdown.get("status", {}).get("stages", {})
+    return metadata["creationTimestamp"], stages.get("locked") or "", metadata["uid"]
 
 
 def covers(shutdown: Json, target: Target) -> bool:

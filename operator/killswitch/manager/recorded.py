@@ -8,7 +8,6 @@ manager's rights are not theirs. It counts of what the Shutdown holds, and of a 
 thing; all else is named and left alone. Of two records of one target the earlier counts.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from killswitch.core import fighters, undoing
@@ -42,13 +41,12 @@ class Records:
         entries = await self.entries(shutdown)
         catalogue = await self._places.catalogue(each.record["kind"] for each in entries)
         sight = Sight(self._cluster, catalogue)
-        generations = _generations(entries)
         everything, targets, touched = [], [], []
         for entry in entries:
             if fighters.recorded(entry.record["kind"]) or undoing.is_cut(entry.record):
                 touched.append(entry)
                 continue
-            target, blind = await sight.target(entry, generations[entry.record["uid"]])
+            target, blind = await sight.target(entry)
             own = entry.holder == look.uid
             if blind and (own or entry.holder in look.truthful):
                 look.work.waits.append((Reason.KIND_UNSEEN, blind))
@@ -74,7 +72,7 @@ class Records:
         for entry in entries:
             if entry.record["kind"] == NODES.kind or fighters.recorded(entry.record["kind"]):
                 continue
-            target, blind = await sight.target(entry, {})
+            target, blind = await sight.target(entry)
             if not blind:
                 found.append(target)
         return await self._believed(look, found)
@@ -280,14 +278,6 @@ class _Look:
 def _written(record: Json) -> tuple[str, str]:
     metadata = record["metadata"]
     return metadata["creationTimestamp"], metadata["name"]
-
-
-def _generations(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
-    """Target → Shutdown → generation of the target that it recorded, all by uid."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for each in entries:
-        found[each.record["uid"]][each.holder] = each.record.get("generation", 0)
-    return found
 
 
 def _orphan(target: Target) -> str | None:

@@ -34,19 +34,19 @@ class Sight:
         self._catalogue = catalogue
         self._listed: dict[tuple[str, str], tuple[dict[str, Json], str]] = {}
 
-    async def target(self, entry: Entry, generations: dict[str, int]) -> tuple[Target, str]:
+    async def target(self, entry: Entry) -> tuple[Target, str]:
         """The recorded target as it is now; or why that cannot be seen."""
         name = entry.record["kind"]
         if name == NODES.kind:
-            return Target(entry.place, entry.record, entry.holder, None, generations), ""
+            return Target(entry.place, entry.record, entry.holder, None), ""
         kind = self._catalogue.find(name)
         if kind is None:
             guess = kinds.recorded(name)
-            target = Target(entry.namespace, entry.record, entry.holder, None, generations, guess)
+            target = Target(entry.namespace, entry.record, entry.holder, None, guess)
             return target, f"{target.name}: the cluster does not serve its kind"
         bodies, blind = await self._bodies(kind.resource, entry.namespace)
         body = bodies.get(entry.record["name"])
-        target = Target(entry.namespace, entry.record, entry.holder, body, generations, kind)
+        target = Target(entry.namespace, entry.record, entry.holder, body, kind)
         return target, f"{target.name}: {blind}" if blind else ""
 
     async def touched(
