@@ -17,6 +17,7 @@ from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.core.resources import (
+    CLUSTER_POLICIES,
     DEPLOYMENTS,
     FREEZES,
     NAMESPACES,
@@ -180,7 +181,19 @@ async def bench(kubeconfig: Path, namespace: str) -> AsyncIterator[Bench]:
     async with KubernetesApi(credentials.load(kubeconfig=str(kubeconfig))) as cluster:
         labels = {"metadata": {"labels": {GOVERNED_LABEL: "true"}}}
         await cluster.patch(NAMESPACES, namespace, labels)
-        yield Bench(cluster, namespace, Dial())
+        try:
+            yield Bench(cluster, namespace, Dial())
+        finally:
+            await _without_policies(cluster)
+
+
+async def _without_policies(cluster: KubernetesApi) -> None:
+    """Delete what would fire in the reactors of the next test, whose dial has the same queries."""
+    for resource in (POLICIES, CLUSTER_POLICIES):
+        for each in (await cluster.list(resource)).items:
+            metadata = each["metadata"]
+            with contextlib.suppress(NotFoundError):
+                await cluster.delete(resource, metadata["name"], metadata.get("namespace", ""))
 
 
 @contextlib.asynccontextmanager
