@@ -47,6 +47,7 @@ class ControlPlane:
     """One control plane. Use as a context manager, or `start` and `stop`."""
 
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="killswitch-")))
+    api_server_flags: Sequence[str] = ()
     controller_manager_flags: Sequence[str] = ()
     controllers: bool = True
     scheduler: bool = True
@@ -336,6 +337,7 @@ class ControlPlane:
             "--authorization-mode=Node,RBAC",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16",
+            *self.api_server_flags,
         ]
 
     def _start_controller_manager(self) -> None:

@@ -251,6 +251,13 @@ def why(
         ),
     ],
     cluster: OfCluster = False,
+    audit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Audit log of the API server, - for standard input: who tried to undo a Shutdown.",
+        ),
+    ] = None,
     namespace: Namespace = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -262,7 +269,7 @@ def why(
     async def work(session: Session) -> ExitCode:
         from killswitch.cli import why as story
 
-        return await story.why(session, screen, named(what, cluster=cluster))
+        return await story.why(session, screen, named(what, cluster=cluster), audit)
 
     run(Access(kubeconfig, context, namespace), screen, f"tell why {what}", work)
 

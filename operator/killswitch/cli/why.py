@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from killswitch.cli import board, contained, decided, find, guards, observe, pressure
+from killswitch.cli import audited, board, contained, decided, find, guards, observe, pressure
 from killswitch.cli import status as overview
+from killswitch.cli.audited import Tried
 from killswitch.cli.connect import Session
 from killswitch.cli.consent import missing
 from killswitch.cli.exit_codes import ExitCode
@@ -43,9 +44,10 @@ _STAGES = (
 _FIGHTERS = 5
 
 
-async def why(session: Session, screen: Screen, text: str) -> ExitCode:
-    """Tell the story of whatever is named."""
+async def why(session: Session, screen: Screen, text: str, audit: str | None = None) -> ExitCode:
+    """Tell the story of whatever is named; of a Shutdown also what an audit log (`-`: stdin) tells."""
     if not is_ours(text):
+        audited.only_of_shutdowns(text, audit)
         return await _workload(session, screen, Named(*workload(text)))
     orders = (SHUTDOWNS, CLUSTER_SHUTDOWNS, FREEZES)
     reference = parse(text, allowed=(*orders, POLICIES, CLUSTER_POLICIES))
@@ -53,12 +55,17 @@ async def why(session: Session, screen: Screen, text: str) -> ExitCode:
     if resource is None or resource in orders:
         kind, body = await find.order(session, text)
         if kind == FREEZES:
+            audited.only_of_shutdowns(text, audit)
             return await contained.freeze(session, screen, body)
-        return await _shutdown(session, screen, kind, body)
+        tried = None if audit is None else audited.read(audit, body)
+        return await _shutdown(session, screen, kind, body, tried)
+    audited.only_of_shutdowns(text, audit)
     return await _policy(session, screen, resource, name)
 
 
-async def _shutdown(session: Session, screen: Screen, resource: Resource, body: Json) -> ExitCode:
+async def _shutdown(
+    session: Session, screen: Screen, resource: Resource, body: Json, tried: Tried | None
+) -> ExitCode:
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
     evidence, events, now, did = await asyncio.gather(
         decided.evidence(session, resource, body),
@@ -85,13 +92,16 @@ async def _shutdown(session: Session, screen: Screen, resource: Resource, body: 
     else:  # no operator counts them: what controllers wrote themselves
         for each in events:
             screen.line("Denied by the lock: ", each)
+    if tried is not None:
+        audited.say(screen, tried)
     screen.line(f"Next: {_next(resource, body)}")
     answer = overview.shutdown_value(body, judged)
     stages = (body.get("status") or {}).get("stages") or {}
     pods = None if now is None else [f"{pod.namespace}/{pod.name}" for pod in now]
     more = {"evidence": evidence, "stages": stages, "denied": events, "podsNow": pods}
     killed = contained.killed_value(body, did, static)
-    screen.answer({**answer, **more, **killed}, name)
+    audit = {} if tried is None else {"audit": audited.value(tried)}
+    screen.answer({**answer, **more, **killed, **audit}, name)
     return ExitCode.OK
 
 
