@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         description="host:port where the reactor receives samples, alerts and events, e.g. "
         "0.0.0.0:8443. Empty: it receives none.",
     )
+    audit_listen: str = Field(
+        default="",
+        description="host:port where the manager receives the API server's audit events, which only "
+        "count who tried to undo a stop. Empty: it receives none.",
+    )
     event_keys_file: str = Field(
         default="",
         description="JSON or YAML file: source to list of whsec_ keys and bearer tokens. Required "
@@ -139,23 +144,34 @@ class Settings(BaseSettings):
     def _listens_soundly(self) -> Self:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise ValueError("tls_cert_file and tls_key_file go together")
-        if not self.listen:
-            return self
-        host, port = self.listen_address
+        for field, address in (
+            ("listen", self.listen and self.listen_address),
+            ("audit_listen", self.audit_address),
+        ):
+            if address:
+                self._is_safe(field, *address)
+        return self
+
+    def _is_safe(self, field: str, host: str, port: int) -> None:
+        """ValueError where nobody could be let in, or keys would cross a network in the clear."""
         if not self.event_keys_file:
-            raise ValueError("listen needs event_keys_file: nobody could be let in without it")
+            raise ValueError(f"{field} needs event_keys_file: nobody could be let in without it")
         plain = not (self.tls_cert_file or self.allow_plain_http)
         if plain and host not in {"127.0.0.1", "::1", "localhost"}:
             raise ValueError(
-                f"listen is {host}:{port} without TLS: give tls_cert_file and tls_key_file, listen"
+                f"{field} is {host}:{port} without TLS: give tls_cert_file and tls_key_file, listen"
                 " on 127.0.0.1, or set allow_plain_http"
             )
-        return self
 
     @model_validator(mode="after")
     def _measures_soundly(self) -> Self:
-        if self.metrics_listen and self.metrics_address == (self.listen and self.listen_address):
-            raise ValueError(f"metrics_listen is {self.metrics_listen}, as listen: give it another")
+        for field, address in (
+            ("listen", self.listen and self.listen_address),
+            ("audit_listen", self.audit_address),
+        ):
+            if self.metrics_listen and self.metrics_address == address:
+                words = f"metrics_listen is {self.metrics_listen}, as {field}: give it another"
+                raise ValueError(words)
         return self
 
     @model_validator(mode="after")
@@ -172,6 +188,13 @@ class Settings(BaseSettings):
     def listen_address(self) -> tuple[str, int]:
         """Host and port of `listen`; ValueError where it is neither."""
         return _address("listen", self.listen, "0.0.0.0:8443")
+
+    @property
+    def audit_address(self) -> tuple[str, int] | None:
+        """Host and port of `audit_listen`, None where it is empty; ValueError where it is neither."""
+        if not self.audit_listen:
+            return None
+        return _address("audit_listen", self.audit_listen, "0.0.0.0:8444")
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:

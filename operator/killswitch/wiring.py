@@ -22,6 +22,11 @@ from killswitch.telemetry import logs
 from killswitch.telemetry.traces import Traces, traces
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from aiohttp.web import Application
+
+    from killswitch.manager.run import Manager
     from killswitch.reactor.run import Reactor
 
 _WARM = 16
@@ -112,7 +117,10 @@ async def run_manager(settings: Settings) -> None:
             numbers=numbers,
             traces=tracing,
         )
-        await until_signalled(manager.run())
+        work = [manager.run()]
+        if settings.audit_address is not None:
+            work.append(_hear_audit(settings, settings.audit_address, manager))
+        await until_signalled(*work)
 
 
 @contextlib.asynccontextmanager
@@ -151,31 +159,59 @@ async def until_signalled(*work: Awaitable[None]) -> None:
 
 async def _listen(settings: Settings, reactor: "Reactor", clock: Clock) -> None:
     """Receive what others push, once every policy is known; raises where it cannot."""
-    import ssl
-
-    from aiohttp import web
-
     from killswitch.reactor.listening import Listening
-    from killswitch.signals import web as receivers
     from killswitch.signals.keyfile import KeyFile
 
-    tls = None
-    if settings.tls_cert_file:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    tls = _tls(settings)
     await reactor.ready.wait()
     paths = reactor.engine.intake.paths
     paths.expected = frozenset(map(Path, settings.expected_paths))
     paths.tolerances[Path.REMOTE_WRITE] = settings.remote_write_tolerance
     keys = KeyFile(settings.event_keys_file)
     listening = Listening(reactor.engine, clock, keys, reactor.numbers)
-    runner = receivers.runner(listening.application())
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, *settings.listen_address, ssl_context=tls).start()
+    async with _receiving(listening.application(), settings.listen_address, tls):
         while True:
             listening.look()
             await clock.sleep(_LOOK)
+
+
+async def _hear_audit(settings: Settings, address: tuple[str, int], manager: "Manager") -> None:
+    """Receive the API server's audit events; raises where it cannot."""
+    from killswitch.signals import audit
+    from killswitch.signals import web as receivers
+    from killswitch.signals.keyfile import KeyFile
+
+    keys = KeyFile(settings.event_keys_file)
+    hearing = audit.receiver(manager.refused, tokens=keys.auditors)
+    app = receivers.application(hearing, counts=manager.numbers.requests)
+    async with _receiving(app, address, _tls(settings)):
+        await asyncio.Event().wait()
+
+
+def _tls(settings: Settings) -> "SSLContext | None":
+    import ssl
+
+    if not settings.tls_cert_file:
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    return tls
+
+
+@contextlib.asynccontextmanager
+async def _receiving(
+    app: "Application", address: tuple[str, int], tls: "SSLContext | None"
+) -> AsyncIterator[None]:
+    """Answer there meanwhile; OSError where the address cannot be had."""
+    from aiohttp import web
+
+    from killswitch.signals import web as receivers
+
+    runner = receivers.runner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *address, ssl_context=tls).start()
+        yield
     finally:
         await runner.cleanup()
 

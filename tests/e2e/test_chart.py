@@ -9,6 +9,7 @@ from killswitch.settings import Settings
 from tests.e2e.chart import CHART, EVERYTHING, GOLDEN, Helm, HelmError, Json, named, of_kind, rights
 from tests.e2e.conftest import SYSTEM
 
+AUDIT = {"keysSecret": "auditors", "tlsSecret": "manager-tls"}
 RECEIVERS = {"keysSecret": "senders", "tlsSecret": "reactor-tls", "port": 8443}
 FORBIDDEN_VERBS = {"*", "release", "restore", "thaw", "bypass", "escalate", "bind", "impersonate"}
 
@@ -127,6 +128,9 @@ def test_rights_follow_the_values(
         ({"governedNamespaces": [SYSTEM]}, f'names "{SYSTEM}", which is protected'),
         ({"metrics": {"prot": 9464}}, "prot"),
         ({"metrics": {"port": 8443}, "receivers": RECEIVERS}, "give one of them another"),
+        ({"audit": {"keysSecret": "k"}}, "audit.keysSecret needs audit.tlsSecret"),
+        ({"metrics": {"port": 8444}, "audit": AUDIT}, "give one of them another"),
+        ({"audit": {"token": "t"}}, "token"),
         ({"tracing": {"endpoint": "collector:4317"}}, "endpoint"),
         ({"manager": {"leaseDuration": 15}}, "leaseDuration"),
         ({"canary": {"namespace": SYSTEM}}, "canary.namespace"),
@@ -276,6 +280,33 @@ def test_the_reactor_listens_where_keys_are_given(
     assert (port["port"], port["targetPort"]) == (9443, container["ports"][0]["name"])
     manager = named(objects, "Deployment", "killswitch-manager")["spec"]["template"]["spec"]
     assert [each["name"] for each in manager["volumes"]] == ["tmp"]
+
+
+def test_the_manager_hears_audit_events_where_keys_are_given(
+    offline: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS, behind a Service with an address; the reactor gets no key."""
+    objects = offline.template({"audit": {**AUDIT, "port": 9444}})
+    pod = named(objects, "Deployment", "killswitch-manager")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for entry in container["env"]:
+        monkeypatch.setenv(entry["name"], entry.get("value", SYSTEM))
+    found = Settings()
+    assert (found.audit_listen, found.listen) == ("0.0.0.0:9444", "")
+    mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
+    for file, secret in (
+        (found.event_keys_file, AUDIT["keysSecret"]),
+        (found.tls_cert_file, AUDIT["tlsSecret"]),
+        (found.tls_key_file, AUDIT["tlsSecret"]),
+    ):
+        assert volumes[mounted[file.rpartition("/")[0]]] == {"secretName": secret}
+    service = named(objects, "Service", "killswitch-manager")["spec"]
+    (port,) = service["ports"]
+    assert (port["port"], port["targetPort"]) == (9444, container["ports"][0]["name"])
+    assert service.get("clusterIP") is None
+    reactor = named(objects, "Deployment", "killswitch-reactor")["spec"]["template"]["spec"]
+    assert [each["name"] for each in reactor["volumes"]] == ["tmp"]
 
 
 def test_default_values_are_the_default_settings(

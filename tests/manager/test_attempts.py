@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from killswitch.core import times
+from killswitch.core.audit import Key, Tally
+from killswitch.core.audit import Refusal as Refused
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import TABLE
 from killswitch.core.projections import workload as projected
@@ -118,19 +121,121 @@ async def looked(flow: Attempts, stop: Json) -> int:
 async def test_what_was_counted_stays_counted() -> None:
     """Events end after an hour, and a process at any time: no attempt is lost or counted twice."""
     cluster, stop, numbers = Events(event(count=3)), {**STOP}, Numbers()
-    flow = Attempts(cluster, numbers)  # type: ignore[arg-type]
+    flow = Attempts(cluster, numbers, Tally())  # type: ignore[arg-type]
     assert await looked(flow, stop) == 3
     cluster.events = [event(count=5), event("f", count=1)]
     assert await looked(flow, stop) == 6
     cluster.events = [event("f", count=2)]
     assert await looked(flow, stop) == 7
-    another = Attempts(cluster, Numbers())  # type: ignore[arg-type]
+    another = Attempts(cluster, Numbers(), Tally())  # type: ignore[arg-type]
     assert await looked(another, stop) == 7
     cluster.events = [event("f", count=4)]
     assert await looked(another, stop) == 9
     sample = "killswitch_denied_attempts_total"
     labels = {"controller": "replicaset-controller"}
     assert numbers.registry.get_sample_value(sample, labels) == 7
+
+
+ACCOUNT = Key("kube-system/replicaset-controller", "kube-controller-manager", "Pod vllm-*")
+ALICE = Key("alice", "kubectl", "Deployment vllm")
+SAMPLE = "killswitch_denied_attempts_total"
+
+
+def audited(key: Key, number: int, at: str = "10:00:07") -> Refused:
+    """A refusal that an audit event tells of."""
+    moment = times.seconds(f"2026-01-01T{at}Z")
+    return Refused(f"{key} {number}", ("Shutdown prod/stop",), key, moment)
+
+
+def counts(stop: Json) -> dict[str, int]:
+    """Who, with what, how often, by the status."""
+    return {
+        f"{each['who']} ({each.get('fieldManager', 'Event')})": each["count"]
+        for each in stop["status"]["attempts"]
+    }
+
+
+def measured(numbers: Numbers, name: str) -> float | None:
+    """What the metric says of one."""
+    return numbers.registry.get_sample_value(SAMPLE, {"controller": name})
+
+
+async def test_who_is_told_of_by_both_counts_once() -> None:
+    """By audit events alone from then on; who writes Events alone is still counted by them."""
+    keda = event("k", source={"component": "keda-operator"}, count=4)
+    daemon = event("d", source={"component": "daemonset-controller"}, count=2)
+    cluster, stop, numbers, tally = (
+        Events(event(count=3), keda, daemon),
+        {**STOP},
+        Numbers(),
+        Tally(),
+    )
+    flow = Attempts(cluster, numbers, tally)  # type: ignore[arg-type]
+    await looked(flow, stop)
+    for number in range(5):
+        tally.add(audited(ACCOUNT, number))
+        tally.add(audited(ACCOUNT, number))  # sent again
+    tally.add(audited(Key("kube-system/daemon-set-controller", "kcm", "Pod d-*"), 0))
+    tally.add(audited(ALICE, 0))
+    cluster.events = [event(count=5), keda, daemon]
+    await looked(flow, stop)
+    expected = {
+        "kube-system/replicaset-controller (kube-controller-manager)": 5,
+        "kube-system/daemon-set-controller (kcm)": 1,
+        "alice (kubectl)": 1,
+        "keda-operator (Event)": 4,
+    }
+    assert counts(stop) == expected
+    assert measured(numbers, "replicaset-controller") == 5
+    assert measured(numbers, "keda-operator") == 4
+    assert measured(numbers, "alice") == 1
+    assert (
+        measured(numbers, "daemonset-controller"),
+        measured(numbers, "daemon-set-controller"),
+    ) == (
+        2,
+        None,
+    )
+
+
+async def test_what_audit_events_told_stays_counted() -> None:
+    """In the status: a manager that starts goes on from there, and measures only what is new."""
+    stop, tally = {**STOP}, Tally()
+    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    for number in range(3):
+        tally.add(audited(ALICE, number))
+    assert await looked(flow, stop) == 3
+    assert await looked(flow, stop) == 3
+    numbers, fresh = Numbers(), Tally()
+    another = Attempts(Events(), numbers, fresh)  # type: ignore[arg-type]
+    assert await looked(another, stop) == 3
+    fresh.add(audited(ALICE, 3, "10:00:09"))
+    assert await looked(another, stop) == 4
+    assert stop["status"]["attempts"][0]["last"] == "2026-01-01T10:00:09.000000Z"
+    assert measured(numbers, "alice") == 1
+
+
+async def test_a_tally_that_forgot_takes_nothing_away() -> None:
+    """Its memory is bounded: what comes after that is new."""
+    stop, tally = {**STOP}, Tally()
+    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    for number in range(3):
+        tally.add(audited(ALICE, number))
+    assert await looked(flow, stop) == 3
+    tally.forget("Shutdown prod/stop")
+    tally.add(audited(ALICE, 3))
+    assert await looked(flow, stop) == 4
+
+
+async def test_nothing_is_told_of_an_earlier_stop_of_that_name() -> None:
+    """Nor of one that was let go meanwhile."""
+    stop, tally = {**STOP}, Tally()
+    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    tally.add(audited(ALICE, 0, "09:59:59"))
+    assert await looked(flow, stop) == 0
+    tally.add(audited(ALICE, 1))
+    flow.forget("s", "Shutdown prod/stop")
+    assert await looked(flow, stop) == 0
 
 
 async def test_the_newest_are_kept() -> None:
@@ -143,7 +248,7 @@ async def test_the_newest_are_kept() -> None:
         )
         for number in range(60)
     ]
-    flow = Attempts(Events(*many), Numbers())  # type: ignore[arg-type]
+    flow = Attempts(Events(*many), Numbers(), Tally())  # type: ignore[arg-type]
     found = await flow.look({**STOP}, NOTHING)
     assert len(found) == 50
     assert found[0]["object"] == "ReplicaSet r59"

@@ -28,6 +28,16 @@ def test_only_prometheus_may_write_samples(tmp_path: Path) -> None:
     assert repr(found.keys().signing) == "SigningKeys(1 keys)"
 
 
+def test_only_audit_may_post_audit_events(tmp_path: Path) -> None:
+    """Neither a guardrail nor Prometheus can lie about who tried to undo a stop."""
+    content = {"guard": [TOKEN], "prometheus": [OTHER], "audit": ["a-third-token-of-24-chars"]}
+    found = KeyFile(str(written(tmp_path, json.dumps(content))))
+    assert found.auditors().source("Bearer a-third-token-of-24-chars") == "audit"
+    assert found.auditors().source(f"Bearer {TOKEN}") is None
+    assert found.auditors().source(f"Bearer {OTHER}") is None
+    assert found.writers().source("Bearer a-third-token-of-24-chars") is None
+
+
 def test_an_edit_holds_from_the_next_request_on(tmp_path: Path) -> None:
     """Added, and revoked."""
     file = written(tmp_path, f"guard: [{TOKEN}]\n")

@@ -254,7 +254,17 @@ class Fighter(Model):
 class Attempt(Model):
     """Somebody tried to start what is held, and was denied; or changed something else of it."""
 
-    who: str = Field(max_length=253, description="The controller, or the field manager.")
+    who: str = Field(
+        max_length=253,
+        description="The person or `namespace/name` of the service account, by the audit log; else"
+        " the controller, by its Events; of what is Changed, the field manager.",
+    )
+    field_manager: str = Field(
+        default="",
+        max_length=128,
+        description="With what, by the audit log: the field manager or the program. Absent where no"
+        " audit log told of it.",
+    )
     object: str = Field(max_length=320, description="On what: `ReplicaSet vllm-6c5f`.")
     count: int = Field(ge=1, description="How often, as far as was seen.")
     last: Timestamp = Field(description="When it was last seen.")

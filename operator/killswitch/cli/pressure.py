@@ -104,4 +104,5 @@ def _denied(attempt: Json) -> bool:
 
 def _attempt(each: Json) -> str:
     times = "once" if each["count"] == 1 else f"{each['count']} times"
-    return f"{each['who']} for {each['object']}, {times}"
+    who = f"{each['who']} ({each['fieldManager']})" if each.get("fieldManager") else each["who"]
+    return f"{who} for {each['object']}, {times}"

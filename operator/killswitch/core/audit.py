@@ -74,8 +74,12 @@ class Count:
 def reference(shutdown: Mapping[str, Any]) -> str:
     """How the lock names this Shutdown or ClusterShutdown."""
     metadata = shutdown["metadata"]
-    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-    return f"{shutdown['kind']} {place}{metadata['name']}"
+    return named(shutdown["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def named(kind: str, namespace: str, name: str) -> str:
+    """`Shutdown prod/stop`, `ClusterShutdown all`."""
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
 def refusals(content: object) -> list[Refusal]:

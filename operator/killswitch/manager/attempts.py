@@ -1,14 +1,17 @@
-"""Who tried to start what is held: counted from the Events in which controllers tell of their refusals.
+"""Who tried to start what is held: counted from audit events where the API server posts them, and from Events.
 
-Who wrote to a held object without being refused, such as taking a label off, is told by its
-`managedFields`. Events live for an hour; what was counted stays counted.
+Audit events tell of everybody. Without them only controllers are known, by the Events in which they tell
+of their own refusals; one that both tell of is counted from audit events alone. Who wrote to a held
+object without being refused, such as taking a label off, is told by its `managedFields`. Events live
+for an hour; what was counted stays counted.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from killswitch.core import times
+from killswitch.core import audit, times
+from killswitch.core.audit import Key, Tally
 from killswitch.core.errors import NotFoundError, RefusedError
 from killswitch.core.resources import EVENTS
 from killswitch.manager.held import Held
@@ -39,33 +42,70 @@ class _Counted:
 
     events: dict[str, int] = field(default_factory=dict)
     """Count of each Event (uid) when it was looked at last."""
-    told: dict[tuple[str, str], int] = field(default_factory=dict)
+    audited: dict[Key, Json] = field(default_factory=dict)
+    """By audit events, those of earlier processes included."""
+    heard: dict[Key, int] = field(default_factory=dict)
+    """How many of them this process had heard of when it looked last."""
+    told: dict[str, int] = field(default_factory=dict)
+    """What the metric knows of each, or earlier processes have told."""
 
 
 class Attempts:
     """The attempts on every engaged Shutdown. What it forgets at a restart stands in the status."""
 
-    def __init__(self, cluster: Cluster, numbers: Numbers) -> None:
-        """Nothing has been counted."""
+    def __init__(self, cluster: Cluster, numbers: Numbers, tally: Tally) -> None:
+        """Nothing has been counted. `tally`: what audit events tell, whenever they come."""
         self._cluster = cluster
         self._numbers = numbers
+        self._tally = tally
         self._counted: dict[str, _Counted] = {}
 
-    def forget(self, uids: Iterable[str]) -> None:
-        """These Shutdowns are gone or released."""
-        for uid in uids:
-            self._counted.pop(uid, None)
+    def forget(self, uid: str, stop: str) -> None:
+        """This Shutdown, so named by the lock, is gone or released."""
+        self._counted.pop(uid, None)
+        self._tally.forget(stop)
 
     async def look(self, shutdown: Json, held: Held) -> list[Json]:
         """`status.attempts`, newest first."""
         uid = shutdown["metadata"]["uid"]
-        before = {
-            (each["who"], each["object"]): each
+        before = [
+            each
             for each in shutdown.get("status", {}).get("attempts", ())
             if each.get("outcome", "Denied") == "Denied"
-        }
+        ]
         first = uid not in self._counted
-        counted = self._counted.setdefault(uid, _Counted())
+        if first:
+            self._counted[uid] = _begun(before)
+        counted = self._counted[uid]
+        self._hear(shutdown, counted)
+        told = await self._told(shutdown, counted, before, first=first)
+        audited = list(counted.audited.values())
+        names = {_name(each) for each in audited}
+        denied = audited + [each for each in told if _name(each) not in names]
+        self._measure(denied, counted)
+        found = denied + changes(shutdown, held)
+        return sorted(found, key=lambda each: str(each["last"]), reverse=True)[:_MOST]
+
+    def _hear(self, shutdown: Json, counted: _Counted) -> None:
+        """Add what audit events have told since the last look."""
+        since = times.seconds(shutdown["metadata"]["creationTimestamp"])
+        for key, heard in self._tally.of(audit.reference(shutdown)).items():
+            if heard.last < since:
+                continue  # of another one that bore this name
+            was = counted.audited.get(key)
+            known = counted.heard.get(key, 0)
+            news = heard.count - known if heard.count >= known else heard.count  # it forgets, too
+            now = news + (was["count"] if was else 0)
+            counted.heard[key] = heard.count
+            last = max(times.text(heard.last), was["last"] if was else "")
+            row = _attempt((key.who, key.object), now, last, "Denied")
+            counted.audited[key] = {**row, "fieldManager": key.field_manager}
+
+    async def _told(
+        self, shutdown: Json, counted: _Counted, status: Sequence[Json], *, first: bool
+    ) -> list[Json]:
+        """What Events tell: since the last look, and with what was counted before."""
+        before = {(each["who"], each["object"]): each for each in status if not _is_audited(each)}
         refusals = await self._refusals(shutdown)
         sums: dict[tuple[str, str], int] = defaultdict(int)
         news: dict[tuple[str, str], int] = defaultdict(int)
@@ -81,12 +121,17 @@ class Attempts:
             was = int(before[key]["count"]) if key in before else 0
             # The first look of this process does not know which of them were counted before.
             now = max(was, sums[key]) if first else was + news[key]
-            self._numbers.denied(key[0], now - max(was, counted.told.get(key, 0)))
-            counted.told[key] = now
             last = max(latest.get(key, ""), before[key]["last"] if key in before else "")
-            found.append(_attempt(key, now, last, "Denied"))
-        found += changes(shutdown, held)
-        return sorted(found, key=lambda each: str(each["last"]), reverse=True)[:_MOST]
+            if now:  # else hidden by audit events, and nothing new
+                found.append(_attempt(key, now, last, "Denied"))
+        return found
+
+    def _measure(self, denied: Sequence[Json], counted: _Counted) -> None:
+        """Add to the metric what it does not know yet, whichever way it was told of."""
+        for name, count in _sums(denied).items():
+            label = next(_label(each) for each in denied if _name(each) == name)
+            self._numbers.denied(label, count - counted.told.get(name, 0))
+            counted.told[name] = max(count, counted.told.get(name, 0))
 
     async def _refusals(self, shutdown: Json) -> list[Refusal]:
         found: list[Refusal] = []
@@ -102,9 +147,7 @@ class Attempts:
 
 def refusals(events: Iterable[Json], shutdown: Json) -> list[Refusal]:
     """Those of the Events that tell of refusals by this Shutdown, in either shape of the API."""
-    metadata = shutdown["metadata"]
-    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-    words = f"held down by {shutdown['kind']} {place}{metadata['name']} ("
+    words = f"held down by {audit.reference(shutdown)} ("
     return [
         _refusal(each) for each in events if words in str(each.get("message") or each.get("note"))
     ]
@@ -153,6 +196,37 @@ def changes(shutdown: Json, held: Held) -> list[Json]:
 def _attempt(key: tuple[str, str], count: int, last: str, outcome: str) -> Json:
     who, what = key[0][:253], key[1][:320]
     return {"who": who, "object": what, "count": count, "last": last, "outcome": outcome}
+
+
+def _begun(before: Sequence[Json]) -> _Counted:
+    """What earlier processes have counted."""
+    audited = {
+        Key(each["who"], each["fieldManager"], each["object"]): each
+        for each in before
+        if _is_audited(each)
+    }
+    return _Counted(audited=audited, told=_sums(before))
+
+
+def _is_audited(attempt: Json) -> bool:
+    return bool(attempt.get("fieldManager"))
+
+
+def _sums(attempts: Iterable[Json]) -> dict[str, int]:
+    sums: dict[str, int] = defaultdict(int)
+    for each in attempts:
+        sums[_name(each)] += each["count"]
+    return sums
+
+
+def _label(attempt: Json) -> str:
+    """Without the namespace of a service account: controllers do not say it in their Events."""
+    return str(attempt["who"]).rpartition("/")[2] if _is_audited(attempt) else str(attempt["who"])
+
+
+def _name(attempt: Json) -> str:
+    """Its letters: `daemonset-controller` says of itself who is `daemon-set-controller` as an account."""
+    return "".join(each for each in _label(attempt).lower() if each.isalnum())
 
 
 def _is_anothers(entry: Mapping[str, object]) -> bool:

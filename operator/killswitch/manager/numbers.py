@@ -1,6 +1,7 @@
 """What the manager measures, for Prometheus (docs/metrics.md)."""
 
-from collections.abc import Callable
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from prometheus_client import (
     Info,
     ProcessCollector,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from killswitch import __version__
 from killswitch.telemetry.buckets import SECONDS
@@ -25,12 +28,14 @@ class CountGuards(Protocol):
         ...
 
 
-class Numbers:
+class Numbers(Collector):
     """The metrics of the manager, in a registry of their own."""
 
     def __init__(self) -> None:
         """Nothing has been tried: 0 until then, which is not a proof."""
         self.registry = CollectorRegistry()
+        self.requests: Counts[tuple[str, str]] = Counts()
+        """Requests received, by path and outcome."""
         self.verified = Histogram(
             "killswitch_verified_seconds",
             "From the decision until an independent look found no pod left.",
@@ -60,16 +65,26 @@ class Numbers:
         )
         self._attempts = Counter(
             "killswitch_denied_attempts",
-            "Attempts to start what is held, as the Events of those who were refused tell.",
+            "Attempts to start what is held, by those whom audit events or their own Events name.",
             ["controller"],
             registry=self.registry,
         )
         Info("killswitch_build", "Version of killswitch.", registry=self.registry).info(
             {"version": __version__}
         )
+        self.registry.register(self)
         ProcessCollector(registry=self.registry)
         self.unready = "the lock has not been tried yet"
         """Why the manager does not do its work yet; empty once the API server let it try."""
+
+    def collect(self) -> Iterable[Metric]:
+        """What is counted where it happens."""
+        requests = CounterMetricFamily(
+            "killswitch_requests", "Requests received, by outcome.", labels=["path", "outcome"]
+        )
+        for labels, count in self.requests.items():
+            requests.add_metric(labels, count)
+        yield requests
 
     def tried(self, *, denied: bool, now: float) -> None:
         """The lock was tried; `now` in seconds since the epoch."""
@@ -78,7 +93,7 @@ class Numbers:
         self.unready = ""
 
     def denied(self, controller: str, attempts: int) -> None:
-        """So many more attempts of this controller were seen."""
+        """So many more attempts of this controller, or person, were seen."""
         if attempts > 0:
             self._attempts.labels(controller=controller).inc(attempts)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import structlog
 
 from killswitch.api import orders
+from killswitch.core.audit import Refusal, Tally
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.resources import CLUSTER_POLICIES, FREEZES, POLICIES, SHUTDOWNS, Resource
 from killswitch.manager.armed import prove
@@ -43,20 +45,28 @@ class Manager:
         traces: Traces | None = None,
     ) -> None:
         """Nothing runs before `run`."""
-        self._numbers = numbers or Numbers()
+        self.numbers = numbers or Numbers()
+        self._tally = Tally()
         self._cluster = cluster
         self._clock = clock
         self._settings = settings
         self._rounds = Rounds(clock, self._look)
         self._reactions = Reactions(feeds, clock, settings, self._rounds.wake)
         self._guards = Guards(cluster, clock, self._rounds.wake)
-        self._numbers.guards(self._guards.count, self._guards.frozen)
+        self.numbers.guards(self._guards.count, self._guards.frozen)
         places = Places(cluster, clock)
         self._policies = Policies(
             cluster, clock, checker, self._reactions, settings, guards=self._guards, places=places
         )
         self._freezes = Freezes(cluster, clock, self._guards, settings)
-        self._shutdowns = Shutdowns(cluster, clock, settings, self._numbers, traces, places=places)
+        self._shutdowns = Shutdowns(
+            cluster, clock, settings, self.numbers, traces, places=places, tally=self._tally
+        )
+
+    def refused(self, refusals: Sequence[Refusal]) -> None:
+        """The API server's audit events tell of these; they are told with the next look at each stop."""
+        for each in refusals:
+            self._tally.add(each)
 
     async def run(self) -> None:
         """Watch, list, prove and look until cancelled."""
@@ -110,7 +120,7 @@ class Manager:
                 await self._clock.sleep(1.0)
                 continue
             proof = await prove(self._cluster, self._settings, username)
-            self._numbers.tried(denied=proof.denied, now=self._clock.now())
+            self.numbers.tried(denied=proof.denied, now=self._clock.now())
             if proof != self._policies.proof:
                 _LOG.info("lock tried", denied=proof.denied, message=proof.message)
                 self._policies.proof = proof

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killswitch.core import conditions, durations, fighters, grace, times
+from killswitch.core import audit, conditions, durations, fighters, grace, times
+from killswitch.core.audit import Tally
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
@@ -65,6 +66,7 @@ class Shutdowns:
         traces: Traces | None = None,
         *,
         places: Places | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Keeps no state but what it has still to measure, and what it has counted."""
         self._numbers = numbers
@@ -80,7 +82,7 @@ class Shutdowns:
         self._turn_at = 0.0
         self._records = Records(cluster, self._places, records_namespace=settings.namespace)
         self._fighters = Fighters(cluster, clock, self._places, self._records)
-        self._attempts = Attempts(cluster, numbers)
+        self._attempts = Attempts(cluster, numbers, tally or Tally())
         self._restorer = Restorer(
             cluster, clock, self._records, operator_namespace=settings.namespace
         )
@@ -128,8 +130,8 @@ class Shutdowns:
     def _forget(self, key: Key) -> None:
         """It is gone or released: nobody is kept from anything by it."""
         beheld = self._beheld.pop(key, None)
-        if beheld is not None:
-            self._attempts.forget([beheld.uid])
+        stop = audit.named(key.resource.kind, key.namespace, key.name)
+        self._attempts.forget(beheld.uid if beheld is not None else "", stop)
 
     def _measure(self, key: Key, shutdown: Json) -> None:
         """Once for a stop that was verified here: how long after its decision, if that is known.

@@ -2,10 +2,11 @@
 
     llm-guard: [whsec_…, whsec_…]     signing keys, several so that they can rotate
     prometheus: [a-token-of-24-characters-or-more]
+    audit: [another-token]
 
 What begins with `whsec_` is a signing key, all else a bearer token. The source `prometheus` alone
-may write samples and alerts: a guardrail's token must not be able to. The file is read again when it
-has changed; while it cannot be read, the keys of before hold, and the log says so.
+may write samples and alerts, and `audit` audit events: a guardrail's token must not be able to. The file
+is read again when it has changed; while it cannot be read, the keys of before hold, and the log says so.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from killswitch.signals.keys import BearerTokens, SigningKeys
 
 PROMETHEUS = "prometheus"
 """The source whose bearer tokens may write samples and post alerts."""
+AUDIT = "audit"
+"""The source whose bearer tokens may post audit events."""
 
 _SIGNING = "whsec_"
 _LOG = structlog.get_logger(__name__)
@@ -34,7 +37,7 @@ class KeyFile:
         """A file that cannot be read lets nobody in: polling must go on, so that is no failure."""
         self._path = Path(path)
         self._stamp: _Stamp | None = (0, 0, 0)
-        self._keys, self._writers, self._count = _parsed("{}")
+        self._keys, self._writers, self._auditors, self._count = _parsed("{}")
         self._read_again()
 
     @property
@@ -53,6 +56,11 @@ class KeyFile:
         self._read_again()
         return self._writers
 
+    def auditors(self) -> BearerTokens:
+        """Who may post audit events."""
+        self._read_again()
+        return self._auditors
+
     def _read_again(self) -> None:
         """A look at the file's times costs microseconds; it is read only after a change."""
         stamp = self._now()
@@ -60,7 +68,8 @@ class KeyFile:
             return
         self._stamp = stamp
         try:
-            self._keys, self._writers, self._count = _parsed(self._path.read_text())
+            text = self._path.read_text()
+            self._keys, self._writers, self._auditors, self._count = _parsed(text)
         except (OSError, ValueError, MalformedError) as error:
             _LOG.error("keys cannot be read; those of before hold", error=str(error))
         else:
@@ -74,8 +83,11 @@ class KeyFile:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _parsed(text: str) -> tuple[Keys, BearerTokens, int]:
-    """Keys for events, tokens for samples and alerts, and how many there are; errors repeat no secret."""
+def _parsed(text: str) -> tuple[Keys, BearerTokens, BearerTokens, int]:
+    """Keys for events, tokens for samples and alerts, for audit events, and how many there are.
+
+    Errors repeat no secret.
+    """
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError:
@@ -93,5 +105,6 @@ def _parsed(text: str) -> tuple[Keys, BearerTokens, int]:
             kind = signing if each.startswith(_SIGNING) else bearer
             kind.setdefault(source, []).append(each)
     writers = BearerTokens({PROMETHEUS: bearer.get(PROMETHEUS, [])})
+    auditors = BearerTokens({AUDIT: bearer.get(AUDIT, [])})
     count = sum(len(each) for each in (*signing.values(), *bearer.values()))
-    return Keys(SigningKeys(signing), BearerTokens(bearer)), writers, count
+    return Keys(SigningKeys(signing), BearerTokens(bearer)), writers, auditors, count
