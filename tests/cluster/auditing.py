@@ -1,0 +1,102 @@
+"""An API server that audits: to a file, and by its webhook backend to a receiver with TLS and a token."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.processes import free_port
+
+POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  verbs: [create, update, patch]
+- level: None
+"""
+"""What docs/runbook.md says: enough to know who was refused, and no more."""
+TOKEN = "the-token-of-the-api-server"
+
+
+@dataclass(frozen=True)
+class Auditing:
+    """Files of an API server that audits; made before it starts."""
+
+    directory: Path
+    port: int
+    """Where the receiver is to listen."""
+
+    @classmethod
+    def within(cls, directory: Path) -> "Auditing":
+        """Policy, certificate, keys and the webhook's configuration, in this folder."""
+        made = cls(directory, free_port())
+        made.policy.write_text(POLICY)
+        made.keys.write_text(json.dumps({"audit": [TOKEN]}))
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/CN=manager", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-keyout", str(made.key), "-out", str(made.certificate)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "killswitch",
+                    "cluster": {
+                        "server": f"https://127.0.0.1:{made.port}/v1/audit",
+                        "certificate-authority": str(made.certificate),
+                    },
+                }
+            ],
+            "users": [{"name": "audit", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "c", "context": {"cluster": "killswitch", "user": "audit"}}],
+            "current-context": "c",
+        }
+        made._config.write_text(json.dumps(config))
+        return made
+
+    @property
+    def policy(self) -> Path:
+        """The audit policy."""
+        return self.directory / "policy.yaml"
+
+    @property
+    def log(self) -> Path:
+        """The audit log."""
+        return self.directory / "audit.log"
+
+    @property
+    def keys(self) -> Path:
+        """The receiver's file of keys."""
+        return self.directory / "keys.json"
+
+    @property
+    def certificate(self) -> Path:
+        """The receiver's certificate."""
+        return self.directory / "tls.crt"
+
+    @property
+    def key(self) -> Path:
+        """Its private key."""
+        return self.directory / "tls.key"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Of the API server."""
+        return (
+            f"--audit-policy-file={self.policy}",
+            f"--audit-log-path={self.log}",
+            f"--audit-webhook-config-file={self._config}",
+            "--audit-webhook-batch-max-wait=200ms",
+        )
+
+    @property
+    def _config(self) -> Path:
+        return self.directory / "webhook.kubeconfig"
