@@ -1,22 +1,15 @@
-"""An API server that audits: to a file, and by its webhook backend to a receiver with TLS and a token."""
+"""An API server that audits as docs/attempts.md says: to a file, and by webhook to a receiver with TLS."""
 
 import json
+import re
 import subprocess
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.processes import free_port
 
-POLICY = """\
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: Metadata
-  verbs: [create, update, patch]
-- level: None
-"""
-"""What docs/runbook.md says: enough to know who was refused, and no more."""
+_PAGE = Path(__file__).parents[2] / "docs" / "attempts.md"
 TOKEN = "the-token-of-the-api-server"
 
 
@@ -32,7 +25,8 @@ class Auditing:
     def within(cls, directory: Path) -> "Auditing":
         """Policy, certificate, keys and the webhook's configuration, in this folder."""
         made = cls(directory, free_port())
-        made.policy.write_text(POLICY)
+        policy, config = re.findall(r"   ```yaml\n(.*?)   ```", _PAGE.read_text(), re.DOTALL)
+        made.policy.write_text(textwrap.dedent(policy))
         made.keys.write_text(json.dumps({"audit": [TOKEN]}))
         subprocess.run(
             [
@@ -43,23 +37,10 @@ class Auditing:
             check=True,
             capture_output=True,
         )
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": "killswitch",
-                    "cluster": {
-                        "server": f"https://127.0.0.1:{made.port}/v1/audit",
-                        "certificate-authority": str(made.certificate),
-                    },
-                }
-            ],
-            "users": [{"name": "audit", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "c", "context": {"cluster": "killswitch", "user": "audit"}}],
-            "current-context": "c",
-        }
-        made._config.write_text(json.dumps(config))
+        address = f"127.0.0.1:{made.port}"
+        for word, meant in (("ADDRESS:8444", address), ("CA.crt", "tls.crt"), ("TOKEN", TOKEN)):
+            config = config.replace(word, meant)
+        made._config.write_text(textwrap.dedent(config))
         return made
 
     @property

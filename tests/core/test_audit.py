@@ -218,7 +218,11 @@ def test_no_flood_takes_more_than_its_share_of_memory() -> None:
     for number in range(300):
         tally.add(read(event(auditID=f"a{number}", userAgent=f"agent{number}/1")))
     counts = tally.of("Shutdown prod/stop")
-    assert (len(counts), counts[Key(OTHERS, OTHERS, OTHERS)].count) == (201, 100)
+    assert (len(counts), counts[Key("alice", OTHERS, OTHERS)].count) == (201, 100)
+    for number in range(300):
+        tally.add(read(event(auditID=f"u{number}", user={"username": f"u{number}"})))
+    assert (len(counts), counts[Key("u0", OTHERS, OTHERS)].count) == (401, 1)
+    assert counts[Key(OTHERS, OTHERS, OTHERS)].count == 101
     for number in range(1000):
         said = SAID.replace("prod/stop", f"prod/s{number}")
         tally.add(read(event(said, auditID=f"b{number}")))

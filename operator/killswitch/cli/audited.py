@@ -3,11 +3,12 @@
 Line by line, so that a log of any size can be read: what is kept is bounded by `core.audit.Tally`.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import orjson
 
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
@@ -111,8 +112,8 @@ def _contents(path: str, file: IO[bytes]) -> Iterator[tuple[int, object]]:
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
-        except ValueError as error:
+            content = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
             raise _malformed(path, number, f"it is not JSON: {error}") from None
         yield number, content
 
@@ -120,6 +121,6 @@ def _contents(path: str, file: IO[bytes]) -> Iterator[tuple[int, object]]:
 def _malformed(path: str, number: int, why: str) -> Problem:
     cure = (
         "give the API server's own audit log, one JSON object a line"
-        " (docs/runbook.md, Who tried to undo it, says how logs of others become that)"
+        " (docs/attempts.md says how exports of others become that)"
     )
     return Problem(f"read line {number} of {path}", why, cure)

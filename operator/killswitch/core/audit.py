@@ -130,8 +130,9 @@ def refusal(event: Mapping[str, Any]) -> Refusal | None:
 class Tally:
     """Refusals by stop, each request once; bounded, whatever is told.
 
-    Of one stop 200 keys are kept apart, all further ones are `others`; of 1000 stops the ones that
-    were told of last are kept. A copy counts again after 50 000 other refusals.
+    Of one stop 200 keys are kept apart, then whoever else tries is told with `others` for what he does,
+    then everybody is `others`; 1000 stops are kept, those that were told of last. A copy counts again
+    after 50 000 other refusals.
     """
 
     def __init__(self) -> None:
@@ -162,12 +163,19 @@ class Tally:
         self._stops.move_to_end(stop)
         if len(self._stops) > _MOST_STOPS:
             self._stops.popitem(last=False)
-        known = refusal.key in counts or len(counts) < _MOST_KEYS
-        key = refusal.key if known else Key(OTHERS, OTHERS, OTHERS)
-        count = counts.setdefault(key, Count(0, refusal.at, refusal.at))
+        count = counts.setdefault(_kept(refusal.key, counts), Count(0, refusal.at, refusal.at))
         count.count += 1
         count.first = min(count.first, refusal.at)
         count.last = max(count.last, refusal.at)
+
+
+def _kept(key: Key, counts: Mapping[Key, Count]) -> Key:
+    """As what it is counted: whoever changes his user agent each time hides himself, and nobody else."""
+    whoever = Key(key.who, OTHERS, OTHERS)
+    for candidate, most in ((key, _MOST_KEYS), (whoever, 2 * _MOST_KEYS)):
+        if candidate in counts or len(counts) < most:
+            return candidate
+    return Key(OTHERS, OTHERS, OTHERS)
 
 
 def _by(event: Mapping[str, Any], answer: Mapping[str, Any]) -> tuple[str, ...]:
