@@ -106,6 +106,10 @@ CASES: dict[str, tuple[Json, Key]] = {
         event(objectRef={"resource": "models", "apiGroup": "example.com", "name": "m"}),
         Key("alice", "kubectl", "models.example.com m"),
     ),
+    "a node": (
+        event(objectRef={"resource": "nodes", "name": "gpu-0", "apiVersion": "v1"}),
+        Key("alice", "kubectl", "Node gpu-0"),
+    ),
     "a program that does not say what it is": (
         event(userAgent=""),
         Key("alice", "unknown", "Deployment vllm"),

@@ -1,11 +1,12 @@
 """Who tried to start what is held: counted from audit events where the API server posts them, and from Events.
 
 Audit events tell of everybody. Without them only controllers are known, by the Events in which they tell
-of their own refusals; one that both tell of is counted from audit events alone. Who wrote to a held
+of their own refusals; one that both tell of is counted by the one that tells of more. Who wrote to a held
 object without being refused, such as taking a label off, is told by its `managedFields`. Events live
 for an hour; what was counted stays counted.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from killswitch.ports import Cluster, Json
 _MOST = 50
 _OURS = "killswitch"
 _STATUS = "status"
+_ACCOUNT = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
+"""`argocd/argocd-server`, as `core.audit` writes a service account."""
 _CONTROLLERS = frozenset({"kube-controller-manager"})
 """They write bookkeeping into what they control; what they want is seen by its refusals."""
 
@@ -46,7 +49,9 @@ class _Counted:
     """By audit events, those of earlier processes included."""
     heard: dict[Key, int] = field(default_factory=dict)
     """How many of them this process had heard of when it looked last."""
-    told: dict[str, int] = field(default_factory=dict)
+    told: dict[tuple[str, str], Json] = field(default_factory=dict)
+    """By Events, those of earlier processes included."""
+    measured: dict[str, int] = field(default_factory=dict)
     """What the metric knows of each, or earlier processes have told."""
 
 
@@ -68,20 +73,14 @@ class Attempts:
     async def look(self, shutdown: Json, held: Held) -> list[Json]:
         """`status.attempts`, newest first."""
         uid = shutdown["metadata"]["uid"]
-        before = [
-            each
-            for each in shutdown.get("status", {}).get("attempts", ())
-            if each.get("outcome", "Denied") == "Denied"
-        ]
+        told = await self._refusals(shutdown)  # before anything is counted: it may fail
         first = uid not in self._counted
         if first:
-            self._counted[uid] = _begun(before)
+            self._counted[uid] = _begun(shutdown)
         counted = self._counted[uid]
         self._hear(shutdown, counted)
-        told = await self._told(shutdown, counted, before, first=first)
-        audited = list(counted.audited.values())
-        names = {_name(each) for each in audited}
-        denied = audited + [each for each in told if _name(each) not in names]
+        self._count(told, counted, first=first)
+        denied = _larger(counted.audited.values(), counted.told.values())
         self._measure(denied, counted)
         found = denied + changes(shutdown, held)
         return sorted(found, key=lambda each: str(each["last"]), reverse=True)[:_MOST]
@@ -101,12 +100,8 @@ class Attempts:
             row = _attempt((key.who, key.object), now, last, "Denied")
             counted.audited[key] = {**row, "fieldManager": key.field_manager}
 
-    async def _told(
-        self, shutdown: Json, counted: _Counted, status: Sequence[Json], *, first: bool
-    ) -> list[Json]:
-        """What Events tell: since the last look, and with what was counted before."""
-        before = {(each["who"], each["object"]): each for each in status if not _is_audited(each)}
-        refusals = await self._refusals(shutdown)
+    def _count(self, refusals: Sequence[Refusal], counted: _Counted, *, first: bool) -> None:
+        """Add what Events tell: since the last look, or beyond what was counted before."""
         sums: dict[tuple[str, str], int] = defaultdict(int)
         news: dict[tuple[str, str], int] = defaultdict(int)
         latest: dict[tuple[str, str], str] = {}
@@ -116,22 +111,19 @@ class Attempts:
             news[key] += max(0, each.count - counted.events.get(each.uid, 0))
             latest[key] = max(latest.get(key, ""), each.last)
         counted.events = {each.uid: each.count for each in refusals}
-        found = []
-        for key in {**before, **sums}:
-            was = int(before[key]["count"]) if key in before else 0
+        for key, count in sums.items():
+            row = counted.told.get(key)
+            was, last = (row["count"], row["last"]) if row else (0, "")
             # The first look of this process does not know which of them were counted before.
-            now = max(was, sums[key]) if first else was + news[key]
-            last = max(latest.get(key, ""), before[key]["last"] if key in before else "")
-            if now:  # else hidden by audit events, and nothing new
-                found.append(_attempt(key, now, last, "Denied"))
-        return found
+            now = max(was, count) if first else was + news[key]
+            counted.told[key] = _attempt(key, now, max(latest[key], last), "Denied")
 
     def _measure(self, denied: Sequence[Json], counted: _Counted) -> None:
         """Add to the metric what it does not know yet, whichever way it was told of."""
         for name, count in _sums(denied).items():
             label = next(_label(each) for each in denied if _name(each) == name)
-            self._numbers.denied(label, count - counted.told.get(name, 0))
-            counted.told[name] = max(count, counted.told.get(name, 0))
+            self._numbers.denied(label, count - counted.measured.get(name, 0))
+            counted.measured[name] = max(count, counted.measured.get(name, 0))
 
     async def _refusals(self, shutdown: Json) -> list[Refusal]:
         found: list[Refusal] = []
@@ -198,14 +190,32 @@ def _attempt(key: tuple[str, str], count: int, last: str, outcome: str) -> Json:
     return {"who": who, "object": what, "count": count, "last": last, "outcome": outcome}
 
 
-def _begun(before: Sequence[Json]) -> _Counted:
+def _begun(shutdown: Json) -> _Counted:
     """What earlier processes have counted."""
-    audited = {
-        Key(each["who"], each["fieldManager"], each["object"]): each
-        for each in before
-        if _is_audited(each)
-    }
-    return _Counted(audited=audited, told=_sums(before))
+    begun, denied = _Counted(), []
+    for each in shutdown.get("status", {}).get("attempts", ()):
+        if each.get("outcome", "Denied") != "Denied":
+            continue
+        denied.append(each)
+        if _is_audited(each):
+            begun.audited[Key(each["who"], each["fieldManager"], each["object"])] = each
+        else:
+            begun.told[each["who"], each["object"]] = each
+    begun.measured = _sums(denied)
+    return begun
+
+
+def _larger(audited: Iterable[Json], told: Iterable[Json]) -> list[Json]:
+    """Of each who is told of by both, the one that tells of more: neither sees what the other misses.
+
+    Events are aggregated and dropped; audit events come later, and not from every API server, perhaps.
+    """
+    audited, told = list(audited), list(told)
+    most, other = _sums(audited), _sums(told)
+    return [
+        *(each for each in audited if most[_name(each)] >= other.get(_name(each), 0)),
+        *(each for each in told if other[_name(each)] > most.get(_name(each), 0)),
+    ]
 
 
 def _is_audited(attempt: Json) -> bool:
@@ -219,13 +229,20 @@ def _sums(attempts: Iterable[Json]) -> dict[str, int]:
     return sums
 
 
+def _is_account(attempt: Json) -> bool:
+    return _is_audited(attempt) and _ACCOUNT.fullmatch(attempt["who"]) is not None
+
+
 def _label(attempt: Json) -> str:
     """Without the namespace of a service account: controllers do not say it in their Events."""
-    return str(attempt["who"]).rpartition("/")[2] if _is_audited(attempt) else str(attempt["who"])
+    who = str(attempt["who"])
+    return who.rpartition("/")[2] if _is_account(attempt) else who
 
 
 def _name(attempt: Json) -> str:
-    """Its letters: `daemonset-controller` says of itself who is `daemon-set-controller` as an account."""
+    """Of controllers the letters: `daemonset-controller` is `daemon-set-controller` as an account."""
+    if _is_audited(attempt) and not _is_account(attempt):
+        return str(attempt["who"])
     return "".join(each for each in _label(attempt).lower() if each.isalnum())
 
 
