@@ -11,9 +11,11 @@ from killswitch.api.orders import FreezeTerms, Terms, Touched
 from killswitch.api.records import ShutdownRecordSpec
 from killswitch.api.shutdowns import ShutdownSpec
 from killswitch.core import plans
+from killswitch.core.lock_keys import MOST_LOCKS
 from killswitch.core.manifests import BarePod
-from killswitch.core.plans import MOST_LOCKS, Stop, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import FREEZES, SHUTDOWNS
+from killswitch.core.stops import Stop
 from tests.api.test_compiled import policy
 from tests.core.builders import (
     BOUNDARIES,
@@ -126,38 +128,6 @@ def test_a_policys_freeze_and_the_stop_at_its_end() -> None:
     assert end.body["metadata"]["labels"]["killswitch.dev/policy"] == owner.name
     alone = orders.at_end_of(order.body, "reactor", None)
     assert alone.body["spec"]["requiredApprovals"] == 3
-
-
-def test_what_is_held_already_is_not_ordered_again() -> None:
-    """By name and uid together, by the namespace, or by a cluster's Shutdown."""
-    held = inventory(
-        *deployment("a"), *deployment("b", "dev"), node("n1"), governed=("prod", "dev")
-    )
-    queries = [TargetQuery("Deployment", place) for place in ("prod", "dev")]
-    plan = plans.for_policy(queries, held, BOUNDARIES)
-    (prod, dev) = plan.stops
-    keys = {"deployments.apps/a": "", "uid/Deployment.prod.a": ""}
-
-    def left(*holders: tuple[str, str, dict[str, object]]) -> list[str]:
-        return [stop.namespace for stop in plans.not_held(plan, holders)]
-
-    assert left() == [prod.namespace, dev.namespace]
-    assert left(("Shutdown", "prod", {"locks": keys})) == ["dev"]
-    assert left(("Shutdown", "prod", {"locks": {"deployments.apps/a": ""}})) == ["prod", "dev"]
-    assert left(("Shutdown", "dev", {"locks": keys})) == ["prod", "dev"]
-    assert left(("Shutdown", "dev", {"scope": {"wholeNamespace": True}})) == ["prod"]
-    assert left(("ClusterShutdown", "", {"namespaces": {"dev": "", "prod": ""}})) == []
-    nodes = plans.for_policy([TargetQuery("Node", name="n1")], held, BOUNDARIES)
-    assert plans.not_held(nodes, [("ClusterShutdown", "", {"nodes": {"n1": ""}})]) == ()
-    assert len(plans.not_held(nodes, [("ClusterShutdown", "", {"nodes": {"n2": ""}})])) == 1
-
-
-def test_a_whole_namespace_is_not_held_by_keys() -> None:
-    """What may be created there tomorrow has no key today."""
-    held = inventory(*deployment("a"))
-    plan = plans.for_policy([TargetQuery("Namespace", "prod")], held, BOUNDARIES)
-    keys = {"deployments.apps/a": "", "uid/Deployment.prod.a": ""}
-    assert len(plans.not_held(plan, [("Shutdown", "prod", {"locks": keys})])) == 1
 
 
 def test_pods_without_a_workload_count_by_themselves() -> None:

@@ -20,7 +20,6 @@ from killswitch.core.kinds import Setting
 from killswitch.core.manifests import BarePod
 from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Stop
 from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     FREEZES,
@@ -29,6 +28,7 @@ from killswitch.core.resources import (
     SHUTDOWNS,
     Resource,
 )
+from killswitch.core.stops import Stop
 from killswitch.core.traffic import Entrance
 
 Json = dict[str, Any]

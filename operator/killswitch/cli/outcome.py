@@ -13,8 +13,8 @@ from killswitch.core import nodes as node_actions
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NODES, SHUTDOWNS, Resource
+from killswitch.core.stops import Stop
 from killswitch.ports import Json
 from killswitch.reactor.stop import Outcome
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import plans
+from killswitch.core import lock_keys
 from killswitch.core.inventory import Inventory, Pod, Workload
-from killswitch.core.plans import Plan, Refusal, Refused, Stop
+from killswitch.core.stops import Plan, Refusal, Refused, Stop
 
 _WHY = {
     Refusal.PROTECTED: "protected: killswitch never stops it",
@@ -135,7 +135,7 @@ def _owned(stop: Stop, inventory: Inventory) -> Iterable[tuple[Workload, list[Po
     """The targets, each with its pods of the plan."""
     planned = {pod.uid for pod in stop.pods}
     for workload in stop.targets:
-        found = inventory.pods_of(plans.owner_uids(workload, inventory))
+        found = inventory.pods_of(lock_keys.owner_uids(workload, inventory))
         yield workload, _sorted(pod for pod in found if pod.uid in planned)
 
 

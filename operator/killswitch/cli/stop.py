@@ -29,7 +29,7 @@ from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.surroundings import Ask
 from killswitch.cli.usage import Gently
-from killswitch.core import blast, grace, plans
+from killswitch.core import blast, grace, holdings
 from killswitch.core.errors import (
     InvalidPolicyError,
     KillSwitchError,
@@ -37,8 +37,8 @@ from killswitch.core.errors import (
     ServerError,
     UnavailableError,
 )
-from killswitch.core.plans import Plan
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
+from killswitch.core.stops import Plan
 from killswitch.ports import Json, SignalSource
 from killswitch.reactor.stop import Outcome, StopSequence
 
@@ -178,7 +178,7 @@ async def _lock(
             graceful=request.gently is not None,
         )
         progress.locked(shutdown)
-        unseen = tuple(plans.unseen(shutdown["spec"], observed.inventory))
+        unseen = tuple(holdings.unseen(shutdown["spec"], observed.inventory))
         return _Engaged(order, shutdown, outcome, progress, request.prometheus, unseen)
 
     answers = await asyncio.gather(*(lock(order) for order in made))

@@ -17,7 +17,7 @@ from killswitch.cli.problems import PROGRAM, Problem
 from killswitch.cli.references import argument, is_ours, parse, shown, workload
 from killswitch.cli.scope import Named, kind_name
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import conditions, durations, kinds, plans, projections, times
+from killswitch.core import conditions, durations, holdings, kinds, lock_keys, projections, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
@@ -35,6 +35,7 @@ from killswitch.core.resources import (
     SHUTDOWNS,
     Resource,
 )
+from killswitch.core.stops import holds_pod
 from killswitch.ports import Json
 
 _STAGES = (
@@ -192,13 +193,13 @@ async def _holders(session: Session, seen: Observed, kind: Kind, body: Json) -> 
     found = []
     for each in stored:
         place = each["metadata"].get("namespace", "")
-        plan = plans.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
+        plan = holdings.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
         named = any(
-            uid in plans.owner_uids(target, seen.inventory)
+            uid in lock_keys.owner_uids(target, seen.inventory)
             for stop in plan.stops
             for target in stop.targets
         )
-        holds = pod is not None and any(plans.holds_pod(stop, pod) for stop in plan.stops)
+        holds = pod is not None and any(holds_pod(stop, pod) for stop in plan.stops)
         if engaged(each) and (named or holds):
             found.append(each)
     return found
@@ -226,7 +227,7 @@ async def _live(session: Session, body: Json) -> list[Pod] | None:
         return None
     if seen.hidden.keys() & {PODS.key, REPLICASETS.key}:
         return None
-    plan = plans.for_shutdown(body["kind"], chosen[0], body["spec"], seen.inventory)
+    plan = holdings.for_shutdown(body["kind"], chosen[0], body["spec"], seen.inventory)
     return [pod for stop in plan.stops for pod in stop.pods]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from killswitch.core import plans
+from killswitch.core import holdings
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.manager.claims import Target
 from killswitch.manager.places import Places
@@ -41,7 +41,7 @@ async def look(places: Places, recorded: Sequence[Target], shutdown: Json) -> He
     if not names:
         return Held(Inventory())
     seen = await places.see(names, {each.record["kind"] for each in recorded})
-    plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], seen.inventory)
+    plan = holdings.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], seen.inventory)
     found = {each.uid: each for stop in plan.stops for each in stop.targets}
     for target in recorded:
         item = seen.inventory.owner_of(target.record["uid"])

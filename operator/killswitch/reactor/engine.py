@@ -27,9 +27,9 @@ from killswitch.core import decisions, interlocks, plans, quorum, readings
 from killswitch.core.caps import Cap, Fire, Spending
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
-from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Reading, Verdict
+from killswitch.core.stops import Plan
 from killswitch.core.switch import Effect, Event, State, move
 from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker, SignalSource

@@ -20,8 +20,9 @@ from killswitch.core.inventory import Node
 from killswitch.core.locks import engaged
 from killswitch.core.names import FENCE_ANNOTATION
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Plan, Refusal, Stop, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, EVENTS, NODES
+from killswitch.core.stops import Plan, Refusal, Stop
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import engaging
 from killswitch.reactor.stop import Outcome

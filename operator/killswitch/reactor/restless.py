@@ -8,7 +8,7 @@ each turn, as long as they are engaged: a controller that comes to rest late is 
 
 from collections.abc import Sequence
 
-from killswitch.core import conditions, plans, times
+from killswitch.core import conditions, holdings, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Workload
@@ -67,7 +67,7 @@ class Restless:
 
     async def _tell(self, shutdown: Json) -> None:
         told = conditions.find(shutdown["status"]["conditions"], ShutdownCondition.STOPPED)
-        found = plans.restless(held_by(shutdown, self._view), self._view.inventory)
+        found = holdings.restless(held_by(shutdown, self._view), self._view.inventory)
         if told is None:
             return
         message = with_restless(told["message"], found)

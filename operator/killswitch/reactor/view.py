@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from killswitch.core import caps, conditions, plans, times
+from killswitch.core import caps, conditions, holdings, times
 from killswitch.core.caps import Fire
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.inventory import Inventory, Item
@@ -146,7 +146,7 @@ class View:
     def _planned(self, shutdown: Json) -> int:
         """How many targets it holds now."""
         namespace = shutdown["metadata"].get("namespace", "")
-        return plans.for_shutdown(
+        return holdings.for_shutdown(
             shutdown["kind"], namespace, shutdown["spec"], self.inventory
         ).count
 
