@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killswitch.core import conditions, durations, fighters, grace, times
+from killswitch.core import at_release, conditions, durations, fighters, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.words import several
 from killswitch.manager import events, held, nodes
 from killswitch.manager.attempts import Attempts
 from killswitch.manager.fighters import Fighters, after_restore
@@ -315,13 +316,8 @@ def _released(given: int, needed: int, starts: str) -> Judgement:
 def _would_start(now: Held, told: Sequence[Json]) -> str:
     """What a release would start, named, to be added to a sentence; empty: nothing known."""
     loud = [each["name"] for each in told if each["state"] == fighters.State.UNQUIETED]
-    parts = []
-    if wanting := now.wanting():
-        more = f" and {len(wanting) - 5} more" if len(wanting) > 5 else ""
-        parts.append(f"a release would start {', '.join(wanting[:5])}{more}")
-    if loud:
-        parts.append(f"not quieted: {', '.join(loud[:5])}")
-    return "".join(f"; {each}" for each in parts)
+    quiet = f"not quieted: {several(loud)}" if loud else ""
+    return "".join(f"; {each}" for each in (at_release.sentence(now.starting()), quiet) if each)
 
 
 def _still(told: str, seen: str, holds: str | None) -> str:
