@@ -6,6 +6,7 @@ from typing import Any
 from killswitch.cli import board, render
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core.locks import engaged
+from killswitch.core.words import several
 from killswitch.ports import Json
 
 _SHOWN = 5
@@ -77,12 +78,12 @@ def say_all(screen: Screen, bodies: Sequence[Json]) -> None:
         name = f"{board.place(body)}/{body['metadata']['name']}"
         loud = [each["name"] for each in fighters(body, "Unquieted")]
         if loud:
-            words = f": at its release start it: {render.several(loud, _SHOWN)}"
+            words = f": at its release start it: {several(loud, _SHOWN)}"
             screen.line(Span("Not quiet", Tone.WARN), f": {name}{words}")
         tried = [each for each in attempts(body) if _denied(each)]
         if tried:
             count = sum(each["count"] for each in tried)
-            words = f"{count} times: {render.several([_attempt(each) for each in tried], _SHOWN)}"
+            words = f"{count} times: {several([_attempt(each) for each in tried], _SHOWN)}"
             screen.line(f"Denied: {name}: {words}")
         seen = body.get("status") or {}
         if seen.get("inFlight") and not (seen.get("stages") or {}).get("drained"):

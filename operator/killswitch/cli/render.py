@@ -20,12 +20,6 @@ _ROWS = 200
 """Rows shown to people; programs get all."""
 
 
-def several(names: Sequence[str], most: int) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def more(screen: Screen, found: Sequence[object], most: int) -> None:
     """Say how many lines were left out."""
     if len(found) > most:

@@ -36,6 +36,7 @@ from killswitch.core.resources import (
     Resource,
 )
 from killswitch.core.stops import holds_pod
+from killswitch.core.words import several
 from killswitch.ports import Json
 
 _STAGES = (
@@ -254,9 +255,8 @@ async def _denied(session: Session, name: str, namespace: str) -> list[str]:
 def _pods_now(pods: Sequence[Pod]) -> str:
     if not pods:
         return "no pod of it runs"
-    named = ", ".join(f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods[:5])
-    more = f" and {len(pods) - 5} more" if len(pods) > 5 else ""
-    return f"{len(pods)} of its pods exist: {named}{more}"
+    named = several([f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods])
+    return f"{len(pods)} of its pods exist: {named}"
 
 
 def _stages(screen: Screen, body: Json) -> None:

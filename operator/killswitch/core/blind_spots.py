@@ -7,6 +7,7 @@ from killswitch.core.inventory import Inventory, Workload
 from killswitch.core.kinds import Proof
 from killswitch.core.resources import PODS
 from killswitch.core.stops import Stop
+from killswitch.core.words import several
 
 
 def hides_pods(workload: Workload, inventory: Inventory) -> bool:
@@ -34,9 +35,8 @@ class NotKnown:
         """A sentence with the cure; empty where there are none."""
         if not self.names:
             return ""
-        more = f" and {len(self.names) - 5} more" if len(self.names) > 5 else ""
         return (
-            f"the pods of {', '.join(self.names[:5])}{more} are not known: name what makes them (a Job,"
+            f"the pods of {several(self.names)} are not known: name what makes them (a Job,"
             " a Deployment), or the labels of the pods, as targets too"
         )
 

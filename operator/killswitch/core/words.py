@@ -6,7 +6,7 @@ MOST = 5
 """Names in one sentence."""
 
 
-def several(names: Sequence[str], most: int = MOST, *, separator: str = ", ") -> str:
+def several(names: Sequence[str], most: int = MOST) -> str:
     """The first names, and how many more there are."""
-    shown = separator.join(names[:most])
+    shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
