@@ -1,7 +1,7 @@
 """What a stop is seen to do while it runs, and what it came to: words, exit code, answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
@@ -53,7 +53,7 @@ _SHOWN_PODS = 20
 
 @dataclass(slots=True)
 class Progress:
-    """One line per stage, at the moment it is reached."""
+    """One line per stage, at the moment it is first reached."""
 
     screen: Screen
     outcome: Outcome
@@ -64,6 +64,8 @@ class Progress:
     """Where, if several are under way at once."""
     graceful: bool = False
     _problems: int = 0
+    _said: set[str] = field(default_factory=set)
+    """Stages that were told to be complete."""
 
     def locked(self, shutdown: Json) -> None:
         """The API server has agreed and holds the lock."""
@@ -73,8 +75,11 @@ class Progress:
         self._line("locked", self.outcome.stages["locked"], f"{what}: held until {people}")
 
     def reached(self, stage: str, at: float) -> None:
-        """A stage of the sequence; problems that it met are said with it."""
+        """A stage of the sequence, once or again; problems that were met since are said with it."""
         new = self._new_problems()
+        if stage in self._said:
+            self._tell(new)
+            return
         said = _SAID_GRACEFULLY if self.graceful else _SAID
         words = (_SAID_OF_NODES if self.nodes else said).get(stage)
         if new:
@@ -82,6 +87,7 @@ class Progress:
             self._tell(new)
         elif words is not None:
             self._line(stage, at, words)
+            self._said.add(stage)
 
     def rest(self) -> None:
         """Problems after the last stage that was reached."""

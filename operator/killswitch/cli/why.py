@@ -249,7 +249,7 @@ async def _denied(session: Session, name: str, namespace: str) -> list[str]:
             key = f"{source or 'unknown'} for {what['kind']} {what['name']}"
             found[key] = found.get(key, 0) + int(event.get("count") or 1)
     most = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_FIGHTERS]
-    return [f"{who}, {count} times" for who, count in most]
+    return [f"{who}, {pressure.times(count)}" for who, count in most]
 
 
 def _pods_now(pods: Sequence[Pod]) -> str:
