@@ -1,7 +1,7 @@
 """Port `Cluster` over aiohttp with a bounded pool of warm connections.
 
 Used by the reactor, the manager and the command line. All network passes through `_request` and
-`watch`; every failure becomes one of `core.errors` in `_failure`, so nobody else looks at status
+`watch`; every failure becomes one of `core.errors` in `_failure` and `_mapped`, so nobody else looks at status
 codes. Nothing that may have been sent is repeated here: whoever calls knows what that would mean.
 Where several API servers are known, what could not be sent to one goes to the next, and an answer
 that did not come makes the next one the first to be asked.
@@ -22,15 +22,10 @@ from killswitch.adapters.endpoints import Endpoints
 from killswitch.adapters.slots import Slots
 from killswitch.core.catalogue import Served
 from killswitch.core.errors import (
-    ConflictError,
-    ExpiredError,
     KillSwitchError,
-    NotFoundError,
-    OverloadedError,
-    RefusedError,
-    ServerError,
     TimedOutError,
     UnavailableError,
+    of_answer,
 )
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS, Resource
 from killswitch.ports import Change, Json, Page
@@ -396,22 +391,8 @@ def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
         decoded = orjson.loads(raw)
         if isinstance(decoded, dict):
             message = str(decoded.get("message", message))
-    match status:
-        case 404:
-            return NotFoundError(message)
-        case 409:
-            return ConflictError(message)
-        case 410:
-            return ExpiredError(message)
-        case code if code == 429 or (code == 503 and "Retry-After" in headers):
-            after = headers.get("Retry-After", "1")
-            return OverloadedError(message, float(after) if after.isdigit() else 1.0)
-        case code if 400 <= code < 500:
-            return RefusedError(message, code)
-        case 502 | 503 | 504:  # a proxy, or an API server that starts or ends: nobody has looked
-            return UnavailableError(f"{status}: {message}")
-        case _:
-            return ServerError(f"{status}: {message}")
+    text = message if 400 <= status < 500 else f"{status}: {message}"
+    return of_answer(status, text, headers.get("Retry-After"))
 
 
 def _served(group: Json) -> Iterator[Served]:
