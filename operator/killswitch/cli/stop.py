@@ -20,6 +20,7 @@ from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.manner import Gently
 from killswitch.cli.observe import BOUNDARIES, Observed
 from killswitch.cli.outcome import Ended, Progress, conclude
 from killswitch.cli.problems import PROGRAM, Interrupted, Problem, said
@@ -28,7 +29,6 @@ from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.surroundings import Ask
-from killswitch.cli.usage import Gently
 from killswitch.core import blast, grace, holdings
 from killswitch.core.errors import (
     InvalidPolicyError,
@@ -79,6 +79,11 @@ class _Engaged:
     prometheus: str | None = None
     unseen: tuple[str, ...] = ()
     """What of it could not be looked at, so that it is not known that all is at rest."""
+
+
+async def show(session: Session, screen: Screen, request: Request) -> ExitCode:
+    """Only the plan."""
+    return await planning.for_scope(session, screen, request.scope, request.ask)
 
 
 async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
