@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from killswitch.cli import render
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM
@@ -172,8 +173,7 @@ def _unfinished(
         gone = ", terminating" if pod.terminating else ""
         gone += ", static: deleting it stops nothing, a node guard can" if pod.mirror else ""
         screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node or 'no node yet'}{gone}")
-    if len(outcome.left) > _SHOWN_PODS:
-        screen.line(f"  and {len(outcome.left) - _SHOWN_PODS} more")
+    render.more(screen, outcome.left, _SHOWN_PODS)
     if proven:
         screen.line("The lock holds all the same: nothing that it covers can be started or raised.")
     else:
