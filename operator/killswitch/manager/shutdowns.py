@@ -162,7 +162,7 @@ class Shutdowns:
             words = f"{unheld}; left: {found}" if found.count else unheld
             return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
-        took = self._clock.now() - _began(shutdown)
+        took = self._clock.now() - grace.began(shutdown)
         late = took > grace.longest(shutdown["spec"])
         holds: str | None = ""
         if before is not None and (
@@ -210,7 +210,7 @@ class Shutdowns:
         is no reason to doubt the stop.
         """
         uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
-        before, began = self._beheld.get(key), _began(shutdown)
+        before, began = self._beheld.get(key), grace.began(shutdown)
         young = self._clock.now() - began <= _NEW
         if (
             before is not None
@@ -323,12 +323,6 @@ def _would_start(now: Held, told: Sequence[Json]) -> str:
 def _still(told: str, seen: str, holds: str | None) -> str:
     """What is told of a stop that goes on being verified; as before while it is not its turn."""
     return told if holds is None else f"{told.split('; ', maxsplit=1)[0]}{seen}{holds}"
-
-
-def _began(shutdown: Json) -> float:
-    """When the decision fell; for a person's stop, when the Shutdown was created."""
-    stages = shutdown.get("status", {}).get("stages", {})
-    return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])
 
 
 def _took(shutdown: Json, seconds: float) -> tuple[str, str]:
