@@ -70,10 +70,8 @@ class Progress:
 
     def locked(self, shutdown: Json) -> None:
         """The API server has agreed and holds the lock."""
-        needed = shutdown["spec"]["requiredApprovals"]
-        people = "1 person approves" if needed == 1 else f"{needed} people approve"
         what = shown(_resource(shutdown), *_names(shutdown))
-        self._line("locked", self.outcome.stages["locked"], f"{what}: held until {people}")
+        self._line("locked", self.outcome.stages["locked"], f"{what}: held {held_until(shutdown)}")
 
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence, once or again; problems that were met since are said with it."""
@@ -111,6 +109,12 @@ class Progress:
         after = durations.text(max(0.0, at - self.decided))
         where = f"{self.place}: " if self.place else ""
         self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), where, text)
+
+
+def held_until(shutdown: Json) -> str:
+    """`until 2 people approve`: how long it holds."""
+    needed = shutdown["spec"]["requiredApprovals"]
+    return f"until {'1 person approves' if needed == 1 else f'{needed} people approve'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from killswitch.cli.creating import govern, insist, object_name
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.manner import Gently
 from killswitch.cli.observe import BOUNDARIES, Observed
-from killswitch.cli.outcome import Ended, Progress, conclude
+from killswitch.cli.outcome import Ended, Progress, conclude, held_until
 from killswitch.cli.problems import PROGRAM, Interrupted, Problem
 from killswitch.cli.references import argument, shown
 from killswitch.cli.render import told
@@ -231,11 +231,9 @@ def _interrupted(request: Request, engaged: Sequence[_Engaged]) -> Interrupted:
     shutdown = engaged[0].shutdown
     resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
     names = shutdown["metadata"]["name"], shutdown["metadata"].get("namespace", "")
-    needed = shutdown["spec"]["requiredApprovals"]
-    people = "1 person approves" if needed == 1 else f"{needed} people approve"
     more = f", as {len(engaged) - 1} more are," if len(engaged) > 1 else ""
     why = (
-        f"by Ctrl-C; {shown(resource, *names)} is engaged{more} and holds until {people}. "
+        f"by Ctrl-C; {shown(resource, *names)} is engaged{more} and holds {held_until(shutdown)}. "
         "What was not stopped by now is left to the operator, where one runs"
     )
     cure = f"see how far it came: {PROGRAM} why {argument(resource, *names)}"
