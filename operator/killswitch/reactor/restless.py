@@ -1,4 +1,4 @@
-"""Name what a release would start, by `core/at_release.py`: above all what still asks for pods below it.
+"""Name what a release would start (`core/at_release.py`): above all what still asks for pods.
 
 The lock holds them, so nothing is lost meanwhile. But a controller that ignores the field by which it
 should rest (an older KServe), or a kind without such a field, has them up again at the moment of the
