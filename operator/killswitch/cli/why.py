@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from killswitch.cli import board, contained, decided, find, guards, observe, pressure
 from killswitch.cli import status as overview
 from killswitch.cli.connect import Session
-from killswitch.cli.consent import missing
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem
@@ -22,7 +21,7 @@ from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import Kind
-from killswitch.core.locks import engaged
+from killswitch.core.locks import engaged, lacking
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
@@ -286,10 +285,9 @@ def _people(screen: Screen, body: Json) -> None:
     given = body["spec"].get("approvals") or {}
     for who, approval in sorted(given.items()):
         screen.line(f"Approved by {who}: {approval['reason']}")
-    lacking = missing(body)
-    if lacking:
+    if needed := lacking(body):
         screen.line(
-            f"Approvals: {board.approvals(body)}, {lacking} more needed, not {body['spec']['requestedBy']}'s"
+            f"Approvals: {board.approvals(body)}, {needed} more needed, not {body['spec']['requestedBy']}'s"
         )
     order = body["spec"].get("restore")
     if order:
