@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from bench.figures import Figure, figure, median
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path, Verdict
 from killswitch.core.resources import POLICIES
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.watched import Identity

@@ -22,9 +22,9 @@ from bench.reactor_rest import megabytes
 from bench.setting import Setting
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path as Arrived
 from killswitch.core.resources import POLICIES
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.watched import Identity

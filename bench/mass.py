@@ -19,9 +19,9 @@ from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import times
 from killswitch.core.errors import KillSwitchError
-from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
 from killswitch.core.resources import DEPLOYMENTS, NAMESPACES, PODS, POLICIES, SHUTDOWNS
+from killswitch.core.stops import Stop
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.run import Reactor

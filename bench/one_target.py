@@ -18,9 +18,9 @@ from killswitch.api import orders
 from killswitch.api.orders import Terms
 from killswitch.core import times
 from killswitch.core.errors import NotFoundError
-from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer
 from killswitch.core.resources import DEPLOYMENTS, PODS, POLICIES, SHUTDOWNS
+from killswitch.core.stops import Stop
 from killswitch.ports import Json
 from killswitch.reactor.engine import Engine
 

@@ -20,8 +20,8 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import TargetQuery
 from killswitch.core.projections import PROJECTIONS
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import DEPLOYMENTS, NAMESPACES, PODS, REPLICASETS, Resource
 from killswitch.ports import Json
 from killswitch.reactor.fan_out import fan_out

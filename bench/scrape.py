@@ -21,8 +21,8 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.adapters.scrape_http import ScrapeHttp
 from killswitch.core.inventory import Pod
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Verdict
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.scraping import ANSWERED, Bounds, Scraping

@@ -11,8 +11,8 @@ from pathlib import Path
 from killswitch.adapters import credentials
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries
 from killswitch.core.resources import NAMESPACES
+from killswitch.core.stops import Boundaries
 from killswitch.reactor.watched import Identity
 from tests.cluster.control_plane import ControlPlane, User
 from tests.kernel.fixtures import install

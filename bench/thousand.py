@@ -22,8 +22,8 @@ from killswitch.api.orders import Terms
 from killswitch.core import plans
 from killswitch.core.inventory import Inventory
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import TargetQuery
 from killswitch.core.projections import PROJECTIONS
+from killswitch.core.queries import TargetQuery
 from killswitch.core.readings import Answer
 from killswitch.core.resources import CLUSTER_POLICIES, DEPLOYMENTS, PODS, REPLICASETS
 from killswitch.ports import Json

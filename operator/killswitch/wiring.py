@@ -14,8 +14,8 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.caps import Cap
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Clock
 from killswitch.settings import Settings
 from killswitch.telemetry import logs

@@ -13,7 +13,7 @@ from killswitch.api.compiled import (
 )
 from killswitch.api.policies import ClusterKillSwitchPolicy, KillSwitchPolicy, Mode
 from killswitch.core.errors import InvalidPolicyError
-from killswitch.core.plans import TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
 from killswitch.core.windows import EventRule

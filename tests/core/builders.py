@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from killswitch.core import plans
 from killswitch.core.inventory import Child, Inventory, Item, Node, Pod, Workload
 from killswitch.core.kinds import TABLE
-from killswitch.core.plans import Boundaries
+from killswitch.core.queries import TargetQuery
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Reading, Verdict
 from killswitch.core.resources import REPLICASETS
+from killswitch.core.stops import Boundaries, Plan
 
 GOVERNED = "killswitch.dev/governed"
 BOUNDARIES = Boundaries(frozenset({"kube-system", "killswitch-system"}), GOVERNED)
@@ -83,3 +85,18 @@ def answer(*values: float, age: float | None = 1.0, warnings: tuple[str, ...] = 
 def no_answer(reason: Blindness) -> NoAnswer:
     """Nothing, for that reason."""
     return NoAnswer(reason, "for the test")
+
+
+def planned(held: Inventory, *queries: TargetQuery) -> Plan:
+    """What a policy with these targets would stop."""
+    return plans.for_policy(queries, held, BOUNDARIES)
+
+
+def names(items: Iterable[Item]) -> list[str]:
+    """Names, sorted."""
+    return sorted(item.name for item in items)
+
+
+def by_name(name: str, kind: str = "Deployment", namespace: str = "prod") -> TargetQuery:
+    """A target by its name."""
+    return TargetQuery(kind, namespace, name)

@@ -7,7 +7,7 @@ from killswitch.core import blast, plans
 from killswitch.core.blast import Above, Around, Blast, Entrance, Owner, Tenant
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.core.kinds import unsupported
-from killswitch.core.plans import TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import Resource
 from tests.core.builders import BOUNDARIES, deployment, inventory, node, pod, replica_set, workload
 

@@ -5,7 +5,7 @@ import pytest
 from killswitch.core import interlocks
 from killswitch.core.caps import Cap, Spending
 from killswitch.core.interlocks import Cause, Inhibition, Interlock, Request
-from killswitch.core.plans import Plan, Refusal, Refused, Stop
+from killswitch.core.stops import Plan, Refusal, Refused, Stop
 from tests.core.builders import NOW, pod, workload
 
 STOP = Stop("prod", (workload("a"), workload("b")), (pod("p"),))

@@ -8,8 +8,18 @@ import pytest
 from killswitch.core import interlocks, nodes, plans, projections
 from killswitch.core.inventory import Item, Node, Pod, Taint
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Plan, Refusal, TargetQuery
-from tests.core.builders import BOUNDARIES, deployment, inventory, node, pod, workload
+from killswitch.core.queries import TargetQuery
+from killswitch.core.stops import Plan, Refusal, Refused
+from tests.core.builders import (
+    BOUNDARIES,
+    deployment,
+    inventory,
+    names,
+    node,
+    planned,
+    pod,
+    workload,
+)
 
 GOVERNED = {"killswitch.dev/governed": "true"}
 STOPPED = Taint("killswitch.dev/stopped", "zone-1", "NoExecute")
@@ -209,3 +219,27 @@ def test_what_a_fence_request_says() -> None:
     """Whom it is for, so that only that one withdraws it."""
     assert nodes.title({"metadata": {"name": "a", "namespace": "prod"}}) == "prod/a"
     assert nodes.title({"metadata": {"name": "a"}}) == "a"
+
+
+def test_which_nodes_are_planned_and_which_refused() -> None:
+    """By name or labels; control plane nodes are refused; shares count all nodes."""
+    held = inventory(
+        node("g1", labels={"gpu": "yes"}, gpus=8),
+        node("g2", labels={"gpu": "yes"}),
+        node("cp", labels={"gpu": "yes"}, control_plane=True),
+        node("cpu"),
+    )
+    plan = planned(held, TargetQuery("Node", labels={"gpu": "yes"}), TargetQuery("Node", name="x"))
+    assert names(plan.stops[0].nodes) == ["g1", "g2"]
+    assert plan.refused == (
+        Refused("node cp", Refusal.PROTECTED),
+        Refused("Node x", Refusal.NOT_FOUND),
+    )
+    assert (plan.count, plan.eligible, plan.percent) == (2, 4, 50.0)
+
+
+def test_nothing_but_refused_nodes_is_an_empty_plan() -> None:
+    """There is no stop without a node in it."""
+    held = inventory(node("cp", control_plane=True))
+    plan = planned(held, TargetQuery("Node", name="cp"))
+    assert Plan((), (Refused("node cp", Refusal.PROTECTED),), 1) == plan

@@ -5,15 +5,18 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.core import plans
+from killswitch.core import holdings, resting
 from killswitch.core.inventory import Inventory, Pod, Workload
-from killswitch.core.plans import Plan, Refusal, Stop, TargetQuery
-from tests.core.builders import BOUNDARIES, deployment, inventory, pod, replica_set, workload
-
-
-def planned(held: Inventory, *queries: TargetQuery) -> Plan:
-    """What a policy with these targets would stop."""
-    return plans.for_policy(queries, held, BOUNDARIES)
+from killswitch.core.queries import TargetQuery
+from killswitch.core.stops import Refusal, Stop
+from tests.core.builders import (
+    deployment,
+    inventory,
+    planned,
+    pod,
+    replica_set,
+    workload,
+)
 
 
 def targets(stop: Stop) -> list[str]:
@@ -78,7 +81,7 @@ def test_what_a_lock_holds_is_read_back_as_it_was_planned() -> None:
     """Its keys name the children too, and yet only the top is brought to rest."""
     _, held = served()
     (stop,) = planned(held, TargetQuery("InferenceService", "prod", "llm")).stops
-    assert targets(plans.for_locks("prod", stop.locks, held)) == ["InferenceService llm"]
+    assert targets(holdings.for_locks("prod", stop.locks, held)) == ["InferenceService llm"]
 
 
 def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
@@ -90,7 +93,7 @@ def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
     assert targets(stop) == ["CronJob nightly", "Job nightly-1"]
     assert [each.name for each in stop.pods] == ["nightly-1-x"]
     assert planned(held, TargetQuery("CronJob", "prod", "nightly")).percent == 100
-    assert targets(plans.for_locks("prod", stop.locks, held)) == targets(stop)
+    assert targets(holdings.for_locks("prod", stop.locks, held)) == targets(stop)
 
 
 def test_the_workload_by_which_kueue_starts_a_job_rests_beside_it() -> None:
@@ -114,7 +117,7 @@ def test_a_cycle_of_owners_is_walked_once() -> None:
     second = workload("b", owner=first.uid)
     held = inventory(first, second)
     assert planned(held, TargetQuery("Deployment", "prod", "a")).count == 1
-    assert targets(plans.whole_namespace("prod", held)) == ["Deployment a", "Deployment b"]
+    assert targets(resting.whole_namespace("prod", held)) == ["Deployment a", "Deployment b"]
     assert {each.name for each in held.below(first.uid)} == {"b"}
 
 
@@ -145,11 +148,11 @@ def test_bare_pods_are_locked_by_their_names() -> None:
     (stop,) = plan.stops
     assert (targets(stop), plan.count, plan.eligible) == (["Deployment vllm"], 2, 3)
     assert "pods/bare" in stop.locks
-    again = plans.for_locks("prod", stop.locks, held)
+    again = holdings.for_locks("prod", stop.locks, held)
     assert {each.name for each in again.pods} == {"vllm-abc-0", "bare"}
     assert again.loose == stop.loose
     holder = ("Shutdown", "prod", {"locks": dict(stop.locks)})
-    assert plans.not_held(plan, [holder]) == ()
+    assert holdings.not_held(plan, [holder]) == ()
 
 
 def test_a_kind_that_cannot_be_seen_is_named_and_hides_nothing_else() -> None:
@@ -173,7 +176,7 @@ def test_any_tangle_of_owners_ends(owners: list[int], named: int) -> None:
     held = inventory(*made, *pods)
     (stop,) = planned(held, TargetQuery("Deployment", "prod", f"w{named}")).stops
     assert f"p{named}" in {each.name for each in stop.pods}
-    again = plans.for_locks("prod", stop.locks, held)
+    again = holdings.for_locks("prod", stop.locks, held)
     assert {each.name for each in again.pods} == {each.name for each in stop.pods}
 
 
@@ -183,43 +186,3 @@ def test_what_comes_to_rest_beside_a_target_is_no_larger_share_than_all() -> Non
     jobs = [workload(f"nightly-{number}", kind="Job", owner=cron.uid) for number in (1, 2)]
     plan = planned(inventory(cron, *jobs), TargetQuery("CronJob", "prod", "nightly"))
     assert (plan.count, plan.eligible, plan.percent) == (3, 3, 100.0)
-
-
-def test_what_a_release_would_start_is_what_still_asks_for_pods() -> None:
-    """Below a target that rests, a Deployment whose controller ignores that; nothing that rests."""
-    service = workload("llm", kind="InferenceService", values=("true",))
-    asks = workload("llm-predictor", owner=service.uid)
-    rests = workload("llm-transformer", owner=service.uid, replicas=0)
-    other = workload("other")
-    held = inventory(service, asks, rests, other)
-    stop = plans.for_locks("prod", {"inferenceservices.serving.kserve.io/llm": ""}, held)
-    assert plans.restless([stop], held) == [asks]
-
-
-def test_a_kind_without_a_stop_field_is_named_by_what_it_has_started() -> None:
-    """Nothing can be said of itself."""
-    service = workload("llm", kind="Service.serving.knative.dev")
-    started = workload("llm-00001-deployment", owner=service.uid)
-    held = inventory(service, started)
-    stop = plans.for_locks("prod", {"services.serving.knative.dev/llm": ""}, held)
-    assert plans.restless([stop], held) == [started]
-
-
-def test_a_lock_on_a_kind_that_is_not_seen_may_hold_what_does_not_rest() -> None:
-    """A reactor that has just started knows nothing of it yet."""
-    held = inventory()
-    held.seen = frozenset({"deployments.apps"})
-    spec = {"locks": {"deployments.apps/a": "", "jobs.batch/b": "", "uid/x": "", "pods/c": ""}}
-    assert plans.unseen(spec, held) == ["jobs.batch cannot be seen yet"]
-    held.seen |= {"jobs.batch"}
-    assert plans.unseen(spec, held) == []
-
-
-def test_a_whole_namespace_may_hold_what_is_of_any_kind() -> None:
-    """So every kind that cannot be seen is told; of nodes none matters."""
-    held = inventory()
-    held.unseen["RayJob"] = "forbidden"
-    told = ["RayJob cannot be seen: forbidden"]
-    assert plans.unseen({"scope": {"wholeNamespace": True}}, held) == told
-    assert plans.unseen({"namespaces": {"prod": ""}}, held) == told
-    assert plans.unseen({"nodes": {"n1": ""}}, held) == []

@@ -14,7 +14,7 @@ from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core import conditions, kinds, plans, times
+from killswitch.core import conditions, holdings, kinds, times
 from killswitch.core.conditions import Reason
 from killswitch.core.resources import DEPLOYMENTS, EVENTS, POLICIES, SHUTDOWNS
 from killswitch.manager.numbers import Numbers
@@ -219,7 +219,7 @@ class Scene:
         await cluster.patch(SHUTDOWNS, name, seen, self.namespace, subresource="status")
         named = {each.rpartition("/")[0] for each in created["spec"].get("locks") or ()}
         there = await Places(cluster, clock).see([self.namespace], await _kinds(cluster, named))
-        plan = plans.for_shutdown("Shutdown", self.namespace, created["spec"], there.inventory)
+        plan = holdings.for_shutdown("Shutdown", self.namespace, created["spec"], there.inventory)
         sequence = StopSequence(cluster, clock, records_namespace="killswitch-system")
         await sequence.execute(created, plan.stops, until=clock.monotonic() + 5)
 

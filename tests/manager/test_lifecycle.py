@@ -477,14 +477,14 @@ def _bob_releases(scene: Scene, name: str) -> Api:
 
 async def _cordon(scene: Scene, shutdown: Json) -> None:
     from killswitch.adapters.clock import SystemClock
-    from killswitch.core import plans, projections
+    from killswitch.core import holdings, projections
     from killswitch.core.inventory import Inventory
     from killswitch.reactor.stop import StopSequence
 
     inventory = Inventory()
     for body in (await scene.bench.cluster.list(NODES)).items:
         inventory.put(projections.node(body))
-    plan = plans.for_shutdown("ClusterShutdown", "", shutdown["spec"], inventory)
+    plan = holdings.for_shutdown("ClusterShutdown", "", shutdown["spec"], inventory)
     clock = SystemClock()
     sequence = StopSequence(scene.bench.cluster, clock, records_namespace="killswitch-system")
     await sequence.execute(shutdown, plan.stops, until=clock.monotonic() + 5)

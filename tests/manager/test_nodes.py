@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from killswitch.adapters.clock import SystemClock
-from killswitch.core import plans, projections
+from killswitch.core import holdings, projections
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Inventory
 from killswitch.core.names import FENCE_ANNOTATION, GOVERNED_LABEL
@@ -78,7 +78,7 @@ class Hall:
         created = await cluster.create(CLUSTER_SHUTDOWNS, body)
         inventory = Inventory()
         inventory.put(projections.node(await self.body()))
-        plan = plans.for_shutdown("ClusterShutdown", "", created["spec"], inventory)
+        plan = holdings.for_shutdown("ClusterShutdown", "", created["spec"], inventory)
         clock = SystemClock()
         sequence = StopSequence(cluster, clock, records_namespace="killswitch-system")
         await sequence.execute(created, plan.stops, until=clock.monotonic() + 1)

@@ -10,7 +10,6 @@ from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
 from killswitch.core.errors import UnavailableError
-from killswitch.core.plans import Stop
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
     DEPLOYMENTS,
@@ -18,6 +17,7 @@ from killswitch.core.resources import (
     STANDING_ORDERS,
     Resource,
 )
+from killswitch.core.stops import Stop
 from killswitch.manager.guards import Guards
 from killswitch.manager.places import Places
 from killswitch.manager.policies import Policies

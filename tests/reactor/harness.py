@@ -14,7 +14,6 @@ from killswitch.adapters.kubernetes_api import KubernetesApi
 from killswitch.core.caps import Cap
 from killswitch.core.errors import NotFoundError
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
@@ -27,6 +26,7 @@ from killswitch.core.resources import (
     SHUTDOWNS,
     Resource,
 )
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Clock, Json, Scraper, SignalSource
 from killswitch.reactor.run import Reactor
 from killswitch.reactor.watched import Identity

@@ -10,9 +10,9 @@ from typing import Any, cast
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.policies import Mode
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Path as Way
 from killswitch.core.readings import Verdict
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.listening import Listening

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from killswitch.adapters.promql import PromqlChecker
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
 from killswitch.core.resources import POLICIES
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor import policy_status
 from killswitch.reactor.engine import Engine

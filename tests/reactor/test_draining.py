@@ -10,9 +10,9 @@ import pytest
 
 from killswitch.core import times
 from killswitch.core.grace import Grace
-from killswitch.core.plans import Stop
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.core.resources import PODS, Resource
+from killswitch.core.stops import Stop
 from killswitch.ports import Cluster, Json, Page, SignalSource
 from killswitch.reactor import draining
 from killswitch.reactor.draining import Draining

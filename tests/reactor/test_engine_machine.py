@@ -18,9 +18,9 @@ from killswitch.api import orders
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import times
 from killswitch.core.locks import engaged
-from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
+from killswitch.core.stops import Plan
 from killswitch.core.switch import State
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.acting import Fired, left

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Blindness, Path, Verdict
+from killswitch.core.stops import Boundaries
 from killswitch.core.switch import State
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine

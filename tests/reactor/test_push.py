@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Verdict
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.watched import Identity, Watched

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Answer, Blindness, NoAnswer, Path, Reading, Verdict
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.scraped import Endpoint, Source

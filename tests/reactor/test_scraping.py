@@ -16,9 +16,9 @@ from killswitch.adapters.scrape_http import ScrapeHttp
 from killswitch.api.acceptance import accept
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.plans import Boundaries
 from killswitch.core.readings import Blindness, NoAnswer, Reading, Verdict
 from killswitch.core.resources import ENDPOINT_SLICES, POLICIES, Resource
+from killswitch.core.stops import Boundaries
 from killswitch.ports import Clock, Cluster, Exposed, Json, Place, Scraper
 from killswitch.reactor.engine import Engine
 from killswitch.reactor.scraping import ANSWERED, Bounds, Scraping, _Pace

@@ -25,7 +25,7 @@ from killswitch.api.targets import ClusterTarget, Target
 from killswitch.core import detectors, durations, kinds
 from killswitch.core.detectors import Detector, Kind
 from killswitch.core.errors import InvalidPolicyError
-from killswitch.core.plans import TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.quorum import Meaning, VotingRule
 from killswitch.core.readings import Threshold
 from killswitch.core.windows import EventRule

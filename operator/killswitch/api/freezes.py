@@ -22,7 +22,7 @@ from killswitch.api.shutdowns import (
     Scope,
     unchanged,
 )
-from killswitch.core.plans import MOST_LOCKS
+from killswitch.core.lock_keys import MOST_LOCKS
 
 
 class Thaw(Model):

@@ -14,7 +14,7 @@ from killswitch.api.common import (
     rules,
 )
 from killswitch.api.shutdowns import WHOLE, LockKey, Scope
-from killswitch.core.plans import MOST_LOCKS
+from killswitch.core.lock_keys import MOST_LOCKS
 
 _ATOMIC: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 

@@ -19,7 +19,7 @@ from killswitch.api.common import (
     User,
     rules,
 )
-from killswitch.core.plans import MOST_LOCKS
+from killswitch.core.lock_keys import MOST_LOCKS
 
 # Room for `inferenceservices.serving.kserve.io/` and a name of 253, while 4000 of these with their
 # values, and the longest status, stay below etcd's 1.5 MiB.

@@ -10,8 +10,8 @@ from killswitch.core import caps, durations
 from killswitch.core.caps import Cap, Fire, Spending
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Plan
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, NODES, SHUTDOWNS
+from killswitch.core.stops import Plan
 from killswitch.ports import Json
 from killswitch.reactor.spending import everything
 

@@ -15,12 +15,12 @@ from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
-from killswitch.core import budgets, durations, plans, times
+from killswitch.core import budgets, durations, lock_keys, times
 from killswitch.core.budgets import Endurance
 from killswitch.core.errors import RefusedError
 from killswitch.core.inventory import Pod
-from killswitch.core.plans import Plan, Refusal
 from killswitch.core.resources import FREEZES, Resource
+from killswitch.core.stops import Plan, Refusal
 from killswitch.ports import Json
 
 _REVIEWS = Resource(
@@ -107,7 +107,7 @@ def _templates(plan: Plan, observed: Observed) -> Mapping[str, Json]:
         owners = {
             uid: f"{workload.kind.word}/{workload.name}"
             for workload in stop.targets
-            for uid in plans.owner_uids(workload, observed.inventory)
+            for uid in lock_keys.owner_uids(workload, observed.inventory)
         }
         for pod in stop.pods:
             body = observed.pods[pod.uid]

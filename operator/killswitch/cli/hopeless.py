@@ -13,8 +13,8 @@ from killswitch.cli.problems import PROGRAM, Problem, said
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope, kind_name
 from killswitch.core.errors import RefusedError, ServerError
-from killswitch.core.plans import Plan, Refusal, Stop
 from killswitch.core.resources import NODES, PODS
+from killswitch.core.stops import Plan, Refusal, Stop
 
 
 def without(scope: Scope, namespace: str) -> str:

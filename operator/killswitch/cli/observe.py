@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from killswitch.cli.connect import Session
-from killswitch.core import blast, locks, plans, projections
+from killswitch.core import blast, lock_keys, locks, projections
 from killswitch.core.blast import Owner
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory, Item, Pod
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Boundaries, Plan, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import (
     CRON_JOBS,
     DAEMONSETS,
@@ -32,6 +32,7 @@ from killswitch.core.resources import (
     STATEFULSETS,
     Resource,
 )
+from killswitch.core.stops import Boundaries, Plan
 from killswitch.ports import Cluster, Json
 from killswitch.reactor.view import InventorySink
 
@@ -83,7 +84,7 @@ class Observed:
     def bodies(self, plan: Plan) -> list[Json]:
         """Of the plan's targets, and of what is below them."""
         targets = [each for stop in plan.stops for each in stop.targets]
-        uids = [uid for each in targets for uid in plans.owner_uids(each, self.inventory)]
+        uids = [uid for each in targets for uid in lock_keys.owner_uids(each, self.inventory)]
         return [self.workloads[uid] for uid in dict.fromkeys(uids) if uid in self.workloads]
 
     def hides(self, queries: Iterable[TargetQuery], plan: Plan) -> list[str]:

@@ -17,9 +17,10 @@ from killswitch.core import blast, interlocks, kinds, plans, ranks
 from killswitch.core.blast import Blast
 from killswitch.core.caps import Spending
 from killswitch.core.interlocks import Inhibition, Request
-from killswitch.core.plans import Plan, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.ranks import Part
 from killswitch.core.resources import CLUSTER_POLICIES, NAMESPACES, NODES, PODS, POLICIES
+from killswitch.core.stops import Plan
 from killswitch.ports import Json
 
 _ASK = Ask()

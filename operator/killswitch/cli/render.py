@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import plans
+from killswitch.core import lock_keys
 from killswitch.core.inventory import Inventory, Pod, Workload
-from killswitch.core.plans import Plan, Refusal, Refused, Stop
+from killswitch.core.stops import Plan, Refusal, Refused, Stop
 
 _WHY = {
     Refusal.PROTECTED: "protected: killswitch never stops it",
@@ -20,12 +20,6 @@ _ROWS = 200
 """Rows shown to people; programs get all."""
 
 
-def several(names: Sequence[str], most: int) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def more(screen: Screen, found: Sequence[object], most: int) -> None:
     """Say how many lines were left out."""
     if len(found) > most:
@@ -33,11 +27,12 @@ def more(screen: Screen, found: Sequence[object], most: int) -> None:
 
 
 def summary(plan: Plan) -> str:
-    """`2 workloads with 3 pods and 8 GPUs`, or `1 node`."""
+    """`2 workloads with 3 pods and 8 GPUs`, or `1 node with 1 pod`."""
     nodes = sum(len(stop.nodes) for stop in plan.stops)
     if nodes:
-        gone = f" with {count(plan.pods, 'pod')} and {count(plan.gpus, 'GPU')}" if plan.pods else ""
-        return f"{count(nodes, 'node')}{gone}"
+        gone = f" with {count(plan.pods, 'pod')}" if plan.pods else ""
+        idle = f" and {count(plan.gpus, 'GPU')}" if plan.gpus else ""
+        return f"{count(nodes, 'node')}{gone}{idle}"
     workloads, pods = (
         count(sum(len(stop.targets) for stop in plan.stops), "workload"),
         count(plan.pods, "pod"),
@@ -135,7 +130,7 @@ def _owned(stop: Stop, inventory: Inventory) -> Iterable[tuple[Workload, list[Po
     """The targets, each with its pods of the plan."""
     planned = {pod.uid for pod in stop.pods}
     for workload in stop.targets:
-        found = inventory.pods_of(plans.owner_uids(workload, inventory))
+        found = inventory.pods_of(lock_keys.owner_uids(workload, inventory))
         yield workload, _sorted(pod for pod in found if pod.uid in planned)
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem
 from killswitch.cli.references import workload
-from killswitch.core import kinds, plans
+from killswitch.core import kinds, plans, resting
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.inventory import Inventory
 from killswitch.core.nodes import NodeAction
-from killswitch.core.plans import Boundaries, Plan, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import PODS
+from killswitch.core.stops import Boundaries, Plan, Refused, merge
 
 _KINDS = {kind.resource.key: name for name, kind in kinds.TABLE.items()}
 
@@ -182,17 +183,19 @@ def plan(
         return plans.for_policy(queries, inventory, boundaries, node_action=scope.node_action)
     reason = boundaries.refusal(namespace, inventory)
     if reason is not None:
-        return Plan((), (plans.Refused(f"namespace {namespace}", reason),))
+        return Plan((), (Refused(f"namespace {namespace}", reason),))
     queries += [each for each in _owners(scope.labels, namespace, inventory) if each not in queries]
     # Labels that no pod carries yet: the lock still keeps copies from starting.
     by_name = plans.for_policy(queries, inventory, boundaries) if queries else Plan(())
-    by_label = plans.for_labels(namespace, scope.labels, inventory)
-    merged = plans.merge(by_name.stops[0], by_label) if by_name.stops else by_label
+    by_label = resting.for_labels(namespace, scope.labels, inventory)
+    merged = merge(by_name.stops[0], by_label) if by_name.stops else by_label
     return Plan((merged, *by_name.stops[1:]), by_name.refused, by_name.eligible)
 
 
 def _owners(labels: Mapping[str, str], namespace: str, inventory: Inventory) -> list[TargetQuery]:
-    tops = (inventory.top(pod.owner) for pod in plans.for_labels(namespace, labels, inventory).pods)
+    tops = (
+        inventory.top(pod.owner) for pod in resting.for_labels(namespace, labels, inventory).pods
+    )
     found = (TargetQuery(top.kind.name, namespace, top.name) for top in tops if top is not None)
     return list(dict.fromkeys(found))
 

@@ -13,9 +13,9 @@ from killswitch.core import blast, fighters, opponents, servers
 from killswitch.core.blast import Around
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.opponents import Opponent
-from killswitch.core.plans import Plan
 from killswitch.core.resources import Resource
 from killswitch.core.servers import Requests
+from killswitch.core.stops import Plan
 from killswitch.ports import Json
 
 _FEW = 8

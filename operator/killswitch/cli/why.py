@@ -11,19 +11,18 @@ from killswitch.cli import audited, board, contained, decided, find, guards, obs
 from killswitch.cli import status as overview
 from killswitch.cli.audited import Tried
 from killswitch.cli.connect import Session
-from killswitch.cli.consent import missing
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem
 from killswitch.cli.references import argument, is_ours, parse, shown, workload
 from killswitch.cli.scope import Named, kind_name
 from killswitch.cli.screen import Cell, Screen, Span, Tone
-from killswitch.core import conditions, durations, kinds, plans, projections, times
+from killswitch.core import conditions, durations, holdings, kinds, lock_keys, projections, times
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import Kind
-from killswitch.core.locks import engaged
+from killswitch.core.locks import engaged, lacking
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
@@ -36,6 +35,8 @@ from killswitch.core.resources import (
     SHUTDOWNS,
     Resource,
 )
+from killswitch.core.stops import holds_pod
+from killswitch.core.words import several
 from killswitch.ports import Json
 
 _STAGES = (
@@ -202,13 +203,13 @@ async def _holders(session: Session, seen: Observed, kind: Kind, body: Json) -> 
     found = []
     for each in stored:
         place = each["metadata"].get("namespace", "")
-        plan = plans.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
+        plan = holdings.for_shutdown(each["kind"], place, each["spec"], seen.inventory)
         named = any(
-            uid in plans.owner_uids(target, seen.inventory)
+            uid in lock_keys.owner_uids(target, seen.inventory)
             for stop in plan.stops
             for target in stop.targets
         )
-        holds = pod is not None and any(plans.holds_pod(stop, pod) for stop in plan.stops)
+        holds = pod is not None and any(holds_pod(stop, pod) for stop in plan.stops)
         if engaged(each) and (named or holds):
             found.append(each)
     return found
@@ -236,7 +237,7 @@ async def _live(session: Session, body: Json) -> list[Pod] | None:
         return None
     if seen.hidden.keys() & {PODS.key, REPLICASETS.key}:
         return None
-    plan = plans.for_shutdown(body["kind"], chosen[0], body["spec"], seen.inventory)
+    plan = holdings.for_shutdown(body["kind"], chosen[0], body["spec"], seen.inventory)
     return [pod for stop in plan.stops for pod in stop.pods]
 
 
@@ -257,15 +258,14 @@ async def _denied(session: Session, name: str, namespace: str) -> list[str]:
             key = f"{source or 'unknown'} for {what['kind']} {what['name']}"
             found[key] = found.get(key, 0) + int(event.get("count") or 1)
     most = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_FIGHTERS]
-    return [f"{who}, {count} times" for who, count in most]
+    return [f"{who}, {pressure.times(count)}" for who, count in most]
 
 
 def _pods_now(pods: Sequence[Pod]) -> str:
     if not pods:
         return "no pod of it runs"
-    named = ", ".join(f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods[:5])
-    more = f" and {len(pods) - 5} more" if len(pods) > 5 else ""
-    return f"{len(pods)} of its pods exist: {named}{more}"
+    named = several([f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods])
+    return f"{len(pods)} of its pods exist: {named}"
 
 
 def _stages(screen: Screen, body: Json) -> None:
@@ -295,10 +295,9 @@ def _people(screen: Screen, body: Json) -> None:
     given = body["spec"].get("approvals") or {}
     for who, approval in sorted(given.items()):
         screen.line(f"Approved by {who}: {approval['reason']}")
-    lacking = missing(body)
-    if lacking:
+    if needed := lacking(body):
         screen.line(
-            f"Approvals: {board.approvals(body)}, {lacking} more needed, not {body['spec']['requestedBy']}'s"
+            f"Approvals: {board.approvals(body)}, {needed} more needed, not {body['spec']['requestedBy']}'s"
         )
     order = body["spec"].get("restore")
     if order:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from killswitch.core import kinds, plans
+from killswitch.core import blind_spots, kinds, lock_keys
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.kinds import Verb
-from killswitch.core.plans import Plan, TargetQuery
+from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import PODS, SERVICES
+from killswitch.core.stops import Plan
 
 Json = Mapping[str, Any]
 Place = tuple[str, str, str]
@@ -176,7 +177,7 @@ def of(
         restless=tuple(
             f"{each}: {each.kind.note}" for each in targets if each.kind.verb is Verb.NONE
         ),
-        not_known=str(plans.not_known(plan.stops)),
+        not_known=str(blind_spots.not_known(plan.stops)),
         gates=tuple(sorted((name, kind.since) for name, kind in used.items() if kind.since)),
     )
 
@@ -263,7 +264,7 @@ def _pods_below(query: TargetQuery, namespace: str, inventory: Inventory) -> Ite
             tops[found.uid] = found
     for uid, pods in meant.items():
         top = tops[uid]
-        every = len(inventory.pods_of(plans.owner_uids(top, inventory)))
+        every = len(inventory.pods_of(lock_keys.owner_uids(top, inventory)))
         if query.name is not None:
             yield Above(namespace, f"Pod {query.name}", str(top), stopped=True)
         elif len(pods) < every:

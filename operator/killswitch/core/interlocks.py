@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from killswitch.core import times
 from killswitch.core.caps import Spending
-from killswitch.core.plans import Plan, Refusal
+from killswitch.core.stops import Plan, Refusal
 
 
 class Cause(StrEnum):

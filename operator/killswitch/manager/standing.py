@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
 from killswitch.core.errors import NotFoundError
-from killswitch.core.plans import Stop
 from killswitch.core.resources import STANDING_ORDERS
+from killswitch.core.stops import Stop
 from killswitch.manager.rounds import Key
 from killswitch.manager.status import FIELD_MANAGER
 from killswitch.manager.targets import Targets

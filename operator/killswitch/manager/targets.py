@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from killswitch.api.compiled import CompiledPolicy
-from killswitch.core import interlocks, plans, projections
+from killswitch.core import interlocks, lock_keys, plans, projections
 from killswitch.core.interlocks import Inhibition
 from killswitch.core.inventory import Child, Inventory, Pod
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import Boundaries, Plan, Stop
 from killswitch.core.resources import DEPLOYMENTS, REPLICASETS
+from killswitch.core.stops import Boundaries, Plan, Stop, holds_pod
 from killswitch.manager.places import Places, Seen
 from killswitch.ports import Json
 
@@ -56,11 +56,11 @@ def _targets(policy: CompiledPolicy, seen: Seen, plan: Plan) -> Targets:
         for stop in stops
         for each in stop.targets
     }
-    owners = {(each.namespace, plans.lock_key(each)) for stop in stops for each in stop.targets}
+    owners = {(each.namespace, lock_keys.by_name(each)) for stop in stops for each in stop.targets}
     pods, bare = [], []
     for body in seen.pods:
         pod = projections.pod(body)
-        if pod is None or not any(plans.holds_pod(stop, pod) for stop in stops):
+        if pod is None or not any(holds_pod(stop, pod) for stop in stops):
             continue
         if not owners & {(pod.namespace, key) for key in pod.keys}:
             templates[f"Pod {pod.namespace}/{pod.name}"] = body
@@ -83,7 +83,7 @@ def _lasting(stop: Stop, inventory: Inventory) -> Stop:
         for each in inventory.below(target.uid)
         if isinstance(each, Child) and each.resource.key == REPLICASETS.key
         if _is_deployments(each, inventory)
-        for key in (plans.lock_key(each), f"uid/{each.uid}")
+        for key in (lock_keys.by_name(each), f"uid/{each.uid}")
     }
     if not keys:
         return stop

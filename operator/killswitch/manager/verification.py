@@ -12,14 +12,23 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from killswitch.core import conditions, kinds, plans, projections, reports
+from killswitch.core import (
+    blind_spots,
+    conditions,
+    holdings,
+    kinds,
+    lock_keys,
+    projections,
+    reports,
+)
+from killswitch.core.blind_spots import NotKnown
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod
 from killswitch.core.kinds import Proof
 from killswitch.core.names import GOVERNED_LABEL
-from killswitch.core.plans import NotKnown, Stop
 from killswitch.core.resources import NAMESPACES, NODE_GUARDS, PODS
+from killswitch.core.stops import Stop, holds_pod
 from killswitch.manager import nodes
 from killswitch.manager.places import Places
 from killswitch.ports import Cluster, Json
@@ -76,20 +85,20 @@ class Left:
 async def left(cluster: Cluster, places: Places, shutdown: Json, now: float) -> Left:
     """What of this Shutdown or ClusterShutdown still runs or is still open at this time."""
     namespace = shutdown["metadata"].get("namespace", "")
-    plan = plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], Inventory())
+    plan = holdings.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], Inventory())
     found: list[Pod] = []
     others: list[Pod] = []
     for stop in plan.stops:
         for body in (await cluster.list(PODS, stop.namespace)).items if stop.namespace else ():
             pod = projections.pod(body)
             if pod is not None:
-                (found if plans.holds_pod(stop, pod) else others).append(pod)
+                (found if holds_pod(stop, pod) else others).append(pod)
     owned = [pod for pod in others if pod.owner]
     not_known = NotKnown()
     if namespace and shutdown["spec"].get("locks") and (owned or _opaque(shutdown["spec"])):
         stops, below = await _below(places, shutdown)
         found += [pod for pod in owned if pod.owner in below]
-        not_known = plans.not_known(stops, _traced(shutdown, stops))
+        not_known = blind_spots.not_known(stops, _traced(shutdown, stops))
     told = await _reports(cluster, (pod.node for pod in found if pod.mirror))
     live = {node: each for node, each in told.items() if each.live(now)}
     dead = {
@@ -111,7 +120,7 @@ def _opaque(spec: Json) -> bool:
         for each in kinds.TABLE.values()
         if each.owns_pods and each.proof is not Proof.SCHEMA
     }
-    return bool(plans.named(spec) - plain)
+    return bool(holdings.named(spec) - plain)
 
 
 async def _below(places: Places, shutdown: Json) -> tuple[tuple[Stop, ...], set[str]]:
@@ -121,11 +130,11 @@ async def _below(places: Places, shutdown: Json) -> tuple[tuple[Stop, ...], set[
     """
     namespace, spec = shutdown["metadata"]["namespace"], shutdown["spec"]
     catalogue = await places.catalogue()
-    names = {name for key in plans.named(spec) if (name := catalogue.named(key)) is not None}
+    names = {name for key in holdings.named(spec) if (name := catalogue.named(key)) is not None}
     inventory = (await places.see([namespace], names)).inventory
-    stops = plans.for_shutdown(shutdown["kind"], namespace, spec, inventory).stops
-    named = plans.for_locks(namespace, spec["locks"], inventory).targets
-    return stops, {uid for each in named for uid in plans.owner_uids(each, inventory)}
+    stops = holdings.for_shutdown(shutdown["kind"], namespace, spec, inventory).stops
+    named = holdings.for_locks(namespace, spec["locks"], inventory).targets
+    return stops, {uid for each in named for uid in lock_keys.owner_uids(each, inventory)}
 
 
 def _traced(shutdown: Json, stops: Iterable[Stop]) -> set[str]:

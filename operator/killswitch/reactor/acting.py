@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import structlog
 
-from killswitch.api import orders
+from killswitch.api import recording
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
-from killswitch.core import evidence, plans
+from killswitch.core import evidence, holdings
 from killswitch.core.errors import ConflictError, KillSwitchError
-from killswitch.core.plans import Plan, Stop
 from killswitch.core.quorum import Tally
 from killswitch.core.resources import RECORDS
+from killswitch.core.stops import Plan, Stop
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor import garbage, testimony
 from killswitch.reactor.fan_out import cancel
@@ -137,7 +137,7 @@ class Acting(abc.ABC):
         Its digest is in the object already.
         """
         namespace = order.namespace or self._identity.namespace
-        record = orders.evidence_record(stored, statement, namespace)
+        record = recording.of_evidence(stored, statement, namespace)
         try:
             await persistently(
                 self._clock, lambda: self._cluster.create(RECORDS, record, namespace)
@@ -152,7 +152,7 @@ class Acting(abc.ABC):
 
 def left(plan: Plan, holders: Sequence[Json]) -> tuple[Stop, ...]:
     """What of the plan these engaged Shutdowns and active Freezes do not hold."""
-    return plans.not_held(
+    return holdings.not_held(
         plan,
         ((each["kind"], each["metadata"].get("namespace", ""), each["spec"]) for each in holders),
     )

@@ -10,8 +10,8 @@ from functools import partial
 
 from killswitch.core import kinds, projections, traffic
 from killswitch.core.errors import KillSwitchError, NotFoundError
-from killswitch.core.plans import Stop, holds_pod
 from killswitch.core.resources import INFERENCE_POOLS, PODS, SERVICES, Resource
+from killswitch.core.stops import Stop, holds_pod
 from killswitch.core.traffic import Entrance, Reach
 from killswitch.ports import Clock, Json
 from killswitch.reactor import records

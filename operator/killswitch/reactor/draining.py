@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from killswitch.core import grace, projections, times
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.grace import Grace, UnderWay
-from killswitch.core.plans import Stop, holds_pod
 from killswitch.core.readings import Answer, Blindness, NoAnswer
 from killswitch.core.resources import PODS
+from killswitch.core.stops import Stop, holds_pod
 from killswitch.ports import Clock, Json, SignalSource
 from killswitch.reactor.cutting import cut
 from killswitch.reactor.shared import SharedLists

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import structlog
 
 from killswitch.api.orders import Order
-from killswitch.core import conditions, plans, times
+from killswitch.core import conditions, holdings, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
 from killswitch.core.locks import engaged
-from killswitch.core.plans import Stop
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
+from killswitch.core.stops import Stop
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.escalating import Ladder
 from killswitch.reactor.fan_out import cancel
@@ -95,7 +95,7 @@ class Finisher:
     def held(self) -> frozenset[str]:
         """Keys of the resources that unfinished Shutdowns hold by name: `deployments.apps`."""
         for uid, spec in self._unread.items():  # not at their start, where milliseconds count
-            self._held[uid] = plans.named(spec)
+            self._held[uid] = holdings.named(spec)
         self._unread.clear()
         return frozenset().union(*self._held.values())
 
@@ -157,7 +157,7 @@ class Finisher:
                     until=until,
                     outcome=outcome,
                     told=lambda: self._report(shutdown, outcome),
-                    unseen=lambda: plans.unseen(shutdown["spec"], self._view.inventory),
+                    unseen=lambda: holdings.unseen(shutdown["spec"], self._view.inventory),
                 )
             except* KillSwitchError as errors:  # e.g. a conflict: the next round tries again
                 outcome.note("; ".join(str(each) for each in errors.exceptions))
@@ -239,7 +239,9 @@ class Finisher:
 def held_by(shutdown: Json, view: View) -> tuple[Stop, ...]:
     """What an engaged Shutdown holds now."""
     namespace = shutdown["metadata"].get("namespace", "")
-    return plans.for_shutdown(shutdown["kind"], namespace, shutdown["spec"], view.inventory).stops
+    return holdings.for_shutdown(
+        shutdown["kind"], namespace, shutdown["spec"], view.inventory
+    ).stops
 
 
 def field_manager(replica: str) -> str:

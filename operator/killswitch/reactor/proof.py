@@ -25,8 +25,8 @@ from killswitch.core.errors import (
 )
 from killswitch.core.inventory import Workload
 from killswitch.core.kinds import Verb
-from killswitch.core.plans import Stop
 from killswitch.core.resources import NODES, PODS
+from killswitch.core.stops import Stop
 from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.persistence import persistently
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from killswitch.core import caps
 from killswitch.core.caps import Cap, Fire, Spending
 from killswitch.core.inventory import Inventory, Workload
-from killswitch.core.plans import Boundaries, Stop
+from killswitch.core.stops import Boundaries, Stop
 from killswitch.reactor.view import View
 
 

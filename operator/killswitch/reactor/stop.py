@@ -19,9 +19,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from killswitch.api import orders
 from killswitch.api.orders import Order
-from killswitch.core import grace, kinds, manifests, plans, projections
+from killswitch.api.recording import Touched
+from killswitch.core import blind_spots, grace, kinds, manifests, projections
+from killswitch.core.blind_spots import NotKnown
 from killswitch.core.errors import (
     KillSwitchError,
     NotFoundError,
@@ -33,8 +34,8 @@ from killswitch.core.grace import Grace
 from killswitch.core.inventory import Pod, Workload
 from killswitch.core.kinds import Verb
 from killswitch.core.locks import engaged
-from killswitch.core.plans import NotKnown, Stop, holds_pod
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS
+from killswitch.core.stops import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor import draining, engaging, proof, records
 from killswitch.reactor.deleting import GRACE, PATIENCE, WIDTH, Deletions, Was
@@ -192,7 +193,7 @@ class StopSequence:
         outcome.traced |= {
             each.uid for stop in stops for each in stop.targets if each.uid not in stop.untraced
         }
-        outcome.not_known = plans.not_known(stops, outcome.traced)
+        outcome.not_known = blind_spots.not_known(stops, outcome.traced)
         terms = grace.of(shutdown)
         if terms is not None and not await self._ease(run, terms):
             return outcome
@@ -286,7 +287,7 @@ class StopSequence:
         """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
         bare = [(pod, was) for pod, was in outcome.was.values() if holds_pod(stop, pod)]
         kept = [manifests.of(pod, was) for pod, was in bare if was is not None]
-        items: list[orders.Touched] = [*stop.targets, *kept]
+        items: list[Touched] = [*stop.targets, *kept]
         try:
             stored = await records.store(self._lists, self._clock, shutdown, items, stop.namespace)
         except (

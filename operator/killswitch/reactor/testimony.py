@@ -2,8 +2,8 @@
 
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import times
-from killswitch.core.plans import Plan
 from killswitch.core.quorum import Tally, Vote
+from killswitch.core.stops import Plan
 from killswitch.ports import Json
 
 

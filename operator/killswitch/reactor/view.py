@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from killswitch.core import caps, conditions, plans, times
+from killswitch.core import caps, conditions, holdings, times
 from killswitch.core.caps import Fire
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.inventory import Inventory, Item
@@ -68,6 +68,14 @@ class ObjectSink:
     changed: Listener
     removed: Listener
     objects: dict[str, Json] = field(default_factory=dict)
+
+    def expect(self, body: Json) -> None:
+        """Keep what was just created, unless the watch has told of it already: that is newer.
+
+        The watch may come late where much happens: what is engaged must not be ordered again.
+        """
+        if body["metadata"]["uid"] not in self.objects:
+            self.put(body)
 
     def put(self, body: Json) -> None:
         """Keep and tell."""
@@ -146,7 +154,7 @@ class View:
     def _planned(self, shutdown: Json) -> int:
         """How many targets it holds now."""
         namespace = shutdown["metadata"].get("namespace", "")
-        return plans.for_shutdown(
+        return holdings.for_shutdown(
             shutdown["kind"], namespace, shutdown["spec"], self.inventory
         ).count
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core.caps import Cap
 from killswitch.core.interlocks import Cause, Inhibition
-from killswitch.core.plans import Boundaries
 from killswitch.core.quorum import Span, Tally
 from killswitch.core.readings import Blindness, Path, Reading, Verdict, combined
+from killswitch.core.stops import Boundaries
 from killswitch.core.switch import State
 from killswitch.core.windows import Window
 from killswitch.reactor.detecting import Detecting

@@ -1,0 +1,88 @@
+"""What comes to rest, and goes, when workloads, pods, labels or a whole namespace are stopped."""
+
+from collections.abc import Iterable, Mapping
+
+from killswitch.core import blind_spots, lock_keys
+from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core.locks import carries
+from killswitch.core.resources import PODS
+from killswitch.core.stops import Stop
+
+
+def of_workloads(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> Stop:
+    """These workloads with their pods, held by their keys."""
+    chosen = tuple(targets)
+    locks: dict[str, str] = {}
+    owners: list[str] = []
+    for workload in chosen:
+        label = f"{workload.kind}/{workload.name}"[:64]
+        locks |= dict.fromkeys(lock_keys.holding(workload, inventory), label)
+        owners += lock_keys.owner_uids(workload, inventory)
+    # A CronJob and a Job below it have pods in common.
+    pods = tuple(inventory.pods_of(dict.fromkeys(owners)))
+    untraced = frozenset(each.uid for each in chosen if blind_spots.hides_pods(each, inventory))
+    return Stop(namespace, chosen, pods, locks, untraced=untraced)
+
+
+def of_bare_pods(namespace: str, pods: Iterable[Pod]) -> Stop:
+    """Pods that belong to no workload that is known, each held by its name."""
+    chosen = tuple(pods)
+    locks = {lock_keys.of_pod(pod): f"{PODS.kind}/{pod.name}"[:64] for pod in chosen}
+    return Stop(namespace, (), chosen, locks, loose=frozenset(pod.uid for pod in chosen))
+
+
+def for_labels(namespace: str, labels: Mapping[str, str], inventory: Inventory) -> Stop:
+    """What a Shutdown with a `podLabels` scope holds: the pods, and the workloads above them.
+
+    The workloads come to rest too: otherwise their controllers would start the pods again at the
+    release, and a release starts nothing.
+    """
+    pods = [pod for pod in inventory.pods_in(namespace) if carries(pod.labels, labels)]
+    targets = above(pods, inventory)
+    loose = _loose(pods, targets, inventory)
+    return Stop(namespace, tuple(targets), tuple(pods), pod_labels=labels, loose=loose)
+
+
+def whole_namespace(namespace: str, inventory: Inventory) -> Stop:
+    """Everything in a namespace."""
+    targets = rested(inventory.workloads(namespace), inventory)
+    pods = tuple(inventory.pods_in(namespace))
+    loose = _loose(pods, targets, inventory)
+    return Stop(namespace, tuple(targets), pods, whole_namespace=True, loose=loose)
+
+
+def above(pods: Iterable[Pod], inventory: Inventory) -> list[Workload]:
+    """What these pods belong to, at the top, with what that leaves running."""
+    tops = [inventory.top(owner) for owner in {pod.owner for pod in pods if pod.owner}]
+    return rested((each for each in tops if each is not None), inventory)
+
+
+def rested(chosen: Iterable[Workload], inventory: Inventory) -> list[Workload]:
+    """Those of the chosen that are brought to rest: the highest, and what they leave running."""
+    highest = {each.uid: each for each in chosen}
+    below = {
+        child.uid
+        for each in highest.values()
+        for child in inventory.below(each.uid)
+        if child.uid in highest and each.uid not in {c.uid for c in inventory.below(child.uid)}
+    }
+    found = {uid: each for uid, each in highest.items() if uid not in below}
+    for each in tuple(found.values()):
+        found |= {child.uid: child for child in _left_running(each, inventory)}
+    return sorted(found.values(), key=lambda each: (each.kind.name, each.name))
+
+
+def _left_running(workload: Workload, inventory: Inventory) -> list[Workload]:
+    """What below a workload does not come to rest with it."""
+    return [
+        each
+        for each in inventory.below(workload.uid)
+        if isinstance(each, Workload) and (workload.kind.leaves_children or each.kind.with_owner)
+    ]
+
+
+def _loose(
+    pods: Iterable[Pod], targets: Iterable[Workload], inventory: Inventory
+) -> frozenset[str]:
+    owned = {uid for workload in targets for uid in lock_keys.owner_uids(workload, inventory)}
+    return frozenset(pod.uid for pod in pods if pod.owner not in owned)

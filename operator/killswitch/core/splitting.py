@@ -1,0 +1,72 @@
+"""Several Shutdowns for what has more keys than one may hold."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from killswitch.core import lock_keys, resting
+from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core.stops import Stop, merge
+
+T = TypeVar("T")
+
+
+def parts(
+    namespace: str, targets: Sequence[Workload], bare: Sequence[Pod], inventory: Inventory
+) -> list[Stop]:
+    """The stops of these workloads and bare pods of a namespace, none with too many keys."""
+    found = [
+        resting.of_workloads(namespace, group, inventory) for group in _groups(targets, inventory)
+    ]
+    return _with_bare([part for stop in found for part in _split(stop)], namespace, bare)
+
+
+def _groups(targets: Sequence[Workload], inventory: Inventory) -> list[list[Workload]]:
+    """The targets in groups whose keys fit into one Shutdown each."""
+    found: list[list[Workload]] = []
+    room = 0
+    for workload in targets:
+        needed = len(lock_keys.holding(workload, inventory))
+        if needed > room:
+            found.append([])
+            room = lock_keys.MOST_LOCKS
+        found[-1].append(workload)
+        room -= needed
+    return found
+
+
+def _split(stop: Stop) -> list[Stop]:
+    """A target with more below it than fits into one Shutdown, as several that each hold it.
+
+    So every part is read back as one of this target, and what is below is held by one of them.
+    """
+    if len(stop.locks) <= lock_keys.MOST_LOCKS:
+        return [stop]
+    (target,) = stop.targets
+    own = {key: stop.locks[key] for key in (lock_keys.by_name(target), f"uid/{target.uid}")}
+    others = [key for key in stop.locks if key not in own]
+    pods: dict[str, list[Pod]] = {}
+    for pod in stop.pods:
+        pods.setdefault(f"uid/{pod.owner}", []).append(pod)
+    found: list[Stop] = []
+    for some in _chunks(others, lock_keys.MOST_LOCKS - len(own)):
+        keys = some if found else [*own, *some]
+        held = tuple(pod for key in keys for pod in pods.get(key, ()))
+        locks = own | {key: stop.locks[key] for key in some}
+        found.append(Stop(stop.namespace, stop.targets, held, locks, untraced=stop.untraced))
+    return found
+
+
+def _with_bare(stops: list[Stop], namespace: str, pods: Sequence[Pod]) -> list[Stop]:
+    """The stops of a namespace with its bare pods: in the last one where they fit."""
+    bare = [resting.of_bare_pods(namespace, some) for some in _chunks(pods, lock_keys.MOST_LOCKS)]
+    if (
+        stops
+        and len(bare) == 1
+        and len(stops[-1].locks) + len(bare[0].locks) <= lock_keys.MOST_LOCKS
+    ):
+        return [*stops[:-1], merge(stops[-1], bare[0])]
+    return [*stops, *bare]
+
+
+def _chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
