@@ -55,13 +55,17 @@ class Witness:
     cluster: Cluster
     namespace: str
     created: list[tuple[int, str]] = field(default_factory=list)
-    engaged: int | None = None
-    """The revision at which the first Shutdown was there."""
+    held: int | None = None
+    """The revision at which a reactor had seen the first lock refuse, or else all pods gone."""
 
     @property
     def recreated(self) -> list[str]:
-        """Pods that were created after the Shutdown."""
-        return [name for at, name in self.created if self.engaged is not None and at > self.engaged]
+        """Pods that were created after the lock was seen to hold.
+
+        It holds some 10 ms after the Shutdown is accepted; what was created before that, the stop deletes.
+        """
+        assert self.held is not None, "no lock was seen to hold"
+        return [name for at, name in self.created if at > self.held]
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator["Witness"]:
@@ -84,14 +88,11 @@ class Witness:
                 async for change in self.cluster.watch(resource, version, self.namespace):
                     metadata = change.object["metadata"]
                     version = metadata["resourceVersion"]
-                    if change.type == "ADDED":
-                        self._added(resource, int(version), metadata)
-
-    def _added(self, resource: Resource, at: int, metadata: Json) -> None:
-        if resource == PODS:
-            self.created.append((at, metadata["name"]))
-        elif self.engaged is None:
-            self.engaged = at
+                    if resource == PODS and change.type == "ADDED":
+                        self.created.append((int(version), metadata["name"]))
+                    if resource == SHUTDOWNS and self.held is None:
+                        stages = change.object.get("status", {}).get("stages", {})
+                        self.held = int(version) if stages.keys() & {"proven", "stopped"} else None
 
 
 @dataclass
