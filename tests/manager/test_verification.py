@@ -83,15 +83,19 @@ async def test_where_the_pods_are_not_known_nothing_is_verified(scene: Scene, ki
     assert len(await scene.bench.pods()) == 1
 
 
-async def test_the_cure_is_to_name_what_makes_the_pods(scene: Scene) -> None:
-    """Then the stop is verified for those, and goes on saying what is not known."""
-    await things.make(scene, MODEL)
+@pytest.mark.parametrize("kind", [MODEL, ENGINE], ids=lambda each: each.name)
+async def test_another_target_in_the_same_stop_makes_no_pods_known(
+    scene: Scene, kind: Kind
+) -> None:
+    """It stops as it should, and nothing is said of the others."""
+    await things.make(scene, kind)
     await scene.bench.deployment("serving", 1)
-    locks = {**things.lock(MODEL), "deployments.apps/serving": ""}
+    locks = {**things.lock(kind), "deployments.apps/serving": ""}
     async with scene.manager(verify_interval=0.2), reactor(scene.bench):
         await create(scene, locks=locks)
-        message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
-    assert "the pods of Model.mlops.seldon.io vllm are not known" in message
+        message = await scene.condition("stop", "Verified", "False", "PodsNotKnown")
+        await scene.condition("stop", "Stopped", "False", "PodsNotKnown")
+    assert f"the pods of {kind.name} vllm are not known" in message
     assert await scene.bench.pods() == []
 
 
@@ -131,3 +135,4 @@ async def test_a_policy_says_that_the_pods_of_its_targets_are_not_known(scene: S
         await scene.bench.policy("runaway", targets=[target])
         message = await scene.policy_condition("runaway", "Ready", "True", "Accepted")
     assert "a Model.mlops.seldon.io does not own its pods" in message
+    assert "unless that Server.mlops.seldon.io is a target too" in message

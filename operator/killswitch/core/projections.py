@@ -7,7 +7,7 @@ from typing import Any
 
 from killswitch.core import evidence, kinds
 from killswitch.core.inventory import Child, Item, Node, Pod, Taint, Workload
-from killswitch.core.kinds import Kind
+from killswitch.core.kinds import Kind, Setting
 from killswitch.core.names import GROUP, MIRROR_ANNOTATION, STOPPED_TAINT
 from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource, plural
 
@@ -74,12 +74,20 @@ def workload(kind: Kind, body: Json) -> Workload | Child | None:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
-        labels=metadata.get("labels") or {},
+        labels={**(metadata.get("labels") or {}), **_borne(kind, body)},
         template_digest=template_digest(kind, body),
         values=tuple(each.read(body) for each in kind.settings),
         owner=owner,
         deletes_volumes=has_claims and retention.get("whenScaled") == "Delete",
+        steers={} if kind.tie is None else kind.tie.wanted(body),
+        host="" if kind.tie is None else kind.tie.host_of(body),
     )
+
+
+def _borne(kind: Kind, body: Json) -> Mapping[str, str]:
+    """What fields of it say in the place of labels."""
+    found = {label: Setting(path, rest=None).read(body) for label, path in kind.borne}
+    return {label: value for label, value in found.items() if isinstance(value, str)}
 
 
 def template_digest(kind: Kind, body: Json) -> str:

@@ -176,8 +176,8 @@ class Shutdowns:
                 return (type_, False, Reason.UNGUARDED, words), fields, _SLOW
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
-        seen = f"{found.kept}{found.testimony}{found.unknown}"
-        if not found.count and found.not_known.alone:
+        seen = f"{found.kept}{found.testimony}"
+        if not found.count and found.not_known:
             words = f"{found.not_known}{found.kept}{found.testimony}{holds or ''}"
             # Until it says so, the reactor may know: it has seen the pods before they went.
             settled = late or _reason(observed) == Reason.PODS_NOT_KNOWN
