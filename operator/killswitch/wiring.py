@@ -111,6 +111,7 @@ async def run_manager(settings: Settings) -> None:
             settings,
             numbers=numbers,
             traces=tracing,
+            reactor=f"system:serviceaccount:{settings.namespace}:killswitch-reactor",
         )
         await until_signalled(manager.run())
 

@@ -69,12 +69,13 @@ class Policies:
         *,
         guards: Guards,
         places: Places,
+        reactor: str = "",
     ) -> None:
-        """`proof` is replaced by whoever tries the lock."""
+        """`proof` is replaced by whoever tries the lock. `reactor` is the username of its account."""
         self._guards = guards
         self._standing = StandingOrders(cluster)
         self._places = places
-        self._sight = Sight(cluster, clock)
+        self._sight = Sight(cluster, clock, reactor)
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
