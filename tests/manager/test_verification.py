@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from killswitch.core.kinds import TABLE, Kind
-from killswitch.core.resources import DEPLOYMENTS, PODS, SHUTDOWNS
+from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, SHUTDOWNS
 from killswitch.ports import Json
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.stand_ins import QUEUE_LABEL, job_spec
 from tests.kernel.objects import shutdown
 from tests.kernel.workloads import running, workload
 from tests.manager import things
@@ -65,6 +66,27 @@ async def test_pods_far_below_what_a_person_named_keep_a_stop_from_being_verifie
         await scene.condition("stop", "Verified", "True", "NoPodsLeft")
     assert message.startswith(f"left: pod {scene.namespace}/{name} on ")
     assert found["status"]["remaining"] == 1
+
+
+@pytest.mark.parametrize("owned", [True, False], ids=["a Job", "a bare pod"])
+async def test_what_a_queue_steers_keeps_its_stop_from_being_verified(
+    scene: Scene, owned: bool
+) -> None:
+    """Though a lock that somebody wrote does not name it, and though it came after the stop."""
+    queue = TABLE["LocalQueue"]
+    await things.make(scene, queue)
+    async with scene.manager(verify_interval=0.2):
+        await create(scene, locks=dict(things.lock(queue)))
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        labels = {QUEUE_LABEL: "vllm"}
+        resource, kind = (JOBS, "Job") if owned else (PODS, "Pod")
+        pods = deployment("train", 1)["spec"]["template"]["spec"]
+        spec = job_spec({}, suspend=False) if owned else pods
+        api = {"apiVersion": resource.api_version, "kind": kind}
+        body = {**api, "metadata": {"name": "train", "labels": labels}, "spec": spec}
+        await scene.bench.cluster.create(resource, body, scene.namespace)
+        message = await scene.condition("stop", "Verified", "False", "CameBack")
+    assert f"pod {scene.namespace}/train" in message
 
 
 @pytest.mark.parametrize("kind", [MODEL, ENGINE], ids=lambda each: each.name)
