@@ -206,8 +206,9 @@ def test_objects_say_what_they_steer_and_who_runs_them() -> None:
     assert read(WORKLOAD, {"queueName": "q"}).labels == QUEUED
     assert read(WORKLOAD, {}).labels == {}
     assert (read(MODEL, {"server": "s"}).host, read(MODEL, {}).host) == ("s", "")
-    reference = {"dgdRef": {"name": "g", "serviceName": "w"}}
-    assert read("DynamoGraphDeploymentScalingAdapter", reference).steers == {
-        "nvidia.com/dynamo-graph-deployment-name": "g",
-        "nvidia.com/dynamo-component": "w",
-    }
+    for called in ("serviceName", "componentName"):  # v1alpha1, v1beta1
+        reference = {"dgdRef": {"name": "g", called: "w"}}
+        assert read("DynamoGraphDeploymentScalingAdapter", reference).steers == {
+            "nvidia.com/dynamo-graph-deployment-name": "g",
+            "nvidia.com/dynamo-component": "w",
+        }

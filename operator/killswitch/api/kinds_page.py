@@ -87,7 +87,7 @@ _TRAPS = """
 
 - **Seldon Core v2.** `replicas` below `minReplicas` is an error, so both go to 0 in one patch, and both are
   recorded. A `Server` is one StatefulSet that serves several `Model`s: stopping it stops all of them, and the
-  plan lists them. Stop the `Model` to stop one.
+  plan lists them. Stop the `Model` to unload one; that its Server serves it no more is not verified.
 - **NVIDIA Dynamo.** Act on the `DynamoGraphDeploymentScalingAdapter`, not on the Deployments below a
   `DynamoGraphDeployment`: the operator writes those again. The adapter exists from 1.2 on, and only where it is
   enabled for the service. At 0 the frontend forgets the model (404) and nothing wakes it.
@@ -182,5 +182,8 @@ def _tie(kind: Kind) -> str:
         return ""
     if kind.tie.host:
         return _HOSTED.format(host=kind.tie.host)
-    labels = " and ".join(f"`{label}: <{'.'.join(path)}>`" for label, path in kind.tie.labels)
+    labels = " and ".join(
+        f"`{label}: <{' or '.join('.'.join(path) for path in paths)}>`"
+        for label, paths in kind.tie.labels
+    )
     return _STEERS.format(labels=labels)

@@ -91,8 +91,8 @@ class Proof(StrEnum):
 class Tie:
     """How a kind that owns no pods is tied to those that run because of it (see core/ties)."""
 
-    labels: tuple[tuple[str, Path], ...] = ()
-    """What all of it bears, each with where the value stands on the object of this kind."""
+    labels: tuple[tuple[str, tuple[Path, ...]], ...] = ()
+    """What all of it bears, each with where the value stands on the object: by version of its API."""
     host: str = ""
     """The kind that makes the pods and may make others too, so that it is not stopped for this one."""
     host_at: Path = ()
@@ -100,7 +100,10 @@ class Tie:
 
     def wanted(self, body: Mapping[str, Any]) -> Mapping[str, str]:
         """The labels of what this object steers; empty where it does not say all of them."""
-        found = {label: _text(body, path) for label, path in self.labels}
+        found = {
+            label: next((text for path in paths if (text := _text(body, path))), "")
+            for label, paths in self.labels
+        }
         return found if all(found.values()) else {}
 
     def host_of(self, body: Mapping[str, Any]) -> str:
@@ -400,7 +403,7 @@ _ALL = (
         (Setting(("spec", "stopPolicy"), rest="HoldAndDrain"),),
         lost=_WORK,
         note="stops everything that is queued through it, whoever's; what is queued later waits in it",
-        tie=Tie(labels=((_QUEUE, ("metadata", "name")),)),
+        tie=Tie(labels=((_QUEUE, (("metadata", "name"),)),)),
         proof=Proof.STAND_IN,
     ),
     scaled(
@@ -437,11 +440,15 @@ _ALL = (
         ),
         fights="the Planner, HPA and KEDA on the adapter, its operator",
         note="Dynamo 1.2 or newer, with the adapter of the service enabled; one of a component group"
-        " does not say which pods are the group's",
+        " does not say which pods are the group's, and elastic followers (`<service>-flw`) are a"
+        " component of their own",
         tie=Tie(
             labels=(
-                ("nvidia.com/dynamo-graph-deployment-name", ("spec", "dgdRef", "name")),
-                ("nvidia.com/dynamo-component", ("spec", "dgdRef", "serviceName")),
+                ("nvidia.com/dynamo-graph-deployment-name", (("spec", "dgdRef", "name"),)),
+                (
+                    "nvidia.com/dynamo-component",
+                    (("spec", "dgdRef", "serviceName"), ("spec", "dgdRef", "componentName")),
+                ),
             ),
         ),
         proof=Proof.STAND_IN,
