@@ -164,9 +164,11 @@ class Shutdowns:
         took = self._clock.now() - _began(shutdown)
         late = took > grace.longest(shutdown["spec"])
         holds: str | None = ""
-        if before is not None and (
-            verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)
-        ):
+        done = (
+            conditions.holds(observed, ShutdownCondition.STOPPED)
+            or _reason(observed) == Reason.PODS_NOT_KNOWN  # it has done all that it can
+        )
+        if before is not None and (verified or late or done):
             holds, more = await self._hold(key, shutdown)
             fields |= more
         back = before is not None and (verified or before["reason"] in _FALLEN_BACK)
