@@ -1,21 +1,17 @@
 """Orders: names, episodes, and how a large stop is cut into Shutdowns."""
 
-import json
 from typing import Any
 
 import pytest
 
 from killswitch.api import orders
 from killswitch.api.freezes import FreezeSpec
-from killswitch.api.orders import FreezeTerms, Terms, Touched
-from killswitch.api.records import ShutdownRecordSpec
+from killswitch.api.orders import FreezeTerms, Terms
 from killswitch.api.shutdowns import ShutdownSpec
 from killswitch.core import plans
 from killswitch.core.lock_keys import MOST_LOCKS
-from killswitch.core.manifests import BarePod
 from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import FREEZES, SHUTDOWNS
-from killswitch.core.stops import Stop
 from tests.api.test_compiled import policy
 from tests.core.builders import (
     BOUNDARIES,
@@ -23,9 +19,7 @@ from tests.core.builders import (
     deployment,
     inventory,
     node,
-    pod,
     replica_set,
-    workload,
 )
 
 TERMS = Terms(requested_by="alice", reason="r")
@@ -130,15 +124,6 @@ def test_a_policys_freeze_and_the_stop_at_its_end() -> None:
     assert alone.body["spec"]["requiredApprovals"] == 3
 
 
-def test_pods_without_a_workload_count_by_themselves() -> None:
-    """A namespace with thousands of Job pods must not pass under a cap as one target."""
-    jobs = [pod(f"job-{number}", labels={"app": "x"}) for number in range(40)]
-    held = inventory(*deployment("a", pods=3), workload("s", kind="StatefulSet"), *jobs)
-    plan = plans.for_policy([TargetQuery("Namespace", "prod")], held, BOUNDARIES)
-    assert (plan.count, plan.eligible, plan.pods) == (42, 42, 43)
-    assert isinstance(plan.stops[0], Stop)
-
-
 @pytest.mark.parametrize(
     ("shutdown", "policy"),
     [
@@ -155,33 +140,3 @@ def test_pods_without_a_workload_count_by_themselves() -> None:
 def test_the_policys_name_is_read_back_from_its_shutdowns(shutdown: str, policy: str) -> None:
     """Whatever the parts and supplements."""
     assert policy == orders.policy_name(shutdown)
-
-
-def test_no_record_grows_beyond_what_etcd_takes() -> None:
-    """Manifests of bare pods count with their quotes escaped; all is there once, in its order."""
-    bare = [BarePod(pod(f"p{number}"), '{"a":"b"}' * 7000) for number in range(60)]
-    counted = [workload(f"w{number}") for number in range(700)]
-    shutdown = {"kind": "Shutdown", "metadata": {"name": "s", "uid": "0123456789"}}
-    items: list[Touched] = [*counted, *bare]
-    records = orders.target_records(shutdown, items, "prod", first=3)
-    sizes = [len(json.dumps(each)) for each in records]
-    assert max(sizes) < 1_200_000
-    assert max(len(each["spec"]["targets"]) for each in records) == orders.CHUNK
-    names = [target["name"] for each in records for target in each["spec"]["targets"]]
-    assert names == [each.name for each in counted] + [each.pod.name for each in bare]
-    assert records[0]["metadata"]["name"] == "s-01234567-targets-3"
-
-
-def test_records_of_settings_and_of_pods_are_as_the_schema_has_them() -> None:
-    """Absent is a value; what stood there is JSON."""
-    shutdown = {"kind": "Shutdown", "metadata": {"name": "s", "uid": "0123456789"}}
-    items: list[Touched] = [
-        workload("j", kind="Job", values=(False,)),
-        BarePod(pod("p"), "{}"),
-        workload("d"),
-    ]
-    (record,) = orders.target_records(shutdown, items, "prod")
-    stored = ShutdownRecordSpec.model_validate(record["spec"]).targets or []
-    assert [each.settings and each.settings[0].was for each in stored] == ["false", None, None]
-    assert [each.manifest for each in stored] == [None, "{}", None]
-    assert [each.replicas for each in stored] == [None, None, 1]

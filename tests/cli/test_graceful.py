@@ -40,6 +40,15 @@ def test_traffic_is_cut_and_pods_get_their_own_grace(stage: Stage) -> None:
     assert (made["spec"]["category"], made["spec"]["quiet"]) == ("Graceful", ["Flux"])
 
 
+def test_each_stage_is_said_once(stage: Stage) -> None:
+    """Though the lock is tried before the drain and after it."""
+    stage.deployment(replicas=1)
+    done = stage.run("stop", *_GENTLY, "--drain", "2s", "--terminate", "2s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for each in ("proven", "scaled", "stopped"):
+        assert done.stdout.count(f"  {each} ") == 1, done.stdout
+
+
 def test_without_the_right_to_cut_the_stop_goes_on_and_says_so(stage: Stage) -> None:
     """Cutting is no precondition: the lock holds, and pods go."""
     stage.deployment(replicas=1)

@@ -42,6 +42,21 @@ def test_a_plan_of_a_drain_shows_the_pods_that_go(stage: Stage, node: str) -> No
     assert f"Stop node/{node}: 1 node\n" in cordon.stdout
 
 
+def test_gpus_that_nobody_uses_are_no_part_of_the_headline(stage: Stage, node: str) -> None:
+    """The table has those of the node; what stops is pods without any."""
+    admin = stage.control_plane.admin
+    pods = f"/api/v1/namespaces/{stage.namespace}/pods"
+    api = stage.control_plane.api()
+    spec = {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}
+    assert api.create(pods, {"metadata": {"name": "plain"}, "spec": spec}).status == 201
+    assert api.delete(f"{pods}/model?gracePeriodSeconds=0").status == 200
+    try:
+        drain = stage.raw("plan", "--node", node, "--action", "drain", by=admin)
+        assert f"Stop node/{node}: 1 node with 1 pod\n" in drain.stdout
+    finally:
+        api.delete(f"{pods}/plain")
+
+
 SAID = {
     "drain": "cordoned and held",
     "taint": "tainted and held",
@@ -63,6 +78,7 @@ def test_a_person_stops_a_node_by_each_action(stage: Stage, node: str, action: s
     done = stage.raw("stop", *arguments, by=admin)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SAID[action] in done.stdout
+    assert done.stdout.count("  scaled ") == 1, done.stdout
     assert stage.pods() == LEFT[action]
     spec = stage.control_plane.api().get(f"/api/v1/nodes/{node}").body["spec"]
     taints = [

@@ -85,11 +85,18 @@ def test_status_names_who_is_not_quiet(stage: Stage, held: str) -> None:
     shown = stage.run("status").stdout
     name = f"{stage.namespace}/{held}"
     assert f"Not quiet: {name}: at its release start it: ScaledObject prod/wake" in shown
-    assert f"Denied: {name}: 41 times: keda-operator for Deployment vllm, 40 times" in shown
     assert f"Draining: {name}: 7 requests under way" in shown
+    assert f"Denied: {name}: 41 times: keda-operator for Deployment vllm, 40 times, helm" in shown
     for person in ("bob", "carol"):
         assert stage.run("approve", held, "--reason", "r", by=person).returncode == 0
     assert "Not quiet" not in stage.run("status").stdout
+
+
+def test_status_says_once_how_often_a_single_one_tried(stage: Stage, held: str) -> None:
+    """The sum is told only where there is something to add."""
+    stage.report(held, {"attempts": _ATTEMPTS[2:]})
+    (line,) = [each for each in stage.run("status").stdout.splitlines() if "Denied: " in each]
+    assert line == f"Denied: {stage.namespace}/{held}: keda-operator for Deployment vllm, 40 times"
 
 
 def test_the_restore_shows_who_is_given_back(stage: Stage, held: str) -> None:

@@ -6,18 +6,20 @@ from typing import cast
 
 import pytest
 
-from killswitch.cli import board, freezing, hopeless
+from killswitch.cli import board, freezing, guards, hopeless
 from killswitch.cli.connect import Session
+from killswitch.cli.creating import object_name
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import Problem, explained
 from killswitch.cli.references import parse, workload
 from killswitch.cli.scope import Named, Scope, of_order, read
 from killswitch.cli.screen import Screen
-from killswitch.cli.stop import Request, name, stop
+from killswitch.cli.stop import Request, stop
 from killswitch.core import errors, kinds, times
 from killswitch.core.catalogue import Served
 from killswitch.core.errors import KillSwitchError, UnavailableError
 from killswitch.core.kinds import Kind
+from killswitch.core.reports import Report
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS, Resource
 from killswitch.ports import Cluster, Page
 from tests.cli.conftest import LeapingClock
@@ -35,7 +37,7 @@ from tests.cli.conftest import LeapingClock
 )
 def test_shutdowns_of_people_are_named_after_them(user: str, expected: str) -> None:
     """A label value, whatever the username looks like."""
-    assert name(user, 1767323045.678) == expected
+    assert object_name(user, 1767323045.678) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,21 @@ def test_shutdowns_of_people_are_named_after_them(user: str, expected: str) -> N
 def test_ages_are_short(seconds: float, expected: str) -> None:
     """As kubectl writes them."""
     assert board.age("1970-01-01T00:00:00Z", seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("renewed", "words"),
+    [
+        (None, "has never reported"),
+        (1_000_300.0, "has a clock that is ahead"),
+        (999_700.0, "silent for 5m"),
+    ],
+)
+def test_a_guard_that_counts_as_absent_is_told_with_the_reason(
+    renewed: float | None, words: str
+) -> None:
+    """A time that lies ahead is no age."""
+    assert guards.silence(Report("gpu-1", renewed=renewed), 1_000_000.0) == words
 
 
 def test_what_kubectl_prints_can_be_pasted() -> None:

@@ -70,3 +70,12 @@ def test_the_deadline_counts_on_top_of_what_a_graceful_stop_takes() -> None:
     at_once = {"deadline": "1m"}
     gently = {"deadline": "1m", "graceful": {"drain": "30s", "terminate": "10s"}}
     assert [grace.longest(each) for each in (at_once, gently)] == [60.0, 100.0]
+
+
+def test_the_time_of_a_stop_counts_from_the_decision() -> None:
+    """Where none was reported, as of a stop by hand, from its creation."""
+    shutdown = {"metadata": {"creationTimestamp": "1970-01-01T00:01:40Z"}}
+    assert grace.began(shutdown) == 100.0
+    assert grace.began(shutdown | {"status": None}) == 100.0
+    decided = {"status": {"stages": {"decided": "1970-01-01T00:01:39.5Z"}}}
+    assert grace.began(shutdown | decided) == 99.5

@@ -166,26 +166,6 @@ def test_a_whole_namespace_may_hold_what_is_of_any_kind() -> None:
     assert holdings.unseen({"nodes": {"n1": ""}}, held) == []
 
 
-def test_what_a_release_would_start_is_what_still_asks_for_pods() -> None:
-    """Below a target that rests, a Deployment whose controller ignores that; nothing that rests."""
-    service = workload("llm", kind="InferenceService", values=("true",))
-    asks = workload("llm-predictor", owner=service.uid)
-    rests = workload("llm-transformer", owner=service.uid, replicas=0)
-    other = workload("other")
-    held = inventory(service, asks, rests, other)
-    stop = holdings.for_locks("prod", {"inferenceservices.serving.kserve.io/llm": ""}, held)
-    assert holdings.restless([stop], held) == [asks]
-
-
-def test_a_kind_without_a_stop_field_is_named_by_what_it_has_started() -> None:
-    """Nothing can be said of itself."""
-    service = workload("llm", kind="Service.serving.knative.dev")
-    started = workload("llm-00001-deployment", owner=service.uid)
-    held = inventory(service, started)
-    stop = holdings.for_locks("prod", {"services.serving.knative.dev/llm": ""}, held)
-    assert holdings.restless([stop], held) == [started]
-
-
 def test_what_is_held_already_is_not_ordered_again() -> None:
     """By name and uid together, by the namespace, or by a cluster's Shutdown."""
     held = inventory(

@@ -58,3 +58,8 @@ def test_what_a_cluster_shutdown_covers(spec: dict[str, Any], covered: bool) -> 
     pod = projections.pod({"metadata": {"namespace": "prod", "name": "p", "uid": "u"}})
     assert pod is not None
     assert covers({"metadata": {"name": "c"}, "spec": spec}, pod) is covered
+
+
+def test_approvals_that_are_lacking() -> None:
+    """As many as are needed, less those given; never fewer than none."""
+    assert [locks.lacking(stop(given)) for given in range(4)] == [2, 1, 0, 0]

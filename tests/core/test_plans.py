@@ -147,3 +147,11 @@ def test_an_owned_replica_set_means_what_owns_it() -> None:
     held = inventory(*deployment("vllm", pods=1))
     (stop,) = planned(held, by_name("vllm-abc", "ReplicaSet")).stops
     assert [str(each) for each in stop.targets] == ["Deployment vllm"]
+
+
+def test_pods_without_a_workload_count_by_themselves() -> None:
+    """A namespace with thousands of Job pods must not pass under a cap as one target."""
+    jobs = [pod(f"job-{number}", labels={"app": "x"}) for number in range(40)]
+    held = inventory(*deployment("a", pods=3), workload("s", kind="StatefulSet"), *jobs)
+    plan = planned(held, TargetQuery("Namespace", "prod"))
+    assert (plan.count, plan.eligible, plan.pods) == (42, 42, 43)

@@ -1,8 +1,8 @@
 """Port `Cluster` over aiohttp with a bounded pool of warm connections.
 
 Used by the reactor, the manager and the command line. All network passes through `_request` and
-`watch`; every failure becomes one of `core.errors` in `_failure`, so nobody else looks at status
-codes. Nothing that may have been sent is repeated here: whoever calls knows what that would mean.
+`watch`; every failure becomes one of `core.errors` in `answers.failure` and `_mapped`, so nobody else
+looks at status codes. Nothing that may have been sent is repeated here: whoever calls knows what that would mean.
 Where several API servers are known, what could not be sent to one goes to the next, and an answer
 that did not come makes the next one the first to be asked.
 """
@@ -11,24 +11,19 @@ import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from killswitch.adapters import answers
 from killswitch.adapters.credentials import Credentials
 from killswitch.adapters.endpoints import Endpoints
 from killswitch.adapters.slots import Slots
 from killswitch.core.catalogue import Served
 from killswitch.core.errors import (
-    ConflictError,
-    ExpiredError,
     KillSwitchError,
-    NotFoundError,
-    OverloadedError,
-    RefusedError,
-    ServerError,
     TimedOutError,
     UnavailableError,
 )
@@ -141,7 +136,9 @@ class KubernetesApi:
             answer = await self._request("GET", path, accept=_DISCOVERY)
             if answer.get("kind") != "APIGroupDiscoveryList":
                 raise UnavailableError("its API server does not answer with aggregated discovery")
-            found += [each for group in answer.get("items") or () for each in _served(group)]
+            found += [
+                each for group in answer.get("items") or () for each in answers.resources_of(group)
+            ]
         return found
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
@@ -194,9 +191,9 @@ class KubernetesApi:
                 _severed(response),
             ):
                 if response.status != 200:
-                    raise _failure(response.status, await response.read(), response.headers)
-                async for line in _lines(response.content):
-                    yield _change(line)
+                    raise answers.failure(response.status, await response.read(), response.headers)
+                async for line in answers.lines(response.content):
+                    yield answers.change(line)
 
     async def create(
         self, resource: Resource, body: Json, namespace: str = "", *, dry_run: bool = False
@@ -324,7 +321,7 @@ class KubernetesApi:
             ):
                 raw = await response.read()
                 if response.status >= 300:
-                    raise _failure(response.status, raw, response.headers)
+                    raise answers.failure(response.status, raw, response.headers)
         try:
             return orjson.loads(raw) if raw[:1] == b"{" else {}  # /readyz says `ok`
         except ValueError as error:
@@ -387,70 +384,3 @@ async def _severed(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
     finally:
         if response.connection is not None and response.connection.transport is not None:
             response.connection.transport.abort()
-
-
-def _failure(status: int, raw: bytes, headers: Any) -> KillSwitchError:
-    """The error that an HTTP status and a Status object amount to."""
-    message = raw.decode("utf-8", "replace")[:2000]
-    with contextlib.suppress(ValueError):
-        decoded = orjson.loads(raw)
-        if isinstance(decoded, dict):
-            message = str(decoded.get("message", message))
-    match status:
-        case 404:
-            return NotFoundError(message)
-        case 409:
-            return ConflictError(message)
-        case 410:
-            return ExpiredError(message)
-        case code if code == 429 or (code == 503 and "Retry-After" in headers):
-            after = headers.get("Retry-After", "1")
-            return OverloadedError(message, float(after) if after.isdigit() else 1.0)
-        case code if 400 <= code < 500:
-            return RefusedError(message, code)
-        case 502 | 503 | 504:  # a proxy, or an API server that starts or ends: nobody has looked
-            return UnavailableError(f"{status}: {message}")
-        case _:
-            return ServerError(f"{status}: {message}")
-
-
-def _served(group: Json) -> Iterator[Served]:
-    """The resources of one group, each in the first (preferred) version that serves it."""
-    name = (group.get("metadata") or {}).get("name", "")
-    first: dict[str, tuple[Resource, bool]] = {}
-    versions: dict[str, set[str]] = {}
-    for version in group.get("versions") or ():
-        for each in version.get("resources") or ():
-            kind = (each.get("responseKind") or {}).get("kind")
-            if not kind:
-                continue  # only its subresources are served
-            plural = each["resource"]
-            versions.setdefault(plural, set()).add(version["version"])
-            scales = any(s["subresource"] == "scale" for s in each.get("subresources") or ())
-            namespaced = each.get("scope") == "Namespaced"
-            resource = Resource(name, version["version"], plural, kind, namespaced=namespaced)
-            first.setdefault(plural, (resource, scales))
-    for plural, (resource, scales) in first.items():
-        yield Served(resource, scales, frozenset(versions[plural]))
-
-
-def _change(line: bytes) -> Change:
-    try:
-        event = orjson.loads(line)
-        change = Change(event["type"], event["object"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnavailableError(f"not a watch of a Kubernetes API: {error!r}") from error
-    if change.type == "ERROR":
-        status = change.object
-        raise _failure(int(status.get("code", 500)), orjson.dumps(status), {})
-    return change
-
-
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length; aiohttp's own reader refuses objects beyond its buffer."""
-    rest = b""
-    async for chunk in stream.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line

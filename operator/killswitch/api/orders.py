@@ -1,43 +1,30 @@
-"""The objects that a stop or a freeze writes: the order itself, its evidence and its records.
+"""The orders that a stop or a freeze writes: Shutdowns and Freezes.
 
 Used by the reactor when a policy fires and by the command line when a person stops. Names are
 deterministic, so that two reactors that decide at once write one Shutdown, or one Freeze.
 """
 
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from killswitch.api.actions import QUIET, Escalation, Graceful
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.core import times
-from killswitch.core.inventory import Node, Workload
-from killswitch.core.kinds import Setting
-from killswitch.core.manifests import BarePod
-from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL, SHUTDOWN_LABEL
+from killswitch.core.names import ENGAGED_LABEL, POLICY_LABEL
 from killswitch.core.nodes import NodeAction
 from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     FREEZES,
-    PODS,
-    RECORDS,
     SHUTDOWNS,
     Resource,
 )
 from killswitch.core.stops import Stop
-from killswitch.core.traffic import Entrance
 
 Json = dict[str, Any]
-CHUNK = 500
-"""Targets per record: 500 take about 150 kB, far below etcd's 1.5 MB."""
-ROOM = 900_000
-"""Characters of targets per record: with a pod's manifest one may have 64 Ki of them."""
-Touched = Workload | Node | Entrance | BarePod
-"""What a stop records before it changes or ends it."""
 LONGEST_FREEZE = 24 * 3600.0 - 60.0
 """Seconds: a minute below what the API server allows, for clocks that differ."""
 
@@ -359,103 +346,3 @@ def _body(resource: Resource, name: str, namespace: str, spec: Json) -> Json:
         "metadata": metadata,
         "spec": spec,
     }
-
-
-def evidence_record(shutdown: Mapping[str, Any], evidence: Json, namespace: str) -> Json:
-    """The record that holds the evidence whose digest the Shutdown carries."""
-    return _record(shutdown, "evidence", namespace, {"evidence": evidence})
-
-
-def target_records(
-    shutdown: Mapping[str, Any],
-    targets: Sequence[Touched],
-    namespace: str,
-    *,
-    first: int = 0,
-) -> list[Json]:
-    """Records of what was there, in chunks numbered from `first`."""
-    return [
-        _record(shutdown, f"targets-{number}", namespace, {"targets": chunk})
-        for number, chunk in enumerate(_chunks(map(_target, targets)), start=first)
-    ]
-
-
-def fighter_record(
-    shutdown: Mapping[str, Any], entries: Sequence[Json], namespace: str, *, number: int
-) -> Json:
-    """The record of what fighters were before they were quieted; `number` is its own."""
-    return _record(shutdown, f"fighters-{number}", namespace, {"targets": list(entries)})
-
-
-def setting_records(values: Sequence[tuple[Setting, Any]]) -> list[Json]:
-    """`settings` of a target's record: what stood in each of these fields; None is absent."""
-    return [
-        {"field": setting.pointer} | ({} if was is None else {"was": json.dumps(was)})
-        for setting, was in values
-    ]
-
-
-def _chunks(targets: Iterable[Json]) -> list[list[Json]]:
-    chunks: list[list[Json]] = []
-    room = 0
-    for each in targets:
-        manifest = json.dumps(each.get("manifest", ""))  # a text within a text: it grows
-        size = len(manifest) + len(each.get("settings", ())) * 1024 + 1024
-        if not chunks or len(chunks[-1]) == CHUNK or size > room:
-            chunks.append([])
-            room = ROOM
-        chunks[-1].append(each)
-        room -= size
-    return chunks
-
-
-def _record(shutdown: Mapping[str, Any], suffix: str, namespace: str, content: Json) -> Json:
-    metadata = shutdown["metadata"]
-    # Shutdown, ClusterShutdown and Freeze may share a name; their records may not.
-    scope = {SHUTDOWNS.kind: "", FREEZES.kind: "freeze-"}.get(shutdown["kind"], "cluster-")
-    return {
-        "apiVersion": RECORDS.api_version,
-        "kind": RECORDS.kind,
-        "metadata": {
-            # A name may come again after its Shutdown was deleted; a record must not be mistaken.
-            "name": f"{metadata['name']}-{scope}{metadata['uid'][:8]}-{suffix}",
-            "namespace": namespace,
-            # The uid: a name may be longer than a label's value can be.
-            "labels": {SHUTDOWN_LABEL: metadata["uid"]},
-        },
-        "spec": {
-            "shutdown": metadata["name"],
-            "shutdownKind": shutdown["kind"],
-            "shutdownUid": metadata["uid"],
-            **content,
-        },
-    }
-
-
-def _target(item: Touched) -> Json:
-    if isinstance(item, BarePod):
-        pod = {"kind": PODS.kind, "name": item.pod.name, "uid": item.uid}
-        return pod if item.manifest is None else {**pod, "manifest": item.manifest}
-    if isinstance(item, Entrance):
-        entrance = {"kind": item.kind, "name": item.name, "uid": item.uid}
-        return {**entrance, "settings": setting_records([(item.setting, item.was)])}
-    if isinstance(item, Node):
-        return {
-            "kind": "Node",
-            "name": item.name,
-            "uid": item.uid,
-            "unschedulable": item.unschedulable,
-            "taints": [str(each) for each in item.taints][:16],
-        }
-    found: Json = {
-        "kind": item.kind.name,
-        "name": item.name,
-        "uid": item.uid,
-        "generation": item.generation,
-        "templateDigest": item.template_digest,
-    }
-    # Absent is a value: it means what the kind's default is, and comes back as absent would.
-    if item.kind.counted:
-        return found if item.replicas is None else {**found, "replicas": item.replicas}
-    settings = setting_records(list(zip(item.kind.settings, item.values, strict=True)))
-    return {**found, "settings": settings} if settings else found

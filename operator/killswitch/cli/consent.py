@@ -14,10 +14,9 @@ from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem, explained
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
-from killswitch.core import conditions, durations
+from killswitch.core import conditions, durations, locks
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import RefusedError
-from killswitch.core.locks import engaged
 from killswitch.core.resources import Resource
 from killswitch.ports import Json
 
@@ -32,12 +31,12 @@ async def approve(session: Session, screen: Screen, text: str, reason: str) -> E
     resource, body = await find.shutdown(session, text)
     me = await session.cluster.whoami()
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
-    if not engaged(body):
+    if not locks.engaged(body):
         screen.line("It is released already: no approval is missing.")
     elif me in (body["spec"].get("approvals") or {}):
         screen.line(f"You ({me}) have approved already.")
     else:
-        pressure.warn(screen, body, last=missing(body) == 1)
+        pressure.warn(screen, body, last=locks.lacking(body) == 1)
         change = {"spec": {"approvals": {me: {"reason": reason}}}}
         try:
             body = await session.cluster.patch(resource, name, change, namespace)
@@ -111,12 +110,6 @@ def _progress(restored: Mapping[str, Any] | None) -> tuple[str, str]:
     return restored["reason"], f"{restored['reason']}: {restored['message']}"
 
 
-def missing(body: Json) -> int:
-    """How many approvals are still needed."""
-    needed = int(body["spec"]["requiredApprovals"])
-    return max(0, needed - len(body["spec"].get("approvals") or {}))
-
-
 def _people(count: int, which: str) -> str:
     """`1 other person`, `2 more people`."""
     return f"{count} {which} {'person' if count == 1 else 'people'}"
@@ -134,7 +127,7 @@ def _restore_order(body: Json, me: str, reason: str, *, accept_drift: bool) -> J
 
 def _say_count(screen: Screen, resource: Resource, body: Json) -> None:
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
-    given, lacking = sorted(body["spec"].get("approvals") or {}), missing(body)
+    given, lacking = sorted(body["spec"].get("approvals") or {}), locks.lacking(body)
     counted = f"{len(given)} of {body['spec']['requiredApprovals']} ({', '.join(given)})"
     target = argument(resource, name, namespace)
     if lacking:
@@ -159,7 +152,10 @@ async def _not_approved(
     if me == body["spec"]["requestedBy"]:
         why = f"you ({me}) requested this stop, and nobody releases their own"
         return Problem(
-            what, why, f"ask {_people(missing(body), 'other')} to run: {again}", ExitCode.REFUSED
+            what,
+            why,
+            f"ask {_people(locks.lacking(body), 'other')} to run: {again}",
+            ExitCode.REFUSED,
         )
     if not await allowed(session.cluster, "release", resource, name, namespace):
         return no_verb(what, "release", resource, me, namespace)
@@ -172,8 +168,8 @@ async def _not_restored(
     name, namespace = body["metadata"]["name"], body["metadata"].get("namespace", "")
     what = f"restore {shown(resource, name, namespace)}"
     target = argument(resource, name, namespace)
-    if engaged(body):
-        lacking = missing(body)
+    if locks.engaged(body):
+        lacking = locks.lacking(body)
         needed = "1 more approval is" if lacking == 1 else f"{lacking} more approvals are"
         why = f"it is not released: {needed} needed"
         cure = f"others run: {PROGRAM} approve {target} --reason …"
@@ -201,7 +197,7 @@ def _consent(body: Json) -> Json:
         "name": body["metadata"]["name"],
         "approvals": spec.get("approvals") or {},
         "requiredApprovals": spec["requiredApprovals"],
-        "released": not engaged(body),
+        "released": not locks.engaged(body),
         "restore": spec.get("restore"),
         "fighters": pressure.fighters(body),
     }

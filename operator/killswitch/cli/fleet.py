@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from killswitch.cli import board
+from killswitch.cli import guards, render
 from killswitch.cli.connect import Session
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core import reports
-from killswitch.core.errors import KillSwitchError, NotFoundError
+from killswitch.core.errors import KillSwitchError
 from killswitch.core.resources import NODE_GUARDS, NODES
 from killswitch.ports import Json
 
@@ -54,18 +54,15 @@ class Fleet:
 
 async def look(session: Session) -> Fleet:
     """What the user may see of them. Never raises."""
-    guards, nodes = await asyncio.gather(_guards(session), _nodes(session))
-    return Fleet(guards, nodes) if not isinstance(guards, str) else Fleet((), nodes, guards)
+    found, nodes = await asyncio.gather(_guards(session), _nodes(session))
+    return Fleet(found, nodes) if not isinstance(found, str) else Fleet((), nodes, found)
 
 
 async def _guards(session: Session) -> list[Json] | str:
     try:
-        found = (await session.cluster.list(NODE_GUARDS)).items
-    except NotFoundError:  # an older release, without this kind
-        return []
+        return sorted(await guards.stored(session), key=_node)
     except KillSwitchError as error:
         return f"{NODE_GUARDS.plural}: {error}"
-    return sorted(found, key=_node)
 
 
 async def _nodes(session: Session) -> int | None:
@@ -87,7 +84,7 @@ def say(screen: Screen, fleet: Fleet, now: float) -> None:
         return
     whole = fleet.nodes in (None, live) and not silent
     screen.line(Span("Node guards", Tone.GOOD if whole else Tone.WARN), f": {live}{of or ' live'}")
-    _several(screen, [(_node(each), _silence(each, now)) for each in silent])
+    _several(screen, [(_node(each), guards.silence(reports.report(each), now)) for each in silent])
     _several(screen, fleet.problems())
     last = fleet.isolated()
     if last is not None:
@@ -97,13 +94,7 @@ def say(screen: Screen, fleet: Fleet, now: float) -> None:
 def _several(screen: Screen, found: Sequence[tuple[str, str]]) -> None:
     for node, words in found[:_SHOWN]:
         screen.line("  ", Span(node, Tone.WARN), f": {words}")
-    if len(found) > _SHOWN:
-        screen.line(f"  and {len(found) - _SHOWN} more")
-
-
-def _silence(guard: Json, now: float) -> str:
-    renewed = _status(guard).get("renewedAt")
-    return f"silent for {board.age(renewed, now)}" if renewed else "has never reported"
+    render.more(screen, found, _SHOWN)
 
 
 def _isolation(found: Json) -> str:

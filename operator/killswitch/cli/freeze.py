@@ -14,14 +14,13 @@ from killswitch.cli import freezes, freezing, guards, kernel, render
 from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
+from killswitch.cli.creating import govern, insist, object_name
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.freezing import Prospect, Request
 from killswitch.cli.observe import BOUNDARIES
 from killswitch.cli.problems import PROGRAM, Interrupted
 from killswitch.cli.references import argument, shown
 from killswitch.cli.screen import Screen, Span, Tone
-from killswitch.cli.stop import govern, insist
-from killswitch.cli.stop import name as object_name
 from killswitch.core import conditions, durations, locks
 from killswitch.core.conditions import FreezeCondition
 from killswitch.core.errors import ConflictError, KillSwitchError, RefusedError
@@ -265,8 +264,7 @@ def _name(screen: Screen, pods: Iterable[Pod], left: Mapping[str, str]) -> None:
     for pod in named[:_SHOWN]:
         where = f" on {pod.node}" if pod.node else ""
         screen.line(f"  pod {pod.namespace}/{pod.name}{where}: {left[pod.uid]}")
-    if len(named) > _SHOWN:
-        screen.line(f"  and {len(named) - _SHOWN} more")
+    render.more(screen, named, _SHOWN)
 
 
 def _answer(

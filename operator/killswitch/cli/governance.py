@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from killswitch.cli import board, kernel
 from killswitch.cli.connect import Session
+from killswitch.cli.creating import object_name
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM, Problem
 from killswitch.cli.screen import Screen, Span, Tone
-from killswitch.cli.stop import name as object_name
 from killswitch.core import durations, times
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.resources import BYPASSES, NAMESPACES, POLICIES

@@ -6,7 +6,7 @@ claimed, in either direction.
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,11 +81,17 @@ async def of_nodes(session: Session, nodes: Iterable[str]) -> Guards:
 async def of_all(session: Session) -> Guards:
     """All guards of the cluster. Never raises."""
     try:
-        return _read((await session.cluster.list(NODE_GUARDS)).items)
-    except NotFoundError:  # an older release, without this kind
-        return Guards()
+        return _read(await stored(session))
     except KillSwitchError as error:
         return _unknown(error)
+
+
+async def stored(session: Session) -> Sequence[Json]:
+    """The NodeGuards of the cluster."""
+    try:
+        return (await session.cluster.list(NODE_GUARDS)).items
+    except NotFoundError:  # an older release, without this kind
+        return ()
 
 
 async def _guard(session: Session, name: str) -> Json | None:
@@ -145,13 +151,16 @@ def places(pods: Iterable[Pod], found: Guards, now: float) -> str:
 
 def _silence(node: str, found: Guards, now: float) -> str:
     known = found.reports.get(node)
-    if known is None or known.live(now):
-        return ""
-    if known.renewed is None:
-        return ", its guard has never reported"
-    if known.renewed > now:
-        return ", the clock of its guard is ahead"
-    return f", its guard silent for {board.age(times.text(known.renewed), now)}"
+    return "" if known is None or known.live(now) else f", its guard {silence(known, now)}"
+
+
+def silence(guard: Report, now: float) -> str:
+    """Of a guard that does not count as there, why, to be put behind its name."""
+    if guard.renewed is None:
+        return "has never reported"
+    if guard.renewed > now:
+        return "has a clock that is ahead"
+    return f"silent for {board.age(times.text(guard.renewed), now)}"
 
 
 def _stop(pods: Collection[Pod]) -> str:

@@ -1,8 +1,9 @@
 """What a stop is seen to do while it runs, and what it came to: words, exit code, answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from killswitch.cli import render
 from killswitch.cli.connect import Session
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.problems import PROGRAM
@@ -53,7 +54,7 @@ _SHOWN_PODS = 20
 
 @dataclass(slots=True)
 class Progress:
-    """One line per stage, at the moment it is reached."""
+    """One line per stage, at the moment it is first reached."""
 
     screen: Screen
     outcome: Outcome
@@ -64,17 +65,20 @@ class Progress:
     """Where, if several are under way at once."""
     graceful: bool = False
     _problems: int = 0
+    _said: set[str] = field(default_factory=set)
+    """Stages that were told to be complete."""
 
     def locked(self, shutdown: Json) -> None:
         """The API server has agreed and holds the lock."""
-        needed = shutdown["spec"]["requiredApprovals"]
-        people = "1 person approves" if needed == 1 else f"{needed} people approve"
         what = shown(_resource(shutdown), *_names(shutdown))
-        self._line("locked", self.outcome.stages["locked"], f"{what}: held until {people}")
+        self._line("locked", self.outcome.stages["locked"], f"{what}: held {held_until(shutdown)}")
 
     def reached(self, stage: str, at: float) -> None:
-        """A stage of the sequence; problems that it met are said with it."""
+        """A stage of the sequence, once or again; problems that were met since are said with it."""
         new = self._new_problems()
+        if stage in self._said:
+            self._tell(new)
+            return
         said = _SAID_GRACEFULLY if self.graceful else _SAID
         words = (_SAID_OF_NODES if self.nodes else said).get(stage)
         if new:
@@ -82,6 +86,7 @@ class Progress:
             self._tell(new)
         elif words is not None:
             self._line(stage, at, words)
+            self._said.add(stage)
 
     def rest(self) -> None:
         """Problems after the last stage that was reached."""
@@ -104,6 +109,12 @@ class Progress:
         after = durations.text(max(0.0, at - self.decided))
         where = f"{self.place}: " if self.place else ""
         self.screen.line(f"  {after:>9}  ", Span(f"{stage:<9}", tone), where, text)
+
+
+def held_until(shutdown: Json) -> str:
+    """`until 2 people approve`: how long it holds."""
+    needed = shutdown["spec"]["requiredApprovals"]
+    return f"until {'1 person approves' if needed == 1 else f'{needed} people approve'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +177,7 @@ def _unfinished(
         gone = ", terminating" if pod.terminating else ""
         gone += ", static: deleting it stops nothing, a node guard can" if pod.mirror else ""
         screen.line(f"  pod {pod.namespace}/{pod.name} on {pod.node or 'no node yet'}{gone}")
-    if len(outcome.left) > _SHOWN_PODS:
-        screen.line(f"  and {len(outcome.left) - _SHOWN_PODS} more")
+    render.more(screen, outcome.left, _SHOWN_PODS)
     if proven:
         screen.line("The lock holds all the same: nothing that it covers can be started or raised.")
     else:

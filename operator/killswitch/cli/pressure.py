@@ -6,6 +6,7 @@ from typing import Any
 from killswitch.cli import board, render
 from killswitch.cli.screen import Screen, Span, Tone
 from killswitch.core.locks import engaged
+from killswitch.core.words import several
 from killswitch.ports import Json
 
 _SHOWN = 5
@@ -77,13 +78,14 @@ def say_all(screen: Screen, bodies: Sequence[Json]) -> None:
         name = f"{board.place(body)}/{body['metadata']['name']}"
         loud = [each["name"] for each in fighters(body, "Unquieted")]
         if loud:
-            words = f": at its release start it: {render.several(loud, _SHOWN)}"
+            words = f": at its release start it: {several(loud, _SHOWN)}"
             screen.line(Span("Not quiet", Tone.WARN), f": {name}{words}")
         tried = [each for each in attempts(body) if _denied(each)]
         if tried:
             count = sum(each["count"] for each in tried)
-            words = f"{count} times: {render.several([_attempt(each) for each in tried], _SHOWN)}"
-            screen.line(f"Denied: {name}: {words}")
+            whole = f"{times(count)}: " if len(tried) > 1 else ""
+            words = several([_attempt(each) for each in tried], _SHOWN)
+            screen.line(f"Denied: {name}: {whole}{words}")
         seen = body.get("status") or {}
         if seen.get("inFlight") and not (seen.get("stages") or {}).get("drained"):
             screen.line(f"Draining: {name}: {seen['inFlight']} requests under way")
@@ -103,5 +105,9 @@ def _denied(attempt: Json) -> bool:
 
 
 def _attempt(each: Json) -> str:
-    times = "once" if each["count"] == 1 else f"{each['count']} times"
-    return f"{each['who']} for {each['object']}, {times}"
+    return f"{each['who']} for {each['object']}, {times(each['count'])}"
+
+
+def times(count: int) -> str:
+    """`once`, `2 times`."""
+    return "once" if count == 1 else f"{count} times"

@@ -9,6 +9,7 @@ from killswitch.cli.surroundings import NOT_ASKED, Surroundings
 from killswitch.core.blast import Blast, Entrance, Lead, Loss
 from killswitch.core.opponents import Opponent
 from killswitch.core.servers import Requests
+from killswitch.core.words import several
 
 _SHOWN = 5
 
@@ -33,7 +34,7 @@ def say_losses(screen: Screen, losses: Iterable[Loss]) -> None:
     """What cannot come back, and whose it is."""
     for each in losses:
         screen.line(
-            Span("Lost for good", Tone.BAD), f": {each.lost} ({render.several(each.names, _SHOWN)})"
+            Span("Lost for good", Tone.BAD), f": {each.lost} ({several(each.names, _SHOWN)})"
         )
 
 
@@ -61,7 +62,7 @@ def _say_opponents(screen: Screen, found: Sequence[Opponent]) -> None:
     """Those first that a release would let start it."""
     ordered = sorted(found, key=lambda each: (not each.starts, each.rests, each.name))
     for each in ordered[:_SHOWN]:
-        what = f"{each.name} on {render.several(each.targets, _SHOWN)}: {each.words}"
+        what = f"{each.name} on {several(each.targets, _SHOWN)}: {each.words}"
         if each.starts:
             cure = f"; pause it: --quiet {each.quiet.lower()}" if each.quiet else ""
             word, rest = Span("Fights", Tone.WARN), f"; not paused: a release starts it{cure}"
@@ -90,9 +91,9 @@ def _behind(entrance: Entrance) -> str:
 
 
 def _traffic(lead: Lead) -> str:
-    hosts = f" ({render.several(lead.route.hosts, _SHOWN)})" if lead.route.hosts else ""
+    hosts = f" ({several(lead.route.hosts, _SHOWN)})" if lead.route.hosts else ""
     end = "nothing answers" if lead.wholly else "others go on behind it"
-    return f"{hosts} through {render.several(lead.through, _SHOWN)}: {end}"
+    return f"{hosts} through {several(lead.through, _SHOWN)}: {end}"
 
 
 def value(found: Blast, around: Surroundings) -> dict[str, Any]:

@@ -20,12 +20,6 @@ _ROWS = 200
 """Rows shown to people; programs get all."""
 
 
-def several(names: Sequence[str], most: int) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def more(screen: Screen, found: Sequence[object], most: int) -> None:
     """Say how many lines were left out."""
     if len(found) > most:
@@ -33,11 +27,12 @@ def more(screen: Screen, found: Sequence[object], most: int) -> None:
 
 
 def summary(plan: Plan) -> str:
-    """`2 workloads with 3 pods and 8 GPUs`, or `1 node`."""
+    """`2 workloads with 3 pods and 8 GPUs`, or `1 node with 1 pod`."""
     nodes = sum(len(stop.nodes) for stop in plan.stops)
     if nodes:
-        gone = f" with {count(plan.pods, 'pod')} and {count(plan.gpus, 'GPU')}" if plan.pods else ""
-        return f"{count(nodes, 'node')}{gone}"
+        gone = f" with {count(plan.pods, 'pod')}" if plan.pods else ""
+        idle = f" and {count(plan.gpus, 'GPU')}" if plan.gpus else ""
+        return f"{count(nodes, 'node')}{gone}{idle}"
     workloads, pods = (
         count(sum(len(stop.targets) for stop in plan.stops), "workload"),
         count(plan.pods, "pod"),

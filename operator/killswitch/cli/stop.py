@@ -7,10 +7,8 @@ failure after the lock never hides that the lock holds.
 
 import asyncio
 import contextlib
-import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from killswitch.api import orders
 from killswitch.api.actions import QUIET, Graceful
@@ -19,32 +17,30 @@ from killswitch.cli import confirm, hopeless, kernel, testimony
 from killswitch.cli import plan as planning
 from killswitch.cli import scope as scopes
 from killswitch.cli.connect import Session
+from killswitch.cli.creating import govern, insist, object_name
 from killswitch.cli.exit_codes import ExitCode
+from killswitch.cli.manner import Gently
 from killswitch.cli.observe import BOUNDARIES, Observed
-from killswitch.cli.outcome import Ended, Progress, conclude
-from killswitch.cli.problems import PROGRAM, Interrupted, Problem, said
+from killswitch.cli.outcome import Ended, Progress, conclude, held_until
+from killswitch.cli.problems import PROGRAM, Interrupted, Problem
 from killswitch.cli.references import argument, shown
 from killswitch.cli.render import told
 from killswitch.cli.scope import Scope
 from killswitch.cli.screen import Screen
 from killswitch.cli.surroundings import Ask
-from killswitch.cli.usage import Gently
 from killswitch.core import blast, grace, holdings
 from killswitch.core.errors import (
     InvalidPolicyError,
     KillSwitchError,
     RefusedError,
     ServerError,
-    UnavailableError,
 )
-from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, SHUTDOWNS
+from killswitch.core.resources import CLUSTER_SHUTDOWNS, SHUTDOWNS
 from killswitch.core.stops import Plan
 from killswitch.ports import Json, SignalSource
 from killswitch.reactor.stop import Outcome, StopSequence
 
 _RECORDS_NAMESPACE = "killswitch-system"
-_LABEL_SPREADS = 2.0
-"""Seconds within which every API server knows a namespace's new label."""
 _MARGIN = 2.0
 """Seconds beyond the deadline for the last look."""
 
@@ -79,6 +75,11 @@ class _Engaged:
     prometheus: str | None = None
     unseen: tuple[str, ...] = ()
     """What of it could not be looked at, so that it is not known that all is at rest."""
+
+
+async def show(session: Session, screen: Screen, request: Request) -> ExitCode:
+    """Only the plan."""
+    return await planning.for_scope(session, screen, request.scope, request.ask)
 
 
 async def stop(session: Session, screen: Screen, request: Request) -> ExitCode:
@@ -153,7 +154,7 @@ async def _lock(
     """The plan, its engaged Shutdowns and those that were not let in; a Problem where none was."""
     plan, observed, decided = prepared.plan, prepared.observed, session.clock.now()
     terms = _terms(prepared.me, request)
-    own = name(prepared.me, decided)
+    own = object_name(prepared.me, decided)
     if not plan.stops:
         raise await hopeless.nothing(session, request.scope, plan, observed, name=own, terms=terms)
     for each in observed.ungoverned:
@@ -230,40 +231,15 @@ def _interrupted(request: Request, engaged: Sequence[_Engaged]) -> Interrupted:
     shutdown = engaged[0].shutdown
     resource = SHUTDOWNS if shutdown["kind"] == SHUTDOWNS.kind else CLUSTER_SHUTDOWNS
     names = shutdown["metadata"]["name"], shutdown["metadata"].get("namespace", "")
-    needed = shutdown["spec"]["requiredApprovals"]
-    people = "1 person approves" if needed == 1 else f"{needed} people approve"
     more = f", as {len(engaged) - 1} more are," if len(engaged) > 1 else ""
     why = (
-        f"by Ctrl-C; {shown(resource, *names)} is engaged{more} and holds until {people}. "
+        f"by Ctrl-C; {shown(resource, *names)} is engaged{more} and holds {held_until(shutdown)}. "
         "What was not stopped by now is left to the operator, where one runs"
     )
     cure = f"see how far it came: {PROGRAM} why {argument(resource, *names)}"
     if len(engaged) > 1:
         cure = f"see how far they came: {PROGRAM} status -A"
     return Interrupted(f"stop {request.scope}, after the lock", why, cure)
-
-
-async def govern(session: Session, namespace: str) -> None:
-    """Set the label; a Problem with the way without it where the user may not."""
-    body = {"metadata": {"labels": {BOUNDARIES.governed_label: "true"}}}
-    try:
-        await session.cluster.patch(NAMESPACES, namespace, body)
-    except RefusedError as error:
-        why = f"the lock applies in governed namespaces only, and you may not govern: {said(error)}"
-        cure = (
-            f"someone who may change namespaces runs: {PROGRAM} govern {namespace}; "
-            f"meanwhile without a lock that people hold: {PROGRAM} break-glass --bare -n {namespace}"
-        )
-        raise Problem(f"govern namespace {namespace}", why, cure, ExitCode.REFUSED) from error
-
-
-def name(me: str, moment: float) -> str:
-    """`alice-20261124t155003-123` for alice@example.org or system:serviceaccount:prod:alice."""
-    short = me.rpartition(":")[2].partition("@")[0].lower()
-    # At most 30, since the name becomes a label's value and others are derived from it.
-    short = re.sub(r"[^a-z0-9]+", "-", short)[:30].strip("-") or "person"
-    text = datetime.fromtimestamp(moment, UTC).strftime("%Y%m%dt%H%M%S-%f")
-    return f"{short}-{text[:-3]}"
 
 
 async def _engage(session: Session, order: Order, observed: Observed) -> Json:
@@ -273,27 +249,6 @@ async def _engage(session: Session, order: Order, observed: Observed) -> Json:
         return await insist(session, observed, lambda: sequence.engage(order))
     except RefusedError as error:
         raise hopeless.refused(order, error, observed) from error
-
-
-async def insist(
-    session: Session, observed: Observed, create: Callable[[], Awaitable[Json]]
-) -> Json:
-    """What `create` gives, asked again while a failure may pass or hide a success.
-
-    A label set a moment ago may not have reached the admission yet.
-    """
-    until = session.clock.monotonic() + _LABEL_SPREADS
-    while True:
-        try:
-            return await create()
-        except RefusedError:
-            if not observed.ungoverned or session.clock.monotonic() >= until:
-                raise
-        except (ServerError, UnavailableError):
-            # Either may hide a success; the name is the same, so asking again is safe.
-            if session.clock.monotonic() >= until:
-                raise
-        await session.clock.sleep(0.05)
 
 
 async def _execute(session: Session, engaged: _Engaged) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from killswitch.cli import board, contained, decided, find, guards, observe, pressure
 from killswitch.cli import status as overview
 from killswitch.cli.connect import Session
-from killswitch.cli.consent import missing
 from killswitch.cli.exit_codes import ExitCode
 from killswitch.cli.observe import Observed
 from killswitch.cli.problems import PROGRAM, Problem
@@ -22,7 +21,7 @@ from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Pod
 from killswitch.core.kinds import Kind
-from killswitch.core.locks import engaged
+from killswitch.core.locks import engaged, lacking
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.resources import (
     CLUSTER_POLICIES,
@@ -36,6 +35,7 @@ from killswitch.core.resources import (
     Resource,
 )
 from killswitch.core.stops import holds_pod
+from killswitch.core.words import several
 from killswitch.ports import Json
 
 _STAGES = (
@@ -248,15 +248,14 @@ async def _denied(session: Session, name: str, namespace: str) -> list[str]:
             key = f"{source or 'unknown'} for {what['kind']} {what['name']}"
             found[key] = found.get(key, 0) + int(event.get("count") or 1)
     most = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_FIGHTERS]
-    return [f"{who}, {count} times" for who, count in most]
+    return [f"{who}, {pressure.times(count)}" for who, count in most]
 
 
 def _pods_now(pods: Sequence[Pod]) -> str:
     if not pods:
         return "no pod of it runs"
-    named = ", ".join(f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods[:5])
-    more = f" and {len(pods) - 5} more" if len(pods) > 5 else ""
-    return f"{len(pods)} of its pods exist: {named}{more}"
+    named = several([f"{pod.name} on {pod.node or 'no node yet'}" for pod in pods])
+    return f"{len(pods)} of its pods exist: {named}"
 
 
 def _stages(screen: Screen, body: Json) -> None:
@@ -286,10 +285,9 @@ def _people(screen: Screen, body: Json) -> None:
     given = body["spec"].get("approvals") or {}
     for who, approval in sorted(given.items()):
         screen.line(f"Approved by {who}: {approval['reason']}")
-    lacking = missing(body)
-    if lacking:
+    if needed := lacking(body):
         screen.line(
-            f"Approvals: {board.approvals(body)}, {lacking} more needed, not {body['spec']['requestedBy']}'s"
+            f"Approvals: {board.approvals(body)}, {needed} more needed, not {body['spec']['requestedBy']}'s"
         )
     order = body["spec"].get("restore")
     if order:

@@ -7,6 +7,7 @@ from killswitch.core import ties
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.core.kinds import Proof
 from killswitch.core.stops import Stop
+from killswitch.core.words import several
 
 
 def hides_pods(workload: Workload, targets: Collection[Workload], inventory: Inventory) -> bool:
@@ -38,10 +39,9 @@ class NotKnown:
         """A sentence with the cure; empty where there are none."""
         if not self.names:
             return ""
-        more = f" and {len(self.names) - 5} more" if len(self.names) > 5 else ""
         makers = ", ".join((*self.makers, "any kind between them"))
         return (
-            f"the pods of {', '.join(self.names[:5])}{more} are not known: name what makes them"
+            f"the pods of {several(self.names)} are not known: name what makes them"
             f" ({makers}) as a target too, or their namespace"
         )
 

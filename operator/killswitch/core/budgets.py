@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from killswitch.core import durations
+from killswitch.core.words import several
 
 Json = Mapping[str, Any]
 _PERIOD, _FAILURES, _TIMEOUT = 10, 3, 1
@@ -84,11 +85,10 @@ class Endurance:
             return ""
         named = [
             f"container {budget.container} of {what} after {durations.text(budget.liveness)}"
-            for what, budget in found[:5]
+            for what, budget in found
         ]
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         return (
-            f"frozen for {durations.text(self.seconds)} the kubelet restarts {', '.join(named)}{more}:"
+            f"frozen for {durations.text(self.seconds)} the kubelet restarts {several(named)}:"
             f" freeze for less than {durations.text(found[0][1].liveness)}, or raise periodSeconds or"
             " failureThreshold of the liveness probe"
         )

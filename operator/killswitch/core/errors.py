@@ -110,3 +110,29 @@ class CgroupError(KillSwitchError):
         self.file = file
         self.number = number
         self.left = left
+
+
+def of_answer(status: int, text: str, retry_after: str | None = None) -> KillSwitchError:
+    """The error that an API server's answer with this status is; `retry_after` is its header."""
+    match status:
+        case 404:
+            return NotFoundError(text)
+        case 409:
+            return ConflictError(text)
+        case 410:
+            return ExpiredError(text)
+        case 429:  # also while a kind that was just made is not ready yet
+            return _overloaded(text, retry_after)
+        case 503 if retry_after is not None:
+            return _overloaded(text, retry_after)
+        case _ if 400 <= status < 500:
+            return RefusedError(text, status)
+        case 502 | 503 | 504:  # a proxy, or an API server that starts or ends: nobody has looked
+            return UnavailableError(text)
+        case _:
+            return ServerError(text)
+
+
+def _overloaded(text: str, retry_after: str | None) -> OverloadedError:
+    seconds = retry_after if retry_after is not None and retry_after.isdecimal() else "1"
+    return OverloadedError(text, float(seconds))

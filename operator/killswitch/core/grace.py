@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from killswitch.core import durations
+from killswitch.core import durations, times
 from killswitch.core.readings import Answer, NoAnswer
 
 Json = Mapping[str, Any]
@@ -45,9 +45,15 @@ def longest(spec: Json) -> float:
     return sum(durations.seconds(each) for each in parts)
 
 
-def remaining(began: float, lasts: float, now: float) -> float:
+def began(shutdown: Json) -> float:
+    """When the time of a stop began to count: at the decision; of a person's, when it was created."""
+    stages = (shutdown.get("status") or {}).get("stages") or {}
+    return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])
+
+
+def remaining(since: float, lasts: float, now: float) -> float:
     """Seconds until the end of what began then, by a clock that may be wrong: never more than `lasts`."""
-    return min(max(0.0, began + lasts - now), lasts)
+    return min(max(0.0, since + lasts - now), lasts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,14 +121,3 @@ def unseen(spec: Mapping[str, Any], inventory: Inventory) -> list[str]:
     if "locks" not in spec or spec.get("scope"):  # whatever is there
         found += [f"{kind} cannot be seen: {why}" for kind, why in inventory.unseen.items()]
     return found if not spec.get("nodes") else []
-
-
-def restless(stops: Iterable[Stop], inventory: Inventory) -> list[Workload]:
-    """What a release would start: targets, and what is below them, that still ask for pods.
-
-    A controller that ignores the field that should bring it to rest leaves such behind, and so does
-    a kind that has none.
-    """
-    held = inventory.workloads_of(each for stop in stops for each in stop.targets)
-    found = (each for each in held if each.kind.settings and not each.at_rest)
-    return sorted(found, key=lambda each: (each.kind.name, each.name))

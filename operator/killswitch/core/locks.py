@@ -12,10 +12,15 @@ from killswitch.core.names import ENGAGED_LABEL
 Json = Mapping[str, Any]
 
 
+def lacking(shutdown: Json) -> int:
+    """How many approvals are still needed."""
+    spec = shutdown["spec"]
+    return max(0, int(spec["requiredApprovals"]) - len(spec.get("approvals") or {}))
+
+
 def released(shutdown: Json) -> bool:
     """Whether enough people have approved."""
-    spec = shutdown["spec"]
-    return len(spec.get("approvals") or {}) >= int(spec["requiredApprovals"])
+    return lacking(shutdown) == 0
 
 
 def engaged(shutdown: Json) -> bool:

@@ -7,7 +7,7 @@ write; a fighter that somebody wakes while the stop holds is quieted again. The 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from killswitch.api import orders
+from killswitch.api import recording
 from killswitch.core import fighters
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.errors import ConflictError, KillSwitchError, NotFoundError, RefusedError
@@ -167,12 +167,12 @@ class Fighters:
             "name": metadata["name"],
             "uid": metadata["uid"],
             "generation": metadata.get("generation", 0),
-            "settings": orders.setting_records([(each, each.read(body)) for each in way]),
+            "settings": recording.of_settings([(each, each.read(body)) for each in way]),
         }
         if metadata["namespace"] != home:
             entry["namespace"] = metadata["namespace"]
         for number in range(1000):
-            record = orders.fighter_record(shutdown, [entry], home, number=number)
+            record = recording.of_fighters(shutdown, [entry], home, number=number)
             try:
                 await self._cluster.create(RECORDS, record, home)
             except ConflictError:

@@ -19,6 +19,7 @@ from killswitch.core.inventory import Pod
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.reports import Report
 from killswitch.core.resources import FREEZES, PODS
+from killswitch.core.words import several
 from killswitch.manager import events
 from killswitch.manager.guards import Guards
 from killswitch.manager.rounds import Key
@@ -242,5 +243,4 @@ def _settled(freeze: Json) -> bool:
 
 def first(names: Sequence[str]) -> str:
     """The first five of them."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"node {', '.join(names[:5])}{more}"
+    return f"node {several(names)}"

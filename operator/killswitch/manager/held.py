@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from killswitch.core import holdings
+from killswitch.core import at_release, holdings
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.manager.claims import Target
 from killswitch.manager.places import Places
@@ -24,13 +24,12 @@ class Held:
         """The targets and every workload below them."""
         return self.inventory.workloads_of(self.targets)
 
-    def wanting(self) -> list[str]:
-        """What would start pods at the release, whatever its top was told, in words."""
+    def starting(self) -> list[str]:
+        """What a release would start, in words."""
         tops = {each.uid for each in self.targets}
         return [
             f"{each.kind} {each.namespace}/{each.name}" + ("" if each.uid in tops else " (below)")
-            for each in self.workloads
-            if not each.at_rest
+            for each in at_release.starts(self.targets, self.inventory)
         ]
 
 

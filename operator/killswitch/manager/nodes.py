@@ -13,6 +13,7 @@ from killswitch.core.inventory import Pod
 from killswitch.core.names import FENCE_ANNOTATION, GOVERNED_LABEL
 from killswitch.core.nodes import NodeAction
 from killswitch.core.resources import CLUSTER_SHUTDOWNS, NAMESPACES, NODES, PODS
+from killswitch.core.words import several
 from killswitch.ports import Cluster, Json
 
 Change = Callable[[Json], Json | None]
@@ -43,10 +44,7 @@ class Seen:
     @property
     def kept(self) -> str:
         """The pods that stay, to be added to a sentence."""
-        if not self.staying:
-            return ""
-        more = f" and {len(self.staying) - 5} more" if len(self.staying) > 5 else ""
-        return f"; stay: {', '.join(self.staying[:5])}{more}"
+        return f"; stay: {several(self.staying)}" if self.staying else ""
 
 
 def done(shutdown: Json) -> str:

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killswitch.core import conditions, durations, fighters, grace, times
+from killswitch.core import at_release, conditions, durations, fighters, grace, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.names import ENGAGED_LABEL
+from killswitch.core.words import several
 from killswitch.manager import events, held, nodes
 from killswitch.manager.attempts import Attempts
 from killswitch.manager.fighters import Fighters, after_restore
@@ -161,7 +162,7 @@ class Shutdowns:
             words = f"{unheld}; left: {found}" if found.count else unheld
             return (type_, False, Reason.UNGOVERNED, words), fields, _SLOW
         verified = before is not None and before["status"] == "True"
-        took = self._clock.now() - _began(shutdown)
+        took = self._clock.now() - grace.began(shutdown)
         late = took > grace.longest(shutdown["spec"])
         holds: str | None = ""
         done = (
@@ -211,7 +212,7 @@ class Shutdowns:
         is no reason to doubt the stop.
         """
         uid, now = shutdown["metadata"]["uid"], self._clock.monotonic()
-        before, began = self._beheld.get(key), _began(shutdown)
+        before, began = self._beheld.get(key), grace.began(shutdown)
         young = self._clock.now() - began <= _NEW
         if (
             before is not None
@@ -317,24 +318,13 @@ def _released(given: int, needed: int, starts: str) -> Judgement:
 def _would_start(now: Held, told: Sequence[Json]) -> str:
     """What a release would start, named, to be added to a sentence; empty: nothing known."""
     loud = [each["name"] for each in told if each["state"] == fighters.State.UNQUIETED]
-    parts = []
-    if wanting := now.wanting():
-        more = f" and {len(wanting) - 5} more" if len(wanting) > 5 else ""
-        parts.append(f"a release would start {', '.join(wanting[:5])}{more}")
-    if loud:
-        parts.append(f"not quieted: {', '.join(loud[:5])}")
-    return "".join(f"; {each}" for each in parts)
+    quiet = f"not quieted: {several(loud)}" if loud else ""
+    return "".join(f"; {each}" for each in (at_release.sentence(now.starting()), quiet) if each)
 
 
 def _still(told: str, seen: str, holds: str | None) -> str:
     """What is told of a stop that goes on being verified; as before while it is not its turn."""
     return told if holds is None else f"{told.split('; ', maxsplit=1)[0]}{seen}{holds}"
-
-
-def _began(shutdown: Json) -> float:
-    """When the decision fell; for a person's stop, when the Shutdown was created."""
-    stages = shutdown.get("status", {}).get("stages", {})
-    return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])
 
 
 def _took(shutdown: Json, seconds: float) -> tuple[str, str]:

@@ -18,15 +18,10 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from killswitch.core.errors import (
-    ConflictError,
-    ExpiredError,
     KillSwitchError,
-    NotFoundError,
-    OverloadedError,
-    RefusedError,
-    ServerError,
     TimedOutError,
     UnavailableError,
+    of_answer,
 )
 
 Json = dict[str, Any]
@@ -250,7 +245,7 @@ def _decoded(raw: bytes) -> Json:
 
 def failure_of(status: Mapped) -> KillSwitchError:
     """The error that a watch's `ERROR` event carries."""
-    return _of(int(status.get("code", 0)), str(status.get("message", "")))
+    return _answered(int(status.get("code", 0)), str(status.get("message", "")))
 
 
 def _failure(code: int, raw: bytes) -> KillSwitchError:
@@ -258,21 +253,8 @@ def _failure(code: int, raw: bytes) -> KillSwitchError:
         message = str(json.loads(raw)["message"])
     except (ValueError, KeyError, TypeError):
         message = raw[:200].decode(errors="replace")
-    return _of(code, message)
+    return _answered(code, message)
 
 
-def _of(code: int, message: str) -> KillSwitchError:
-    text = f"{code}: {message}"
-    match code:
-        case 404:
-            return NotFoundError(text)
-        case 409:
-            return ConflictError(text)
-        case 410:
-            return ExpiredError(text)
-        case 429:  # also while a kind that was just made is not ready yet
-            return OverloadedError(text, 1.0)
-        case _ if code >= 500:
-            return ServerError(text)
-        case _:
-            return RefusedError(text, code)
+def _answered(code: int, message: str) -> KillSwitchError:
+    return of_answer(code, f"{code}: {message}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from killswitch.core.errors import CgroupError
+from killswitch.core.words import several
 from killswitch.node import layout, processes
 from killswitch.node.folders import Folder
 from killswitch.node.hierarchy import Hierarchy
@@ -290,10 +291,9 @@ class Cgroups:
                 "run the guard with hostPID: true",
                 uid=uid,
             )
-        shown = ", ".join(f"{pid} (state {processes.state(pid)})" for pid in left[:5])
-        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        shown = several([f"{pid} (state {processes.state(pid)})" for pid in left])
         return CgroupError(
-            f"pod {uid}: after {within:g} s still alive: {shown}{more}",
+            f"pod {uid}: after {within:g} s still alive: {shown}",
             "a process in state D dies when the device or file system that it waits for answers;"
             " where none does, restart the node",
             uid=uid,

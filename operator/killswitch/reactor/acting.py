@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from killswitch.api import orders
+from killswitch.api import recording
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.orders import Order
 from killswitch.core import evidence, holdings
@@ -137,7 +137,7 @@ class Acting(abc.ABC):
         Its digest is in the object already.
         """
         namespace = order.namespace or self._identity.namespace
-        record = orders.evidence_record(stored, statement, namespace)
+        record = recording.of_evidence(stored, statement, namespace)
         try:
             await persistently(
                 self._clock, lambda: self._cluster.create(RECORDS, record, namespace)

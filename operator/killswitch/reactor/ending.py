@@ -155,8 +155,7 @@ class Ending:
         shutdown = await engaging.once(self._cluster, order, same=same)
         name = shutdown["metadata"]["name"]
         _LOG.info("stopped at the end of a Freeze", freeze=freeze["metadata"]["name"], name=name)
-        if shutdown["metadata"]["uid"] not in self._view.shutdowns.objects:
-            self._view.shutdowns.put(shutdown)
+        self._view.shutdowns.expect(shutdown)
         return shutdown
 
     async def _ended(self, freeze: Json, message: str) -> None:

@@ -15,7 +15,6 @@ A policy's steps, the stop and the freezing rung, are judged alike (`steps`), th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -23,19 +22,16 @@ import structlog
 from killswitch.api.acceptance import accept
 from killswitch.api.compiled import CompiledPolicy
 from killswitch.api.policies import Mode
-from killswitch.core import decisions, interlocks, plans, quorum, readings
+from killswitch.core import decisions, interlocks, plans, quorum
 from killswitch.core.caps import Cap, Fire, Spending
 from killswitch.core.errors import InvalidPolicyError
 from killswitch.core.interlocks import Cause, Inhibition, Request
 from killswitch.core.quorum import Tally
-from killswitch.core.readings import Reading, Verdict
 from killswitch.core.stops import Plan
 from killswitch.core.switch import Effect, Event, State, move
-from killswitch.core.windows import Window
 from killswitch.ports import Clock, Cluster, Json, QueryChecker, SignalSource
-from killswitch.reactor import alerting
+from killswitch.reactor import editing
 from killswitch.reactor.acting import Fired, left
-from killswitch.reactor.detecting import Detecting, detecting
 from killswitch.reactor.ending import Ending
 from killswitch.reactor.finisher import Progressed
 from killswitch.reactor.firing import Firing
@@ -161,21 +157,9 @@ class Engine:
             self._forget(uid)
             return  # the manager says why on its status; an invalid policy is not half armed
         self._forget(uid)
-        now = self._clock.now()
-        elapsed = self._clock.monotonic()
-        same = _same(policy, before)
-        watched = Watched(
-            policy,
-            _readings(policy, before, now, same),
-            believed_until=_believed(policy, before, elapsed, same),
-            windows=_windows(policy, before, elapsed),
-            episodes=alerting.episodes(policy, before),
-            detecting=_detecting(policy, before),
-            crossed=before.crossed & same if before else set(),
+        watched = editing.watched(
+            policy, before, now=self._clock.now(), elapsed=self._clock.monotonic()
         )
-        if before is not None:
-            watched.since = before.since
-            watched.stop.state, watched.freeze.state = before.stop.state, before.freeze.state
         self.watched[uid] = watched
         self._kinds = None
         self.intake.watch(watched)
@@ -375,60 +359,3 @@ class Engine:
         before = self.watched.pop(uid, None)
         if before is not None:
             self.intake.forget(before)
-
-
-def _same(policy: CompiledPolicy, before: Watched | None) -> set[str]:
-    """The signals that an edit has left as they were."""
-    asked = {signal.name: signal for signal in before.policy.signals} if before else {}
-    return {signal.name for signal in policy.signals if asked.get(signal.name) == signal}
-
-
-def _readings(
-    policy: CompiledPolicy, before: Watched | None, now: float, same: set[str]
-) -> dict[str, Reading]:
-    """Not read yet, for every signal that is new; the first poll follows at once."""
-    known = before.readings if before else {}
-    return {
-        # An alert of the old generation is not waited for any more, so its trip does not last.
-        signal.name: replace(known[signal.name], lasting=False)
-        if signal.name in same
-        else readings.never_read(signal.name, now)
-        for signal in policy.signals
-    }
-
-
-def _believed(
-    policy: CompiledPolicy, before: Watched | None, now: float, same: set[str]
-) -> dict[str, float]:
-    """When what is kept becomes too old: an edit must not make it last for ever."""
-    return {
-        signal.name: before.believed_until.get(signal.name, now + signal.max_age)
-        for signal in policy.signals
-        if before is not None
-        and signal.name in same
-        and before.readings[signal.name].verdict is not Verdict.UNKNOWN
-    }
-
-
-def _windows(policy: CompiledPolicy, before: Watched | None, now: float) -> dict[str, Window]:
-    """A window for every signal that counts events: what it has counted stays while it is the same."""
-    known = before.windows if before else {}
-    return {
-        signal.name: known[signal.name]
-        if signal.name in known and known[signal.name].rule == signal.events
-        else Window(signal.events, now)
-        for signal in policy.signals
-        if signal.events is not None
-    }
-
-
-def _detecting(policy: CompiledPolicy, before: Watched | None) -> dict[str, Detecting]:
-    """The detectors: what one has learned stays while its signal is the same."""
-    known = before.detecting if before else {}
-    found = {
-        signal.name: known[signal.name]
-        if signal.name in known and known[signal.name].signal == signal
-        else detecting(signal)
-        for signal in policy.signals
-    }
-    return {name: each for name, each in found.items() if each is not None}

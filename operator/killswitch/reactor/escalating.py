@@ -76,7 +76,8 @@ class Ladder:
     def _due(self, shutdown: Json, outcome: Outcome) -> list[Json]:
         spec = shutdown["spec"]
         steps = spec.get("escalation") or ()
-        late = self._clock.now() - _began(shutdown, outcome) - grace.longest(spec)
+        began = outcome.stages.get("decided") or grace.began(shutdown)
+        late = self._clock.now() - began - grace.longest(spec)
         return [each for each in steps if late >= durations.seconds(each["after"])]
 
     def _plan(self, names: Iterable[str]) -> Plan:
@@ -135,8 +136,7 @@ class Ladder:
             except KillSwitchError as error:
                 outcome.note(f"node {names} could not be tainted: {error}")
                 return
-            if stored["metadata"]["uid"] not in self._view.shutdowns.objects:
-                self._view.shutdowns.put(stored)
+            self._view.shutdowns.expect(stored)
         outcome.note(f"escalated: node {names} is tainted {nodes.TAINTS[NodeAction.TAINT][0]}")
 
     async def _fence(self, shutdown: Json, node: Node, outcome: Outcome) -> None:
@@ -183,11 +183,3 @@ class Ladder:
             await self._cluster.create(EVENTS, body, _EVENTS_OF_NODES)
         except ConflictError:
             return  # told already
-
-
-def _began(shutdown: Json, outcome: Outcome) -> float:
-    """When the decision fell; for a person's stop, when the Shutdown was created."""
-    if "decided" in outcome.stages:
-        return outcome.stages["decided"]
-    stages = (shutdown.get("status") or {}).get("stages", {})
-    return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])

@@ -95,9 +95,7 @@ class Firing(Acting):
             self._clock, lambda: self._sequence.engage(order), within=ORDER
         )
         asked = self._finisher.start(shutdown, order.stops)
-        # The watch may come late where much happens: what is engaged must not be ordered again.
-        if shutdown["metadata"]["uid"] not in self._view.shutdowns.objects:
-            self._view.shutdowns.put(shutdown)
+        self._view.shutdowns.expect(shutdown)
         if shutdown["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
             self._spawn(self._testify_after(asked, order, shutdown, decision.statement))
         # Otherwise another replica engaged with its own evidence and stores that.

@@ -56,8 +56,7 @@ class Freezing(Acting):
             lambda: engaging.engage(self._cluster, order, holds=self._freezes.holds),
             within=ORDER,
         )
-        if freeze["metadata"]["uid"] not in self._freezes.stored.objects:
-            self._freezes.stored.put(freeze)
+        self._freezes.stored.expect(freeze)
         if freeze["spec"].get("evidenceDigest") == order.body["spec"]["evidenceDigest"]:
             self.made += 1
             self._spawn(self._testify(order, freeze, decision.statement))

@@ -9,8 +9,8 @@ by hand meanwhile is recorded anew.
 import contextlib
 from collections.abc import Sequence
 
-from killswitch.api import orders
-from killswitch.api.orders import Touched
+from killswitch.api import recording
+from killswitch.api.recording import Touched
 from killswitch.core import conditions, nodes
 from killswitch.core.conditions import ShutdownCondition
 from killswitch.core.errors import ConflictError, RefusedError
@@ -46,7 +46,7 @@ async def store(
             clock, lambda: _recorded(lists, shutdown, items, namespace)
         )
         missing = [item for item in items if item.uid not in recorded]
-        bodies = orders.target_records(shutdown, missing, namespace, first=chunks)
+        bodies = recording.of_targets(shutdown, missing, namespace, first=chunks)
         try:
             lost = [await _write(lists, clock, body, namespace) for body in bodies]
         except ConflictError:

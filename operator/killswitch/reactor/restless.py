@@ -1,4 +1,4 @@
-"""Name what a release would start: workloads below a stopped one that still ask for pods.
+"""Name what a release would start (`core/at_release.py`): above all what still asks for pods.
 
 The lock holds them, so nothing is lost meanwhile. But a controller that ignores the field by which it
 should rest (an older KServe), or a kind without such a field, has them up again at the moment of the
@@ -8,7 +8,7 @@ each turn, as long as they are engaged: a controller that comes to rest late is 
 
 from collections.abc import Sequence
 
-from killswitch.core import conditions, holdings, times
+from killswitch.core import at_release, conditions, times
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError
 from killswitch.core.inventory import Workload
@@ -18,8 +18,6 @@ from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.finisher import FIELD_MANAGER, held_by
 from killswitch.reactor.view import View
 
-BEGINS = "a release would start "
-"""How the part of a message begins that names them."""
 _MANAGER = f"{FIELD_MANAGER}-restless"
 """In whose name it is written: every replica sees the same."""
 _PATIENCE = 10.0
@@ -28,7 +26,6 @@ _AT_ONCE = 10
 """Shutdowns in one look."""
 _TURN = 1.0
 """Seconds between two looks."""
-_NAMED = 5
 
 
 class Restless:
@@ -67,7 +64,8 @@ class Restless:
 
     async def _tell(self, shutdown: Json) -> None:
         told = conditions.find(shutdown["status"]["conditions"], ShutdownCondition.STOPPED)
-        found = holdings.restless(held_by(shutdown, self._view), self._view.inventory)
+        held = (each for stop in held_by(shutdown, self._view) for each in stop.targets)
+        found = at_release.starts(held, self._view.inventory)
         if told is None:
             return
         message = with_restless(told["message"], found)
@@ -98,9 +96,6 @@ class Restless:
 
 def with_restless(message: str, found: Sequence[Workload]) -> str:
     """The message, with what a release would start at its end; nothing where nothing would."""
-    bare = message.partition(f"; {BEGINS}")[0]
-    if not found:
-        return bare
-    named = ", ".join(map(str, found[:_NAMED]))
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{bare}; {BEGINS}{named}{more}"
+    bare = message.partition(f"; {at_release.BEGINS}")[0]
+    told = at_release.sentence([str(each) for each in found])
+    return f"{bare}; {told}" if told else bare

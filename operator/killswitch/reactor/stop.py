@@ -19,8 +19,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from killswitch.api import orders
 from killswitch.api.orders import Order
+from killswitch.api.recording import Touched
 from killswitch.core import blind_spots, grace, kinds, manifests, projections
 from killswitch.core.blind_spots import NotKnown
 from killswitch.core.errors import (
@@ -287,7 +287,7 @@ class StopSequence:
         """Step 3a: uids of the targets whose former state is stored; None if it could not be."""
         bare = [(pod, was) for pod, was in outcome.was.values() if holds_pod(stop, pod)]
         kept = [manifests.of(pod, was) for pod, was in bare if was is not None]
-        items: list[orders.Touched] = [*stop.targets, *kept]
+        items: list[Touched] = [*stop.targets, *kept]
         try:
             stored = await records.store(self._lists, self._clock, shutdown, items, stop.namespace)
         except (

@@ -69,6 +69,14 @@ class ObjectSink:
     removed: Listener
     objects: dict[str, Json] = field(default_factory=dict)
 
+    def expect(self, body: Json) -> None:
+        """Keep what was just created, unless the watch has told of it already: that is newer.
+
+        The watch may come late where much happens: what is engaged must not be ordered again.
+        """
+        if body["metadata"]["uid"] not in self.objects:
+            self.put(body)
+
     def put(self, body: Json) -> None:
         """Keep and tell."""
         body["metadata"].pop("managedFields", None)
