@@ -106,6 +106,18 @@ def test_what_stands_for_a_job_of_a_kind_that_is_not_followed_leads_to_its_pods(
     assert not known(inventory(QUEUE, stands_for), KEY)
 
 
+def test_jobs_that_have_ended_hide_nothing() -> None:
+    """They stay, each with the Kueue Workload that stood for it."""
+    body = {
+        "metadata": {"name": "n", "namespace": "prod", "uid": "u"},
+        "spec": {"queueName": "q"},
+        "status": {"conditions": [{"type": "Finished", "status": "True"}]},
+    }
+    assert projections.workload(TABLE[WORKLOAD], body) is None
+    body["status"] = {"conditions": [{"type": "Admitted", "status": "True"}]}
+    assert projections.workload(TABLE[WORKLOAD], body) is not None
+
+
 def test_a_queue_whose_workloads_cannot_be_seen_is_not_known() -> None:
     """A job of a kind that is not followed would be missed."""
     held = inventory(QUEUE, job("mine"))

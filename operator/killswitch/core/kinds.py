@@ -138,6 +138,8 @@ class Kind:
     """It is brought to rest beside its owner, which another controller starts through it."""
     template: tuple[str, ...] | None = None
     """Where its pod template stands, whose change is shown at the restore; None: all of `spec`."""
+    ends: tuple[str, ...] = ()
+    """Conditions of which each says that it has ended, and runs nothing more."""
     qualified: bool = False
     """Its bare kind means something else: it is called with its group."""
     proof: Proof = Proof.SCHEMA
@@ -267,6 +269,7 @@ _ALL = (
         fights="Kueue un-suspends a job that it has admitted; workflow engines",
         note="its start time begins anew, its deadline waits meanwhile (KEP-2232)",
         template=_TEMPLATE,
+        ends=("Complete", "Failed"),
         proof=Proof.REAL,
     ),
     Kind(
@@ -395,6 +398,7 @@ _ALL = (
         with_owner=True,
         qualified=True,
         borne=((_QUEUE, ("spec", "queueName")),),
+        ends=("Finished",),
         proof=Proof.STAND_IN,
     ),
     Kind(
