@@ -116,6 +116,7 @@ async def run_manager(settings: Settings) -> None:
             settings,
             numbers=numbers,
             traces=tracing,
+            reactor=f"system:serviceaccount:{settings.namespace}:killswitch-reactor",
         )
         work = [manager.run()]
         if settings.audit_address is not None:

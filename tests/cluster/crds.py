@@ -33,10 +33,12 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "RayService": ("rayClusterConfig", "serveConfigV2"),
     "RayCluster": ("headGroupSpec", "workerGroupSpecs", "enableInTreeAutoscaling", "rayVersion"),
     "RayJob": ("entrypoint", "rayClusterSpec", "shutdownAfterJobFinishes", "clusterSelector"),
+    "RayCronJob": ("schedule", "jobTemplate"),
     "LeaderWorkerSet": ("leaderWorkerTemplate", "rolloutStrategy", "startupPolicy"),
     "JobSet": ("replicatedJobs", "successPolicy", "failurePolicy", "network"),
     "Workload.kueue.x-k8s.io": ("podSets", "queueName", "priority"),
     "LocalQueue": ("clusterQueue",),
+    "ScaledJob": ("jobTargetRef", "triggers", "pollingInterval", "maxReplicaCount"),
     "Rollout": ("selector", "template", "strategy", "paused", "workloadRef"),
     "Model.mlops.seldon.io": ("storageUri", "requirements", "server", "maxReplicas"),
     "Server.mlops.seldon.io": ("serverConfig", "maxReplicas"),
@@ -52,7 +54,6 @@ FIGHTERS = tuple(
     Resource(*each)
     for each in (
         ("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"),
-        ("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
         ("argoproj.io", "v1alpha1", "applications", "Application"),
         ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations", "Kustomization"),
         ("helm.toolkit.fluxcd.io", "v2", "helmreleases", "HelmRelease"),
@@ -61,6 +62,15 @@ FIGHTERS = tuple(
     )
 )
 """What starts workloads again or leads traffic to them, and is stopped itself by nobody."""
+
+
+BETWEEN = tuple(
+    Resource(
+        "nvidia.com", "v1alpha1", f"dynamo{name}deployments", f"Dynamo{name.title()}Deployment"
+    )
+    for name in ("graph", "component")
+)
+"""What stands above pods of a kind of the table, and is followed by nobody here."""
 
 
 def own() -> list[Kind]:
@@ -107,7 +117,7 @@ def install(plane: ControlPlane, definitions: Iterable[Json] | None = None) -> N
 
 
 def _all() -> list[Json]:
-    links = [open_definition(each) for each in (*kinds.LINKS, *FIGHTERS)]
+    links = [open_definition(each) for each in (*kinds.LINKS, *FIGHTERS, *BETWEEN)]
     return [*(definition(kind) for kind in own()), *links]
 
 

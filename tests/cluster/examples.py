@@ -11,7 +11,7 @@ from typing import Any
 from killswitch.core import kinds
 from killswitch.core.kinds import Kind
 from killswitch.core.resources import JOBS, PODS, Resource
-from tests.cluster import stand_ins
+from tests.cluster import crds, stand_ins
 from tests.cluster.stand_ins import QUEUE_LABEL, StandIn, deployment, job_spec, stateful_set
 from tests.cluster.stand_ins import template as pod_template
 
@@ -53,6 +53,11 @@ class Example:
         return {**named, "group": self.resource.group} if self.kind.qualified else named
 
     @property
+    def known(self) -> bool:
+        """Whether it is known which pods are its own, so that a stop of it alone can be verified."""
+        return self.kind.tie is None or not self.kind.tie.host
+
+    @property
     def returning(self) -> int:
         """How many pods a restore brings back: those that somebody here makes."""
         return self.pods - sum(resource == PODS for resource, _ in self.below)
@@ -86,6 +91,9 @@ def _ray() -> Json:
     return {"headGroupSpec": {"rayStartParams": {}}, "workerGroupSpecs": [group]}
 
 
+_RAY_JOB = {"rayClusterSpec": _ray(), "shutdownAfterJobFinishes": True}
+
+
 def _example(kind: str, body: Json, pods: int, *players: StandIn, **more: Any) -> Example:
     return Example(kinds.TABLE[kind], body, pods, stand_ins=players, **more)
 
@@ -107,6 +115,8 @@ _QUEUE = kinds.TABLE["LocalQueue"].resource
 _LOCAL_QUEUE: Json = {"metadata": {"name": QUEUE}, "spec": {"clusterQueue": "gpus"}}
 _QUEUED = _body(job_spec(LABELS, suspend=True), **{QUEUE_LABEL: QUEUE})
 _JOB = _body(job_spec(LABELS, suspend=False))
+_GRAPH: Json = {"metadata": {"name": "graph"}, "spec": {"services": {"worker": {"replicas": 2}}}}
+_ROLES = [{"name": "decode"}, {"name": "prefill", "podGroupSize": 2}]
 _CRON: Json = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job_spec(LABELS, suspend=False)}}
 _POD: Json = {"metadata": {"name": f"{NAME}-0", "labels": LABELS}, "spec": pod_template({})["spec"]}
 
@@ -130,7 +140,13 @@ def examples(nodes: int) -> Mapping[str, Example]:
         _example("RayCluster", _body(_ray()), 3, stand_ins.KUBERAY),
         _example(
             "RayJob",
-            _body({"rayClusterSpec": _ray(), "shutdownAfterJobFinishes": True}),
+            _body(_RAY_JOB),
+            4,
+            stand_ins.KUBERAY,
+        ),
+        _example(
+            "RayCronJob",
+            _body({"schedule": "* * * * *", "jobTemplate": _RAY_JOB}),
             4,
             stand_ins.KUBERAY,
         ),
@@ -164,13 +180,40 @@ def examples(nodes: int) -> Mapping[str, Example]:
             name=QUEUE,
         ),
         _orphan("Rollout", {**_set(2), "strategy": {"canary": {}}}),
+        _example("ScaledJob", _body({"jobTargetRef": {}}), 1, stand_ins.KEDA_JOBS),
         _apart("Model.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
-        _orphan("Server.mlops.seldon.io", {"replicas": 2, "minReplicas": 1}),
-        _apart("DynamoGraphDeploymentScalingAdapter", {"replicas": 2}),
-        _orphan("VLLMRuntime", {"deploymentConfig": {"replicas": 2, "image": "vllm"}}),
-        _orphan("StormService", {"replicas": 2}),
-        _orphan("RayClusterFleet", {"replicas": 2}),
-        _orphan("Sandbox", {"operatingMode": "Running"}),
+        _example(
+            "Server.mlops.seldon.io", _body({"replicas": 2, "minReplicas": 1}), 2, stand_ins.SELDON
+        ),
+        _example(
+            "DynamoGraphDeploymentScalingAdapter",
+            {},
+            2,
+            stand_ins.DYNAMO,
+            around=((crds.BETWEEN[0], _GRAPH),),
+            name="graph-worker",
+            made=True,
+        ),
+        _example(
+            "VLLMRuntime",
+            _body({"deploymentConfig": {"replicas": 2, "image": "vllm"}}),
+            2,
+            stand_ins.PRODUCTION_STACK,
+        ),
+        _example(
+            "StormService",
+            _body({"replicas": 2, "template": {"spec": {"roles": _ROLES}}}),
+            6,
+            stand_ins.AIBRIX,
+        ),
+        _example(
+            "RayClusterFleet",
+            _body({"replicas": 2, "template": {"spec": _ray()}}),
+            6,
+            stand_ins.AIBRIX,
+            stand_ins.KUBERAY,
+        ),
+        _example("Sandbox", _body({"operatingMode": "Running"}), 1, stand_ins.AGENT_SANDBOX),
     )
     return {each.kind.name: each for each in found}
 

@@ -54,6 +54,13 @@ _WORKER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 _GROUP_LABEL = "leaderworkerset.sigs.k8s.io/group-key"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 STOP = "serving.kserve.io/stop"
+PAUSED = "autoscaling.keda.sh/paused"
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+COMPONENT_LABEL = "nvidia.com/dynamo-component"
+ROLE_SETS, POD_SETS, FLEET_SETS = (
+    next(each for each in kinds.LINKS if each.kind == kind)
+    for kind in ("RoleSet", "PodSet", "RayClusterReplicaSet")
+)
 LONG = "example.com/long-running"
 """On pods of Jobs that do not end by themselves (tests/cluster/kwok/stages.yaml)."""
 
@@ -627,6 +634,17 @@ def _ray_job(body: Json, _seen: Seen) -> Reply | None:
     return Reply((*_cluster_of(body, "rayClusterSpec"), submitter), running)
 
 
+def _ray_cron_job(body: Json, _seen: Seen) -> Reply | None:
+    """It is always time for a run; suspended, it leaves the run that there is (raycronjob_types.go)."""
+    if body["spec"].get("suspend"):
+        return None
+    made = {
+        "metadata": {"name": f"{body['metadata']['name']}-run"},
+        "spec": body["spec"]["jobTemplate"],
+    }
+    return Reply((Want(_resource("RayJob"), made),))
+
+
 def _ray_cluster(body: Json, _seen: Seen) -> Reply | None:
     """Its head and workers, bare pods; none while it is suspended."""
     name, spec = body["metadata"]["name"], body["spec"]
@@ -645,6 +663,150 @@ def _ray_cluster(body: Json, _seen: Seen) -> Reply | None:
         for part in parts
     ]
     return Reply(tuple(Want(PODS, each) for each in pods), {"state": "ready"})
+
+
+def _replicas_of(body: Json) -> int:
+    return int(body["spec"].get("replicas", 1))
+
+
+def _scaled_job(body: Json, _seen: Seen) -> Reply | None:
+    """A trigger is always active: a Job, until it is paused, which leaves the one that there is."""
+    metadata = body["metadata"]
+    if (metadata.get("annotations") or {}).get(PAUSED, "false") != "false":
+        return None
+    name = metadata["name"]
+    made = _job("", {"scaledjob.keda.sh/name": name}, suspend=False)
+    made["metadata"] = {"generateName": f"{name}-", "labels": made["metadata"]["labels"]}
+    return Reply((Want(JOBS, made),))
+
+
+def _seldon_server(body: Json, _seen: Seen) -> Reply | None:
+    """Its StatefulSet; fewer replicas than minReplicas are an error (operator/internal/utils.go)."""
+    name, spec = body["metadata"]["name"], body["spec"]
+    count = _replicas_of(body)
+    if count < spec.get("minReplicas", 0):
+        return None
+    made = stateful_set(name, count, {"seldon-server-name": name})
+    return Reply((Want(STATEFULSETS, made, insists=(REPLICAS,)),), {"replicas": count})
+
+
+def _vllm_runtime(body: Json, seen: Seen) -> Reply:
+    """Its Deployment, at its own count (vllmruntime_controller.go)."""
+    name, count = body["metadata"]["name"], body["spec"]["deploymentConfig"].get("replicas", 1)
+    made = deployment(name, count, {"model": name})
+    found = (seen.named(DEPLOYMENTS, body["metadata"]["namespace"], name) or {}).get("status") or {}
+    status = {"replicas": count, "readyReplicas": found.get("readyReplicas", 0)}
+    return Reply((Want(DEPLOYMENTS, made, insists=(REPLICAS,)),), status)
+
+
+def _sandbox(body: Json, _seen: Seen) -> Reply:
+    """Its one pod, of its own name; none while it is suspended (sandbox_controller.go)."""
+    if body["spec"].get("operatingMode") == "Suspended":
+        return Reply()
+    return Reply((Want(PODS, _pod(body["metadata"]["name"], {"sandbox": "yes"})),))
+
+
+def _pod(name: str, labels: Mapping[str, str]) -> Json:
+    made = template(labels)
+    return {"metadata": {"name": name, **made["metadata"]}, "spec": made["spec"]}
+
+
+def _storm_service(body: Json, seen: Seen) -> Reply:
+    """A RoleSet for each replica."""
+    name = body["metadata"]["name"]
+    count = _replicas_of(body)
+    roles = body["spec"]["template"]["spec"]["roles"]
+    wants = tuple(
+        Want(ROLE_SETS, {"metadata": {"name": f"{name}-{number}"}, "spec": {"roles": roles}})
+        for number in range(count)
+    )
+    ready = sum(
+        all(seen.below(PODS, pods["metadata"]["uid"]) for pods in seen.below(POD_SETS, uid))
+        for uid in (
+            each["metadata"]["uid"] for each in seen.below(ROLE_SETS, body["metadata"]["uid"])
+        )
+    )
+    return Reply(wants, {"replicas": count, "readyReplicas": ready})
+
+
+def _role_set(body: Json, _seen: Seen) -> Reply:
+    """Pods of its own; of roles with a podGroupSize a PodSet, which makes them (roleset/rolesyncer.go)."""
+    name = body["metadata"]["name"]
+    wants = []
+    for role in body["spec"]["roles"]:
+        own = f"{name}-{role['name']}"
+        if (size := role.get("podGroupSize", 1)) > 1:
+            made = {"metadata": {"name": own}, "spec": {"podGroupSize": size}}
+            wants.append(Want(POD_SETS, made))
+        else:
+            wants.append(Want(PODS, _pod(own, {"roleset-name": name})))
+    return Reply(tuple(wants))
+
+
+def _pod_set(body: Json, _seen: Seen) -> Reply:
+    name = body["metadata"]["name"]
+    pods = (
+        _pod(f"{name}-{number}", {"podset-name": name})
+        for number in range(body["spec"]["podGroupSize"])
+    )
+    return Reply(tuple(Want(PODS, each) for each in pods))
+
+
+def _fleet(body: Json, seen: Seen) -> Reply:
+    """Its RayClusterReplicaSet, at its own count."""
+    name, count = body["metadata"]["name"], _replicas_of(body)
+    spec = {"replicas": count, "template": body["spec"]["template"]}
+    made = {"metadata": {"name": f"{name}-1"}, "spec": spec}
+    clusters = [
+        each
+        for below in seen.below(FLEET_SETS, body["metadata"]["uid"])
+        for each in seen.below(_resource("RayCluster"), below["metadata"]["uid"])
+    ]
+    ready = sum((each.get("status") or {}).get("state") == "ready" for each in clusters)
+    status = {"replicas": count, "readyReplicas": ready}
+    return Reply((Want(FLEET_SETS, made, insists=(REPLICAS,)),), status)
+
+
+def _fleet_set(body: Json, _seen: Seen) -> Reply:
+    """Its RayClusters (rayclusterreplicaset_utils.go)."""
+    name = body["metadata"]["name"]
+    wants = tuple(
+        Want(
+            _resource("RayCluster"),
+            {"metadata": {"name": f"{name}-{number}"}, "spec": body["spec"]["template"]["spec"]},
+        )
+        for number in range(_replicas_of(body))
+    )
+    return Reply(wants)
+
+
+def _dynamo_graph(body: Json, seen: Seen) -> Reply:
+    """Of each service an adapter, whose count is what counts, and a DynamoComponentDeployment.
+
+    dgd_scaling_adapters_reconciler.go: the adapter is made with the graph's count and kept after that.
+    """
+    graph, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+    wants = []
+    for service, spec in body["spec"]["services"].items():
+        name = f"{graph}-{service}"
+        labels = {GRAPH_LABEL: graph, COMPONENT_LABEL: service}
+        made: Json = {"metadata": {"name": name, "labels": labels}}
+        reference = {"name": graph, "serviceName": service}
+        adapter = {**made, "spec": {"replicas": spec["replicas"], "dgdRef": reference}}
+        found = seen.named(_resource("DynamoGraphDeploymentScalingAdapter"), namespace, name)
+        count = spec["replicas"] if found is None else _replicas_of(found)
+        wants += [
+            Want(_resource("DynamoGraphDeploymentScalingAdapter"), adapter),
+            Want(crds.BETWEEN[1], {**made, "spec": {"replicas": count}}, insists=(REPLICAS,)),
+        ]
+    return Reply(tuple(wants))
+
+
+def _dynamo_component(body: Json, _seen: Seen) -> Reply:
+    """Its Deployment, at its own count; the labels of the graph go down to the pods."""
+    name, labels = body["metadata"]["name"], body["metadata"]["labels"]
+    made = deployment(name, _replicas_of(body), labels)
+    return Reply((Want(DEPLOYMENTS, made, insists=(REPLICAS,)),))
 
 
 LEADER_WORKER_SET = StandIn(
@@ -681,7 +843,11 @@ KNATIVE = StandIn(
     },
     (DEPLOYMENTS, _PODAUTOSCALERS),
 )
-_RAY = {_resource("RayJob"): _ray_job, _resource("RayCluster"): _ray_cluster}
+_RAY = {
+    _resource("RayCronJob"): _ray_cron_job,
+    _resource("RayJob"): _ray_job,
+    _resource("RayCluster"): _ray_cluster,
+}
 KUBERAY = StandIn(
     "kuberay-operator",
     {_resource("RayService"): _ray_service(honours=True), **_RAY},
@@ -691,4 +857,28 @@ OLD_KUBERAY = StandIn(
     "kuberay-operator-1-6",
     {_resource("RayService"): _ray_service(honours=False), **_RAY},
     (_resource("RayCluster"), PODS, JOBS),
+)
+KEDA_JOBS = StandIn("keda-operator-jobs", {_resource("ScaledJob"): _scaled_job})
+SELDON = StandIn(
+    "seldon-controller", {_resource("Server.mlops.seldon.io"): _seldon_server}, (STATEFULSETS,)
+)
+PRODUCTION_STACK = StandIn(
+    "vllmruntime-controller", {_resource("VLLMRuntime"): _vllm_runtime}, (DEPLOYMENTS,)
+)
+AGENT_SANDBOX = StandIn("sandbox-controller", {_resource("Sandbox"): _sandbox}, (PODS,))
+AIBRIX = StandIn(
+    "aibrix-controller-manager",
+    {
+        _resource("StormService"): _storm_service,
+        ROLE_SETS: _role_set,
+        POD_SETS: _pod_set,
+        _resource("RayClusterFleet"): _fleet,
+        FLEET_SETS: _fleet_set,
+    },
+    (ROLE_SETS, POD_SETS, FLEET_SETS, _resource("RayCluster"), PODS),
+)
+DYNAMO = StandIn(
+    "dynamo-operator",
+    {crds.BETWEEN[0]: _dynamo_graph, crds.BETWEEN[1]: _dynamo_component},
+    (crds.BETWEEN[1], _resource("DynamoGraphDeploymentScalingAdapter"), DEPLOYMENTS),
 )

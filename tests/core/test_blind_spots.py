@@ -19,14 +19,13 @@ def _held(held: Inventory, *keys: str) -> NotKnown:
     return blind_spots.not_known([holdings.for_locks("prod", dict.fromkeys(keys, ""), held)])
 
 
-def test_of_a_kind_that_does_not_own_its_pods_nothing_is_known() -> None:
-    """Unless its jobs, its pods or their labels are held as well: then it is named only."""
-    queue = workload("q", kind="LocalQueue")
-    held = inventory(queue, *deployment("vllm"))
-    key = "localqueues.kueue.x-k8s.io/q"
-    assert _held(held, key) == NotKnown(("LocalQueue q",), alone=True)
-    for more in ("deployments.apps/vllm", "pods/x"):
-        assert _held(held, key, more) == NotKnown(("LocalQueue q",), alone=False)
+def test_what_else_a_stop_holds_makes_no_pods_known() -> None:
+    """Only who holds the whole namespace, or pods by their labels, knows which are meant."""
+    model = workload("m", kind="Model.mlops.seldon.io")
+    held = inventory(model, *deployment("vllm"))
+    key, name = "models.mlops.seldon.io/m", "Model.mlops.seldon.io m"
+    for more in ([], ["deployments.apps/vllm"], ["pods/x"]):
+        assert _held(held, key, *more).names == (name,)
     assert _held(held, "deployments.apps/vllm") == NotKnown()
     spec = {"locks": {key: ""}, "scope": {"podLabels": {"app": "x"}}}
     labelled = holdings.for_shutdown("Shutdown", "prod", spec, held)
@@ -41,7 +40,7 @@ def test_what_a_kind_that_nobody_knows_makes_may_be_hidden() -> None:
     )
     hidden = inventory(graph, workload("below", owner="part"))
     found = inventory(graph, workload("below", owner="graph"))
-    assert _held(hidden, "graphs.ex.dev/g") == NotKnown(("Graph.ex.dev g",), alone=True)
+    assert _held(hidden, "graphs.ex.dev/g") == NotKnown(("Graph.ex.dev g",))
     assert _held(found, "graphs.ex.dev/g") == NotKnown()
     stop = holdings.for_locks("prod", {"graphs.ex.dev/g": ""}, hidden)
     assert blind_spots.not_known([stop], {"graph"}) == NotKnown()

@@ -163,6 +163,12 @@ RESTS: dict[str, tuple[Fighter, Json, bool, str]] = {
     "paused with a word": (SCALED_OBJECT, annotated(paused="yes please"), True, "not by this stop"),
     "not paused": (SCALED_OBJECT, annotated(paused="false"), False, "trigger"),
     "a ScaledJob": (SCALED_JOB, fighter(), False, "new Jobs"),
+    "a paused ScaledJob": (
+        SCALED_JOB,
+        fighter(metadata={"annotations": {"autoscaling.keda.sh/paused": "true"}}),
+        True,
+        "paused",
+    ),
     "Knative": (KNATIVE, fighter(), False, "request"),
     "by hand": (ARGO_CD, synced(None), True, "asks"),
     "automated": (ARGO_CD, synced({}), False, "at its next sync"),

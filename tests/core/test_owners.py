@@ -96,6 +96,18 @@ def test_jobs_of_a_cron_job_are_brought_to_rest_beside_it() -> None:
     assert targets(holdings.for_locks("prod", stop.locks, held)) == targets(stop)
 
 
+def test_what_comes_to_rest_with_what_is_left_running_is_not_touched_itself() -> None:
+    """A RayCronJob leaves its RayJobs; a RayJob takes its cluster with it."""
+    cron = workload("nightly", kind="RayCronJob")
+    job = workload("nightly-1", kind="RayJob", owner=cron.uid)
+    cluster = workload("nightly-1-c", kind="RayCluster", owner=job.uid)
+    held = inventory(cron, job, cluster, pod("head", cluster))
+    (stop,) = planned(held, TargetQuery("RayCronJob", "prod", "nightly")).stops
+    assert targets(stop) == ["RayCronJob nightly", "RayJob nightly-1"]
+    assert f"uid/{cluster.uid}" in stop.locks
+    assert targets(holdings.for_locks("prod", stop.locks, held)) == targets(stop)
+
+
 def test_the_workload_by_which_kueue_starts_a_job_rests_beside_it() -> None:
     """Kueue un-suspends a job that it has admitted."""
     job = workload("train", kind="Job")

@@ -104,7 +104,7 @@ async def proven(plane: ControlPlane, field: Field, example: Example) -> None:
     async with stand_ins.playing(plane, field.namespace, *example.stand_ins):
         before = essence(await field.set_up(example))
         await field.policy(example.target)
-        await field.trip(known=example.kind.owns_pods)
+        await field.trip(known=example.known)
         undo = undoing(example, field.namespace)
         async with stand_ins.pushing(plane, *undo):
             await asyncio.sleep(_PRESSURE)

@@ -23,7 +23,7 @@ async def scene(kernel: ControlPlane, governed: str) -> AsyncIterator[Scene]:
 
 @pytest.fixture(scope="module")
 def account(kernel: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> User:
-    """The manager's account with the rights that the chart gives it."""
+    """The manager's account with the rights that the chart gives it; the reactor's has its own."""
     kernel.api().create("/api/v1/namespaces", {"metadata": {"name": "killswitch-system"}})
     rendered = Helm(Path(tmp_path_factory.mktemp("helm"))).template(
         {"kinds": {"recreatePods": True}}
@@ -31,7 +31,7 @@ def account(kernel: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> U
     roles = [
         each
         for each in of_kind(rendered, "ClusterRole", "ClusterRoleBinding")
-        if each["metadata"]["name"] == "killswitch-manager"
+        if each["metadata"]["name"] in {"killswitch-manager", "killswitch-reactor"}
     ]
     kernel.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(roles))
     return kernel.service_account("killswitch-system", "killswitch-manager")

@@ -56,17 +56,19 @@ class Scene:
         traces: Traces | None = None,
         *,
         account: User | None = None,
+        reactor: str = "",
         **settings: Any,
     ) -> AsyncIterator[None]:
         """A running manager; cancelled at the end like a killed process.
 
-        It is the administrator unless an account is given.
+        It is the administrator unless an account is given. `reactor` is the username that it takes for
+        the reactor's.
         """
         user = account or self.kernel.admin
         credential = credentials.load(kubeconfig=str(user.kubeconfig))
         async with (
             KubernetesApi(credential) as cluster,
-            self._manager(cluster, user, numbers, traces, settings),
+            self._manager(cluster, user, numbers, traces, settings, reactor=reactor),
         ):
             yield
 
@@ -78,6 +80,8 @@ class Scene:
         numbers: Numbers | None,
         traces: Traces | None,
         settings: dict[str, Any],
+        *,
+        reactor: str,
     ) -> AsyncIterator[None]:
         chosen = Settings(armed_interval=1.0, **settings)
         running = Manager(
@@ -88,6 +92,7 @@ class Scene:
             chosen,
             numbers=numbers,
             traces=traces,
+            reactor=reactor,
         )
         before = os.environ.get("KUBECONFIG")
         os.environ["KUBECONFIG"] = str(user.kubeconfig)  # kopf logs in by itself

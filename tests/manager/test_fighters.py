@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from killswitch.core.kinds import TABLE
 from killswitch.core.resources import (
     CLUSTER_SHUTDOWNS,
     DEPLOYMENTS,
@@ -15,13 +16,13 @@ from killswitch.core.resources import (
 from killswitch.ports import Json
 from tests.cluster import crds
 from tests.cluster.control_plane import ControlPlane
-from tests.kernel.objects import cluster_shutdown, cluster_shutdowns
+from tests.kernel.objects import cluster_shutdown, cluster_shutdowns, shutdown
 from tests.manager import things
 from tests.manager.harness import Scene
 from tests.manager.test_lifecycle import _bob_releases
 from tests.manager.test_restore_kinds import HPAS, TERMS, let_go
 from tests.manager.things import essence
-from tests.reactor.harness import deployment, eventually
+from tests.reactor.harness import deployment, eventually, reactor
 
 pytestmark = pytest.mark.cluster
 FIGHTERS = {each.kind: each for each in crds.FIGHTERS}
@@ -102,6 +103,20 @@ async def test_keda_is_paused_after_the_stop_and_given_back_exactly(scene: Scene
     assert message.endswith(f"; {name} resumed")
     assert before == essence(await scene.bench.cluster.get(SCALED, "vllm", scene.namespace))
     assert await scene.bench.replicas("vllm") == 2
+
+
+async def test_fighters_are_quieted_though_the_pods_of_a_target_are_not_known(scene: Scene) -> None:
+    """That stop is never verified, and has done all that it can: nothing is waited for."""
+    model = TABLE["Model.mlops.seldon.io"]
+    await things.make(scene, model)
+    await scene.bench.deployment("vllm", 1)
+    await keda(scene)
+    locks = {**things.lock(model), "deployments.apps/vllm": ""}
+    async with scene.manager(verify_interval=0.5), reactor(scene.bench):
+        body = shutdown("stop", "admin", locks=locks)
+        await scene.bench.cluster.create(SHUTDOWNS, body, scene.namespace)
+        await scene.condition("stop", "Verified", "False", "PodsNotKnown")
+        await fighters(scene, "Quieted")
 
 
 async def test_one_that_was_paused_before_stays_so(scene: Scene) -> None:

@@ -23,23 +23,28 @@ def served(kernel: ControlPlane) -> None:
 @pytest.fixture
 def blind(kernel: ControlPlane, account: User) -> User:
     """The manager's account without any right on InferenceServices."""
-    role = yaml.safe_load(
-        kernel.kubectl("get", "clusterrole", "killswitch-manager", "-o", "yaml").stdout
+    return without(kernel, "manager", "inferenceservices")
+
+
+def without(kernel: ControlPlane, process: str, resource: str) -> User:
+    """An account with the rights that the chart gives this process, but on this resource."""
+    rendered = yaml.safe_load(
+        kernel.kubectl("get", "clusterrole", f"killswitch-{process}", "-o", "yaml").stdout
     )
-    role["metadata"] = {"name": "blind-manager"}
-    role["rules"] = [
-        {**each, "resources": [r for r in each["resources"] if r != "inferenceservices"]}
-        for each in role["rules"]
+    rules = [
+        {**each, "resources": [r for r in each["resources"] if r != resource]}
+        for each in rendered["rules"]
     ]
-    role["rules"] = [each for each in role["rules"] if each["resources"]]
+    name = f"blind-{process}"
+    role = {**rendered, "metadata": {"name": name}, "rules": [e for e in rules if e["resources"]]}
     kernel.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(role))
-    user = kernel.service_account("killswitch-system", "blind-manager")
+    user = kernel.service_account("killswitch-system", name)
     kernel.kubectl(
         "create",
         "clusterrolebinding",
-        "blind-manager",
-        "--clusterrole=blind-manager",
-        "--serviceaccount=killswitch-system:blind-manager",
+        name,
+        f"--clusterrole={name}",
+        f"--serviceaccount=killswitch-system:{name}",
         check=False,
     )
     return user
@@ -80,9 +85,52 @@ async def test_a_missing_right_is_named_with_its_cure(scene: Scene, blind: User)
         message = await scene.policy_condition("bad", "Ready", "False", "KindUnseen")
         await scene.policy_condition("good", "Ready", "True", "Accepted")
     assert message.startswith(
-        "InferenceService: the operator may not list inferenceservices, patch inferenceservices;"
+        "InferenceService: the manager may not list inferenceservices, patch inferenceservices;"
         " give it the right, by the chart's kinds.extra"
     )
+
+
+async def test_a_right_that_only_the_reactor_lacks_is_named(
+    kernel: ControlPlane, scene: Scene, account: User
+) -> None:
+    """The manager sees the kind, and the reactor could not stop it. Asked as the chart lets it ask."""
+    without(kernel, "reactor", "inferenceservices")
+    reactor = "system:serviceaccount:killswitch-system:blind-reactor"
+    target = {"kind": "InferenceService", "name": "vllm"}
+    async with scene.manager(account=account, reactor=reactor):
+        await scene.bench.policy("bad", targets=[target])
+        await scene.bench.policy("good", targets=[scene.vllm])
+        message = await scene.policy_condition("bad", "Ready", "False", "KindUnseen")
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+    assert message.startswith(
+        "InferenceService: the reactor may not list inferenceservices, watch inferenceservices,"
+        " patch inferenceservices; give it the right"
+    )
+
+
+async def test_rights_by_a_group_of_service_accounts_count(
+    kernel: ControlPlane, scene: Scene, account: User
+) -> None:
+    """As the API server counts them."""
+    kernel.kubectl(
+        "create", "clusterrolebinding", "reactors-by-group", "--clusterrole=killswitch-reactor",
+        "--group=system:serviceaccounts:reactors", check=False,
+    )  # fmt: skip
+    target = {"kind": "InferenceService", "name": "vllm"}
+    reactor = "system:serviceaccount:reactors:any"
+    async with scene.manager(account=account, reactor=reactor):
+        await scene.bench.policy("good", targets=[target])
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
+
+
+async def test_a_manager_that_may_not_ask_takes_the_reactors_rights_for_granted(
+    kernel: ControlPlane, scene: Scene, account: User
+) -> None:
+    """With a role of an older chart: the reactor says itself what it cannot see."""
+    deaf = without(kernel, "manager", "subjectaccessreviews")
+    async with scene.manager(account=deaf, reactor="nobody"):
+        await scene.bench.policy("good", targets=[scene.vllm])
+        await scene.policy_condition("good", "Ready", "True", "Accepted")
 
 
 async def test_a_generic_kind_with_scale_is_accepted(scene: Scene) -> None:

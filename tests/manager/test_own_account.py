@@ -64,6 +64,7 @@ async def test_it_quiets_and_restores_every_sort_of_target(scene: Scene, account
         "DaemonSet": "agent",
         "InferenceService": "llm",
         "Model.mlops.seldon.io": "model",
+        "Server.mlops.seldon.io": "server",
     }
     before = {}
     locks = {"deployments.apps/vllm": "", "pods/lone": ""}

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from killswitch.core.kinds import TABLE, Kind
-from killswitch.core.resources import DEPLOYMENTS, PODS, SHUTDOWNS
+from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, SHUTDOWNS
 from killswitch.ports import Json
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.stand_ins import QUEUE_LABEL, job_spec
 from tests.kernel.objects import shutdown
 from tests.kernel.workloads import running, workload
 from tests.manager import things
@@ -67,6 +68,27 @@ async def test_pods_far_below_what_a_person_named_keep_a_stop_from_being_verifie
     assert found["status"]["remaining"] == 1
 
 
+@pytest.mark.parametrize("owned", [True, False], ids=["a Job", "a bare pod"])
+async def test_what_a_queue_steers_keeps_its_stop_from_being_verified(
+    scene: Scene, owned: bool
+) -> None:
+    """Though a lock that somebody wrote does not name it, and though it came after the stop."""
+    queue = TABLE["LocalQueue"]
+    await things.make(scene, queue)
+    async with scene.manager(verify_interval=0.2):
+        await create(scene, locks=dict(things.lock(queue)))
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        labels = {QUEUE_LABEL: "vllm"}
+        resource, kind = (JOBS, "Job") if owned else (PODS, "Pod")
+        pods = deployment("train", 1)["spec"]["template"]["spec"]
+        spec = job_spec({}, suspend=False) if owned else pods
+        api = {"apiVersion": resource.api_version, "kind": kind}
+        body = {**api, "metadata": {"name": "train", "labels": labels}, "spec": spec}
+        await scene.bench.cluster.create(resource, body, scene.namespace)
+        message = await scene.condition("stop", "Verified", "False", "CameBack")
+    assert f"pod {scene.namespace}/train" in message
+
+
 @pytest.mark.parametrize("kind", [MODEL, ENGINE], ids=lambda each: each.name)
 async def test_where_the_pods_are_not_known_nothing_is_verified(scene: Scene, kind: Kind) -> None:
     """One does not own its pods; the other may make them through a kind that nobody knows."""
@@ -83,15 +105,19 @@ async def test_where_the_pods_are_not_known_nothing_is_verified(scene: Scene, ki
     assert len(await scene.bench.pods()) == 1
 
 
-async def test_the_cure_is_to_name_what_makes_the_pods(scene: Scene) -> None:
-    """Then the stop is verified for those, and goes on saying what is not known."""
-    await things.make(scene, MODEL)
+@pytest.mark.parametrize("kind", [MODEL, ENGINE], ids=lambda each: each.name)
+async def test_another_target_in_the_same_stop_makes_no_pods_known(
+    scene: Scene, kind: Kind
+) -> None:
+    """It stops as it should, and nothing is said of the others."""
+    await things.make(scene, kind)
     await scene.bench.deployment("serving", 1)
-    locks = {**things.lock(MODEL), "deployments.apps/serving": ""}
+    locks = {**things.lock(kind), "deployments.apps/serving": ""}
     async with scene.manager(verify_interval=0.2), reactor(scene.bench):
         await create(scene, locks=locks)
-        message = await scene.condition("stop", "Verified", "True", "NoPodsLeft")
-    assert "the pods of Model.mlops.seldon.io vllm are not known" in message
+        message = await scene.condition("stop", "Verified", "False", "PodsNotKnown")
+        await scene.condition("stop", "Stopped", "False", "PodsNotKnown")
+    assert f"the pods of {kind.name} vllm are not known" in message
     assert await scene.bench.pods() == []
 
 
@@ -131,3 +157,4 @@ async def test_a_policy_says_that_the_pods_of_its_targets_are_not_known(scene: S
         await scene.bench.policy("runaway", targets=[target])
         message = await scene.policy_condition("runaway", "Ready", "True", "Accepted")
     assert "a Model.mlops.seldon.io does not own its pods" in message
+    assert "unless that Server.mlops.seldon.io is a target too" in message

@@ -37,11 +37,15 @@ _BACK = {
     Verb.RECREATE: "made again from its recorded manifest",
     Verb.NONE: "by itself, at the release",
 }
-_UNKNOWN = (
-    "**it does not own its pods, so which they are is not known**: it is brought to rest, its pods are"
-    " not deleted by it. A stop of it alone ends `Stopped=False` and `Verified=False` with reason"
-    " `PodsNotKnown`; name what makes the pods, or their labels (`kind: Pod` with a `selector`), as"
-    " targets too"
+_HOSTED = (
+    "**it does not own its pods, and the {host} that runs it may run others**: it is brought to rest, no pod"
+    " is deleted for it. That it runs no more could be had from its own scheduler's word alone, so its"
+    " stop ends `Stopped=False` and `Verified=False` with reason `PodsNotKnown`, unless the {host} is a"
+    " target too (where it does not say which, all of its namespace)"
+)
+_STEERS = (
+    "it owns no pods: what it steers bears {labels}, and is a target beside it, locked by its own keys. One"
+    " that does not say all of these ends with `PodsNotKnown`"
 )
 _LINKS = """
 ## Between a workload and its pods
@@ -66,8 +70,13 @@ _OTHERS = """
 |---|---|
 | a kind with `/scale` | scaled to 0 like a Deployment: in a policy `kind:` and `group:`, on the command line `-w KIND.GROUP/NAME`. Its count is read where its definition says (`specReplicasPath`) |
 | a kind without it | locked by name and uid, its pods and those of what it owns are deleted. It has no state of rest that is known, so a release lets its controller start it, and the plan says so |
-| one of these, or of the table proven on its API alone, below which nothing is found | it may make its pods through a kind that nobody here knows: `Stopped=False` and `Verified=False`, reason `PodsNotKnown`; name what it makes as targets too |
+| one of these, or of the table proven on its API alone, below which nothing is found | it may make its pods through a kind that nobody here knows: `Stopped=False` and `Verified=False`, reason `PodsNotKnown`, whatever else is a target; name the kinds between it and its pods as targets too, so that they are followed, or its namespace |
 | a kind that is not served, or may not be listed | *not seen* in the plan; `Ready=False`, reason `KindUnseen`, on the policy; other targets still work |
+
+Named kinds among these: OpenShift's `DeploymentConfig` has `/scale`, and its ReplicationControllers are followed. Without
+`/scale` are `DisaggregatedSet` (its count is one of each role, in a list) and `DynamoGraphDeployment` (one of each service:
+stop its adapters); both are locked, and their pods deleted. Kueue's `ClusterQueue` has no namespace, so it is no
+target: name its LocalQueues, which are everybody's way into it.
 
 The operator needs rights for them: chart value `kinds.extra`; or, with `kinds.aggregate: true`, a ClusterRole of yours
 with the label `rbac.killswitch.dev/aggregate-to-reactor: "true"` (and `-manager`). A count whose place may not be
@@ -78,7 +87,7 @@ _TRAPS = """
 
 - **Seldon Core v2.** `replicas` below `minReplicas` is an error, so both go to 0 in one patch, and both are
   recorded. A `Server` is one StatefulSet that serves several `Model`s: stopping it stops all of them, and the
-  plan lists them. Stop the `Model` to stop one.
+  plan lists them. Stop the `Model` to unload one; that its Server serves it no more is not verified.
 - **NVIDIA Dynamo.** Act on the `DynamoGraphDeploymentScalingAdapter`, not on the Deployments below a
   `DynamoGraphDeployment`: the operator writes those again. The adapter exists from 1.2 on, and only where it is
   enabled for the service. At 0 the frontend forgets the model (404) and nothing wakes it.
@@ -98,7 +107,10 @@ _TRAPS = """
 - **Knative.** `max-scale: "0"` means *no limit*. Nothing stops a Knative Service: after the release any request
   wakes it. Cut its traffic, or delete it yourself, before you approve.
 - **Kueue.** It un-suspends a job that it has admitted: its `Workload` is made inactive beside the job. A
-  `LocalQueue` on hold stops everybody's jobs in it.
+  `LocalQueue` on hold stops everybody's jobs in it. Each of them is held; a job of a kind that is not followed (a
+  PyTorchJob) by its Kueue Workload, which leads to the pods that it owns itself, and ends with `PodsNotKnown` where
+  none was seen. What is queued later waits in the held queue; should it run all the same, `Verified` turns False and
+  a policy fires anew.
 - **Ray.** `suspend` of a RayService is known from KubeRay 1.7.0 on. Suspending worker groups alone is refused while
   autoscaling is on, so the whole RayCluster is suspended, its head and what that remembers included.
 - **Static pods** come from a file on their node; the API cannot stop them. A [node guard](node-guard.md) can.
@@ -161,5 +173,17 @@ def _notes() -> str:
 
 
 def _note(kind: Kind) -> str:
-    unknown = "" if kind.owns_pods else _UNKNOWN
-    return "; ".join(each for each in (kind.note, unknown) if each)
+    return "; ".join(each for each in (kind.note, _tie(kind)) if each)
+
+
+def _tie(kind: Kind) -> str:
+    """How its pods are known, of a kind that does not own them."""
+    if kind.tie is None:
+        return ""
+    if kind.tie.host:
+        return _HOSTED.format(host=kind.tie.host)
+    labels = " and ".join(
+        f"`{label}: <{' or '.join('.'.join(path) for path in paths)}>`"
+        for label, paths in kind.tie.labels
+    )
+    return _STEERS.format(labels=labels)

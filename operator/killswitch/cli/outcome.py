@@ -143,7 +143,7 @@ async def conclude(
     took = outcome.stages.get("stopped", session.clock.now()) - outcome.stages["decided"]
     # What stopped was seen under an engaged Shutdown; where no lock can be tried that is all there
     # is to see (docs/decisions/0006).
-    seen = outcome.stopped and not outcome.not_known.alone
+    seen = outcome.stopped and not outcome.not_known
     done = seen and (proven or outcome.unprovable) and not open_nodes
     if done and nodes:
         became, pods = _BECAME[node_actions.action(shutdown["spec"])]
@@ -200,7 +200,7 @@ def _open_end(outcome: Outcome, open_nodes: list[str], *, nodes: bool, proven: b
     if outcome.left:
         count = len(outcome.left)
         return "1 pod is left" if count == 1 else f"{count} pods are left"
-    if outcome.stopped and outcome.not_known.alone:
+    if outcome.stopped and outcome.not_known:
         return str(outcome.not_known)
     if outcome.stopped and not proven:
         done = "cordoned" if nodes else "no pod is left"

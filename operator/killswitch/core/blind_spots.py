@@ -3,21 +3,21 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from killswitch.core import ties
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.core.kinds import Proof
-from killswitch.core.resources import PODS
 from killswitch.core.stops import Stop
 from killswitch.core.words import several
 
 
-def hides_pods(workload: Workload, inventory: Inventory) -> bool:
-    """Whether nothing is known of its pods.
+def hides_pods(workload: Workload, targets: Collection[Workload], inventory: Inventory) -> bool:
+    """Whether nothing is known of its pods, in a stop of these targets.
 
     A kind that no test has run may make them through others that nobody here knows.
     """
     kind = workload.kind
     if not kind.owns_pods:
-        return True
+        return not ties.known(workload, targets, inventory)
     if kind.proof is not Proof.SCHEMA:
         return False
     return not inventory.below(workload.uid) and not inventory.pods_of([workload.uid])
@@ -28,32 +28,40 @@ class NotKnown:
     """The targets of some stops of whose pods nothing is known."""
 
     names: tuple[str, ...] = ()
-    alone: bool = False
-    """Some stop holds nothing else: then that no pod is left may not be said of it."""
+    makers: tuple[str, ...] = ()
+    """What may make them, as far as that is known."""
+
+    def __bool__(self) -> bool:
+        """Whether there are some: then that no pod is left may not be said."""
+        return bool(self.names)
 
     def __str__(self) -> str:
         """A sentence with the cure; empty where there are none."""
         if not self.names:
             return ""
+        makers = ", ".join((*self.makers, "any kind between them"))
         return (
-            f"the pods of {several(self.names)} are not known: name what makes them (a Job,"
-            " a Deployment), or the labels of the pods, as targets too"
+            f"the pods of {several(self.names)} are not known: name what makes them"
+            f" ({makers}) as a target too, or their namespace"
         )
 
 
 def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
     """Of whose pods nothing is known; `traced` are uids below which some were seen before.
 
-    Who holds a whole namespace, or pods by their labels, knows which pods are meant. Where what makes
-    the pods is held too, as the cure says, the stop is about those.
+    Who holds a whole namespace, or pods by their labels, knows which pods are meant. What else a stop
+    holds makes them known only where they are found below it: then they are not untraced.
     """
-    names: list[str] = []
-    alone = False
-    for stop in stops:
-        if stop.whole_namespace or stop.pod_labels is not None:
-            continue
-        blind = [e for e in stop.targets if e.uid in stop.untraced and e.uid not in traced]
-        names += map(str, blind)
-        bare = any(key.startswith(f"{PODS.key}/") for key in stop.locks)
-        alone |= bool(blind) and len(blind) == len(stop.targets) and not bare
-    return NotKnown(tuple(names), alone)
+    blind = [
+        each
+        for stop in stops
+        if not stop.whole_namespace and stop.pod_labels is None
+        for each in stop.targets
+        if each.uid in stop.untraced and each.uid not in traced
+    ]
+    makers = dict.fromkeys(
+        f"the {each.kind.tie.host} {each.host or 'that runs it'}"
+        for each in blind
+        if each.kind.tie is not None and each.kind.tie.host
+    )
+    return NotKnown(tuple(map(str, blind)), tuple(makers))

@@ -211,16 +211,19 @@ def _of_hpa(body: Json) -> Judgement:
     return Judgement(rests=True, words="does nothing while its target asks for 0 replicas")
 
 
-def _of_keda(what: str) -> Judge:
-    def judge(body: Json) -> Judgement:
-        found = _annotations(body)
-        if found.get(_PAUSED_AT) == "0":
-            return Judgement(rests=True, words="paused at 0, not by this stop")
-        if _PAUSED_AT not in found and found.get(_PAUSED, "false") != "false":
-            return Judgement(rests=True, words="paused, not by this stop")
-        return Judgement(rests=False, words=f"{what} as soon as a trigger is active")
+def _of_keda(body: Json) -> Judgement:
+    found = _annotations(body)
+    if found.get(_PAUSED_AT) == "0":
+        return Judgement(rests=True, words="paused at 0, not by this stop")
+    if _PAUSED_AT not in found and found.get(_PAUSED, "false") != "false":
+        return Judgement(rests=True, words="paused, not by this stop")
+    return Judgement(rests=False, words="scales 0→1 as soon as a trigger is active")
 
-    return judge
+
+def _of_scaled_job(body: Json) -> Judgement:
+    if _annotations(body).get(_PAUSED, "false") != "false":
+        return Judgement(rests=True, words="paused, so that it makes no new Jobs")
+    return Judgement(rests=False, words="makes new Jobs as soon as a trigger is active")
 
 
 def _of_argo(body: Json) -> Judgement:
@@ -285,20 +288,18 @@ SCALED_OBJECT = Fighter(
     quiet="KEDA",
     ways=((_annotated(_PAUSED_AT, "0"),),),
     starts=_by_reference,
-    judge=_of_keda("scales 0→1"),
+    judge=_of_keda,
     ceiling=("spec", "maxReplicaCount"),
     proof=Proof.REAL,
 )
 SCALED_JOB = Fighter(
     "KEDA ScaledJob",
     at_zero="makes new Jobs as soon as a trigger is active",
-    quieted=f'annotation `{_PAUSED}: "true"`',
-    catch="the lock of one of its Jobs does not hold the next: name the ScaledJob as the target, too",
+    quieted=f'by the stop itself, above its Jobs: annotation `{_PAUSED}: "true"`',
+    catch="where it may not be listed, the lock of one of its Jobs does not hold the next",
     resource=Resource("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
-    quiet="KEDA",
-    ways=((_annotated(_PAUSED, "true"),),),
     starts=_owns,
-    judge=_of_keda("makes new Jobs"),
+    judge=_of_scaled_job,
 )
 KNATIVE = Fighter(
     "Knative PodAutoscaler",

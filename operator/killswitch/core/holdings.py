@@ -5,6 +5,7 @@ So a second reactor, or one that starts later, finishes exactly what was engaged
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from killswitch.core import lock_keys, resting
@@ -40,10 +41,8 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
     # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
     pods = {pod.uid: pod for pod in held}
     loose = frozenset(pod.uid for pod in pods.values() if lock_keys.of_pod(pod) in locks)
-    held_locks = {**stop.locks, **locks}
-    untraced = stop.untraced
-    return Stop(
-        namespace, stop.targets, tuple(pods.values()), held_locks, loose=loose, untraced=untraced
+    return replace(
+        stop, pods=tuple(pods.values()), locks={**stop.locks, **locks}, loose=stop.loose | loose
     )
 
 
@@ -65,7 +64,8 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
     """The stops of the plan that none of these engaged Shutdowns holds wholly.
 
     A holder is its kind, namespace and spec. A lock may be held by one Shutdown and its neighbour
-    by another: what counts is that each target has some holder.
+    by another: what counts is that each target has some holder. What came to a held queue later and
+    rests there needs none: what it waits for is held.
     """
     locks: dict[str, set[str]] = {}
     places: set[str] = set()
@@ -93,7 +93,11 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
         # pods' owner is another, so it is engaged anew.
         return (
             not stop.whole_namespace
-            and all({lock_keys.by_name(each), f"uid/{each.uid}"} <= keys for each in stop.targets)
+            and all(
+                {lock_keys.by_name(each), f"uid/{each.uid}"} <= keys
+                or (each.uid in stop.tied and each.at_rest)
+                for each in stop.targets
+            )
             and all(lock_keys.of_pod(pod) in keys for pod in stop.pods if pod.uid in stop.loose)
         )
 

@@ -57,6 +57,10 @@ class Workload:
     """uid of what controls it, empty at the top."""
     deletes_volumes: bool = False
     """`whenScaled: Delete`: scaling it down would delete its volume claims."""
+    steers: Mapping[str, str] = field(default_factory=dict)
+    """The labels of what runs because of it and is not below it; empty: it says none."""
+    host: str = ""
+    """The name of what makes its pods, among others; empty: it says none."""
 
     @property
     def replicas(self) -> int | None:

@@ -29,6 +29,7 @@ from killswitch.core.resources import (
 
 Scalar = str | int | bool | None
 """What stands in a field; None: the field is absent, which is a value like any other."""
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,35 @@ class Proof(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """How a kind that owns no pods is tied to those that run because of it (see core/ties)."""
+
+    labels: tuple[tuple[str, tuple[Path, ...]], ...] = ()
+    """What all of it bears, each with where the value stands on the object: by version of its API."""
+    host: str = ""
+    """The kind that makes the pods and may make others too, so that it is not stopped for this one."""
+    host_at: Path = ()
+    """Where the host's name stands; absent, it may be any of its kind in the namespace."""
+
+    def wanted(self, body: Mapping[str, Any]) -> Mapping[str, str]:
+        """The labels of what this object steers; empty where it does not say all of them."""
+        found = {
+            label: next((text for path in paths if (text := _text(body, path))), "")
+            for label, paths in self.labels
+        }
+        return found if all(found.values()) else {}
+
+    def host_of(self, body: Mapping[str, Any]) -> str:
+        """The name of the host, as this object says it."""
+        return _text(body, self.host_at) if self.host_at else ""
+
+
+def _text(body: Mapping[str, Any], path: Path) -> str:
+    found = Setting(path, rest=None).read(body)
+    return found if isinstance(found, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of workload."""
 
@@ -108,17 +138,26 @@ class Kind:
     """It is brought to rest beside its owner, which another controller starts through it."""
     template: tuple[str, ...] | None = None
     """Where its pod template stands, whose change is shown at the restore; None: all of `spec`."""
+    ends: tuple[str, ...] = ()
+    """Conditions of which each says that it has ended, and runs nothing more."""
     qualified: bool = False
     """Its bare kind means something else: it is called with its group."""
     proof: Proof = Proof.SCHEMA
-    owns_pods: bool = True
-    """Its pods are found below it by owner references. Where not, that none is found proves nothing."""
+    tie: Tie | None = None
+    """How its pods are known, where they are not found below it by owner references."""
+    borne: tuple[tuple[str, Path], ...] = ()
+    """Labels that it bears in effect, each with the field that says it in their place."""
 
     @property
     def name(self) -> str:
         """What people and records call it: `Deployment`, `Service.serving.knative.dev`."""
         kind = self.resource.kind
         return f"{kind}.{self.resource.group}" if self.qualified else kind
+
+    @property
+    def owns_pods(self) -> bool:
+        """Whether its pods are found below it. Where not, that none is found there proves nothing."""
+        return self.tie is None
 
     @property
     def counted(self) -> bool:
@@ -152,7 +191,7 @@ def scaled(
     note: str = "",
     proof: Proof = Proof.SCHEMA,
     qualified: bool = False,
-    owns_pods: bool = True,
+    tie: Tie | None = None,
 ) -> Kind:
     """A kind with `/scale`; `path` is where its count stands on the object (specReplicasPath)."""
     return Kind(
@@ -165,7 +204,7 @@ def scaled(
         template=template,
         proof=proof,
         qualified=qualified,
-        owns_pods=owns_pods,
+        tie=tie,
     )
 
 
@@ -184,7 +223,9 @@ def unsupported(resource: Resource, *, hidden: bool = False) -> Kind:
     return Kind(resource, Verb.NONE, note=note, leaves_children=True, qualified=True)
 
 
+_AIBRIX = "orchestration.aibrix.ai"
 _KSERVE, _KNATIVE, _RAY = "serving.kserve.io", "serving.knative.dev", "ray.io"
+_QUEUE = "kueue.x-k8s.io/queue-name"
 _WORK = "the work of its pods since their last checkpoint"
 
 _ALL = (
@@ -228,6 +269,7 @@ _ALL = (
         fights="Kueue un-suspends a job that it has admitted; workflow engines",
         note="its start time begins anew, its deadline waits meanwhile (KEP-2232)",
         template=_TEMPLATE,
+        ends=("Complete", "Failed"),
         proof=Proof.REAL,
     ),
     Kind(
@@ -240,6 +282,17 @@ _ALL = (
         leaves_children=True,
         template=("spec", "jobTemplate"),
         proof=Proof.REAL,
+    ),
+    Kind(
+        Resource("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
+        Verb.SET,
+        (Setting(("metadata", "annotations", "autoscaling.keda.sh/paused"), rest="true"),),
+        lost=_WORK,
+        fights="nobody while it is paused; GitOps that owns the annotation",
+        note="paused, it makes no new Jobs; its running ones are suspended beside it",
+        leaves_children=True,
+        template=("spec", "jobTargetRef"),
+        proof=Proof.STAND_IN,
     ),
     Kind(
         PODS,
@@ -311,6 +364,17 @@ _ALL = (
         note="its controller accepts `suspend` only with `shutdownAfterJobFinishes: true`",
         proof=Proof.STAND_IN,
     ),
+    Kind(
+        Resource(_RAY, "v1", "raycronjobs", "RayCronJob"),
+        Verb.SET,
+        _SUSPEND,
+        lost="the runs that fall into the stop, and the work of those that run",
+        fights="GitOps",
+        note="its running RayJobs are suspended beside it; where KubeRay's feature gate is off, nothing is below it",
+        leaves_children=True,
+        template=("spec", "jobTemplate"),
+        proof=Proof.STAND_IN,
+    ),
     scaled(
         Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets", "LeaderWorkerSet"),
         fights="HPA, KEDA; it makes its StatefulSets anew",
@@ -333,6 +397,8 @@ _ALL = (
         note="brought to rest beside the job that it stands for",
         with_owner=True,
         qualified=True,
+        borne=((_QUEUE, ("spec", "queueName")),),
+        ends=("Finished",),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -340,8 +406,8 @@ _ALL = (
         Verb.SET,
         (Setting(("spec", "stopPolicy"), rest="HoldAndDrain"),),
         lost=_WORK,
-        note="stops everything that is queued through it, whoever's",
-        owns_pods=False,
+        note="stops everything that is queued through it, whoever's; what is queued later waits in it",
+        tie=Tie(labels=((_QUEUE, (("metadata", "name"),)),)),
         proof=Proof.STAND_IN,
     ),
     scaled(
@@ -357,7 +423,7 @@ _ALL = (
         fights="Seldon Core's autoscaler",
         note="fewer replicas than minReplicas are an error, so both are written at once",
         qualified=True,
-        owns_pods=False,
+        tie=Tie(host="Server.mlops.seldon.io", host_at=("spec", "server")),
     ),
     Kind(
         Resource("mlops.seldon.io", "v1alpha1", "servers", "Server"),
@@ -367,6 +433,7 @@ _ALL = (
         fights="Seldon Core's autoscaler",
         note="serves several models: all of them stop",
         qualified=True,
+        proof=Proof.STAND_IN,
     ),
     scaled(
         Resource(
@@ -376,29 +443,44 @@ _ALL = (
             "DynamoGraphDeploymentScalingAdapter",
         ),
         fights="the Planner, HPA and KEDA on the adapter, its operator",
-        note="Dynamo 1.2 or newer, with the adapter of the service enabled",
-        owns_pods=False,
+        note="Dynamo 1.2 or newer, with the adapter of the service enabled; one of a component group"
+        " does not say which pods are the group's, and elastic followers (`<service>-flw`) are a"
+        " component of their own",
+        tie=Tie(
+            labels=(
+                ("nvidia.com/dynamo-graph-deployment-name", (("spec", "dgdRef", "name"),)),
+                (
+                    "nvidia.com/dynamo-component",
+                    (("spec", "dgdRef", "serviceName"), ("spec", "dgdRef", "componentName")),
+                ),
+            ),
+        ),
+        proof=Proof.STAND_IN,
     ),
     scaled(
         Resource("production-stack.vllm.ai", "v1alpha1", "vllmruntimes", "VLLMRuntime"),
         path=("spec", "deploymentConfig", "replicas"),
         fights="its controller reverts its Deployment, and applies its ScaledObject again",
+        proof=Proof.STAND_IN,
     ),
     scaled(
-        Resource("orchestration.aibrix.ai", "v1alpha1", "stormservices", "StormService"),
+        Resource(_AIBRIX, "v1alpha1", "stormservices", "StormService"),
         fights="PodAutoscaler: rests at 0 unless an active schedule has minReplicas",
         note="`spec.paused` pauses rollouts only",
+        proof=Proof.STAND_IN,
     ),
     scaled(
-        Resource("orchestration.aibrix.ai", "v1alpha1", "rayclusterfleets", "RayClusterFleet"),
+        Resource(_AIBRIX, "v1alpha1", "rayclusterfleets", "RayClusterFleet"),
         fights="PodAutoscaler: rests at 0 unless an active schedule has minReplicas",
         lost="the state of its heads",
+        proof=Proof.STAND_IN,
     ),
     Kind(
         Resource("agents.x-k8s.io", "v1alpha1", "sandboxes", "Sandbox"),
         Verb.SET,
         (Setting(("spec", "operatingMode"), rest="Suspended"),),
         note="agent-sandbox's own suspension",
+        proof=Proof.STAND_IN,
     ),
 )
 TABLE: Mapping[str, Kind] = {each.name: each for each in _ALL}
@@ -407,6 +489,9 @@ TABLE: Mapping[str, Kind] = {each.name: each for each in _ALL}
 LINKS = (
     Resource(_KNATIVE, "v1", "configurations", "Configuration"),
     Resource(_KNATIVE, "v1", "revisions", "Revision"),
+    Resource(_AIBRIX, "v1alpha1", "rolesets", "RoleSet"),
+    Resource(_AIBRIX, "v1alpha1", "podsets", "PodSet"),
+    Resource(_AIBRIX, "v1alpha1", "rayclusterreplicasets", "RayClusterReplicaSet"),
 )
 """What stands between a workload and its pods, and is never stopped itself."""
 

@@ -1,5 +1,6 @@
 """The keys by which a Shutdown holds a workload, what is below it, and their pods."""
 
+from killswitch.core import ties
 from killswitch.core.inventory import Child, Inventory, Pod, Workload
 from killswitch.core.resources import DEPLOYMENTS, PODS
 
@@ -29,6 +30,7 @@ def holding(workload: Workload, inventory: Inventory) -> list[str]:
     A ReplicaSet is held through its Deployment as long as it names it as its owner; its own key
     matters once it is orphaned. The ten old ones that a Deployment keeps have nothing to hold.
     Nothing new is made below what is held: where all do not fit into a Shutdown, uids are enough.
+    Workloads that it steers are targets of their own; pods of kinds that are not seen are held here.
     """
     live = [
         each
@@ -38,7 +40,10 @@ def holding(workload: Workload, inventory: Inventory) -> list[str]:
         or inventory.pods_of([each.uid])
         or not _is_deployments(each, inventory)
     ]
-    needed = [by_name(workload), *(f"uid/{each.uid}" for each in (workload, *live))]
+    tied = ties.of(workload, inventory)
+    owners = [*(each.uid for each in (workload, *live)), *tied.owners]
+    needed = [by_name(workload), *(f"uid/{uid}" for uid in owners)]
+    needed += [of_pod(pod) for pod in tied.pods if not pod.owner]
     names = [by_name(each) for each in live]
     return [*needed, *names[: max(0, MOST_LOCKS - len(needed))]]
 

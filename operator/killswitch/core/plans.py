@@ -6,7 +6,7 @@ stops back from the Shutdowns that were made of them.
 
 from collections.abc import Iterable, Sequence
 
-from killswitch.core import node_plans, resting, splitting
+from killswitch.core import node_plans, resting, splitting, ties
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.nodes import NodeAction
 from killswitch.core.queries import TargetQuery
@@ -73,13 +73,21 @@ def _eligible(
 ) -> int:
     """How many workloads of these kinds there are; for pods, what they belong to.
 
-    What rests beside a target, as the Jobs of a CronJob do, counts here as it does there: otherwise
-    one of one would be more than all.
+    What rests beside a target, as the Jobs of a CronJob or of a queue do, counts here as it does
+    there: otherwise one of one would be more than all.
     """
     if PODS.kind in kinds:
         return resting.whole_namespace(namespace, inventory).count
-    beside = sum((inventory.top(each.uid) or each).uid != each.uid for each in targets)
-    return inventory.count(namespace, kinds) + beside
+    chosen = tuple(targets)
+    tied = [ties.of(each, inventory) for each in chosen]
+    steered = {
+        each.uid for found in tied for each in found.workloads if each.kind.name not in kinds
+    }
+    loose = {pod.uid for found in tied for pod in found.pods if not pod.owner}
+    beside = sum(
+        each.uid in steered or (inventory.top(each.uid) or each).uid != each.uid for each in chosen
+    )
+    return inventory.count(namespace, kinds) + beside + len(loose)
 
 
 def _match(

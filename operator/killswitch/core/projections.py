@@ -7,9 +7,9 @@ from typing import Any
 
 from killswitch.core import evidence, kinds
 from killswitch.core.inventory import Child, Item, Node, Pod, Taint, Workload
-from killswitch.core.kinds import Kind
+from killswitch.core.kinds import Kind, Setting
 from killswitch.core.names import GROUP, MIRROR_ANNOTATION, STOPPED_TAINT
-from killswitch.core.resources import JOBS, NODES, PODS, REPLICASETS, Resource, plural
+from killswitch.core.resources import NODES, PODS, REPLICASETS, Resource, plural
 
 Json = Mapping[str, Any]
 _GPU_SUFFIXES = ("/gpu", ".com/gpu")
@@ -58,13 +58,13 @@ def _tolerates(toleration: Json) -> bool:
 def workload(kind: Kind, body: Json) -> Workload | Child | None:
     """A workload of this kind, as its kind reads it.
 
-    A ReplicaSet with an owner is nothing by itself; a Job that has ended runs nothing.
+    A ReplicaSet with an owner is nothing by itself; what has ended, as a Job does, runs nothing.
     """
     metadata, spec = body["metadata"], body.get("spec") or {}
     owner = controller(metadata)
     if owner and kind.resource.key == REPLICASETS.key:
         return child(kind.resource, body)
-    if kind.resource.key == JOBS.key and _ended(body):
+    if kind.ends and _ended(kind, body):
         return None
     retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     has_claims = bool(spec.get("volumeClaimTemplates"))
@@ -74,12 +74,20 @@ def workload(kind: Kind, body: Json) -> Workload | Child | None:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
-        labels=metadata.get("labels") or {},
+        labels={**(metadata.get("labels") or {}), **_borne(kind, body)},
         template_digest=template_digest(kind, body),
         values=tuple(each.read(body) for each in kind.settings),
         owner=owner,
         deletes_volumes=has_claims and retention.get("whenScaled") == "Delete",
+        steers={} if kind.tie is None else kind.tie.wanted(body),
+        host="" if kind.tie is None else kind.tie.host_of(body),
     )
+
+
+def _borne(kind: Kind, body: Json) -> Mapping[str, str]:
+    """What fields of it say in the place of labels."""
+    found = {label: Setting(path, rest=None).read(body) for label, path in kind.borne}
+    return {label: value for label, value in found.items() if isinstance(value, str)}
 
 
 def template_digest(kind: Kind, body: Json) -> str:
@@ -105,11 +113,9 @@ def _without(found: Json, path: tuple[str, ...]) -> Json:
     return left
 
 
-def _ended(job: Json) -> bool:
-    observed = (job.get("status") or {}).get("conditions") or ()
-    return any(
-        each["type"] in {"Complete", "Failed"} and each["status"] == "True" for each in observed
-    )
+def _ended(kind: Kind, body: Json) -> bool:
+    observed = (body.get("status") or {}).get("conditions") or ()
+    return any(each["type"] in kind.ends and each["status"] == "True" for each in observed)
 
 
 def child(resource: Resource, body: Json) -> Child:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from killswitch.core import blind_spots, lock_keys
-from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core import blind_spots, lock_keys, ties
+from killswitch.core.inventory import Inventory, Item, Node, Pod, Workload
 from killswitch.core.locks import carries
 from killswitch.core.resources import PODS
 from killswitch.core.stops import Stop
@@ -14,14 +14,28 @@ def of_workloads(namespace: str, targets: Iterable[Workload], inventory: Invento
     chosen = tuple(targets)
     locks: dict[str, str] = {}
     owners: list[str] = []
+    beside: list[Pod] = []
+    tied: set[str] = set()
     for workload in chosen:
         label = f"{workload.kind}/{workload.name}"[:64]
         locks |= dict.fromkeys(lock_keys.holding(workload, inventory), label)
         owners += lock_keys.owner_uids(workload, inventory)
+        steers = ties.of(workload, inventory)
+        beside += steers.pods
+        tied |= {each.uid for each in steers.workloads}
     # A CronJob and a Job below it have pods in common.
-    pods = tuple(inventory.pods_of(dict.fromkeys(owners)))
-    untraced = frozenset(each.uid for each in chosen if blind_spots.hides_pods(each, inventory))
-    return Stop(namespace, chosen, pods, locks, untraced=untraced)
+    found = [*inventory.pods_of(dict.fromkeys(owners)), *beside]
+    return Stop(
+        namespace,
+        chosen,
+        tuple({pod.uid: pod for pod in found}.values()),
+        locks,
+        loose=frozenset(pod.uid for pod in beside if not pod.owner),
+        untraced=frozenset(
+            each.uid for each in chosen if blind_spots.hides_pods(each, chosen, inventory)
+        ),
+        tied=frozenset(tied & {each.uid for each in chosen}),
+    )
 
 
 def of_bare_pods(namespace: str, pods: Iterable[Pod]) -> Stop:
@@ -58,8 +72,8 @@ def above(pods: Iterable[Pod], inventory: Inventory) -> list[Workload]:
 
 
 def rested(chosen: Iterable[Workload], inventory: Inventory) -> list[Workload]:
-    """Those of the chosen that are brought to rest: the highest, and what they leave running."""
-    highest = {each.uid: each for each in chosen}
+    """Those of the chosen that are brought to rest: the highest, what they steer or leave running."""
+    highest = {each.uid: each for each in ties.followed(chosen, inventory)}
     below = {
         child.uid
         for each in highest.values()
@@ -77,8 +91,23 @@ def _left_running(workload: Workload, inventory: Inventory) -> list[Workload]:
     return [
         each
         for each in inventory.below(workload.uid)
-        if isinstance(each, Workload) and (workload.kind.leaves_children or each.kind.with_owner)
+        if isinstance(each, Workload)
+        and (each.kind.with_owner or _is_left(each, workload, inventory))
     ]
+
+
+def _is_left(each: Workload, top: Workload, inventory: Inventory) -> bool:
+    """Whether all workloads from the top down to it leave what is below them running."""
+    above: Item | None = each
+    seen = set[str]()
+    while not isinstance(above, Node | None) and above.uid not in seen:
+        seen.add(above.uid)
+        above = inventory.owner_of(above.owner)
+        if isinstance(above, Workload) and not above.kind.leaves_children:
+            return False
+        if above is not None and above.uid == top.uid:
+            return True
+    return False
 
 
 def _loose(

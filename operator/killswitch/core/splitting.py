@@ -1,6 +1,7 @@
 """Several Shutdowns for what has more keys than one may hold."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from killswitch.core import lock_keys, resting
@@ -46,13 +47,15 @@ def _split(stop: Stop) -> list[Stop]:
     others = [key for key in stop.locks if key not in own]
     pods: dict[str, list[Pod]] = {}
     for pod in stop.pods:
-        pods.setdefault(f"uid/{pod.owner}", []).append(pod)
+        key = f"uid/{pod.owner}" if pod.owner else lock_keys.of_pod(pod)
+        pods.setdefault(key, []).append(pod)
     found: list[Stop] = []
     for some in _chunks(others, lock_keys.MOST_LOCKS - len(own)):
         keys = some if found else [*own, *some]
         held = tuple(pod for key in keys for pod in pods.get(key, ()))
         locks = own | {key: stop.locks[key] for key in some}
-        found.append(Stop(stop.namespace, stop.targets, held, locks, untraced=stop.untraced))
+        loose = stop.loose & {pod.uid for pod in held}
+        found.append(replace(stop, pods=held, locks=locks, loose=loose))
     return found
 
 

@@ -41,6 +41,8 @@ class Stop:
     """uids of those pods that belong to none of the targets: Jobs', bare ones, other kinds'."""
     untraced: frozenset[str] = frozenset()
     """uids of those targets of whose pods nothing is known: that none is found proves nothing."""
+    tied: frozenset[str] = frozenset()
+    """uids of those targets that another one steers without owning them."""
 
     @property
     def count(self) -> int:
@@ -66,6 +68,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         first.pod_labels or second.pod_labels,
         loose=first.loose | second.loose,
         untraced=first.untraced | second.untraced,
+        tied=first.tied | second.tied,
     )
 
 

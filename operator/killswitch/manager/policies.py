@@ -69,12 +69,13 @@ class Policies:
         *,
         guards: Guards,
         places: Places,
+        reactor: str = "",
     ) -> None:
-        """`proof` is replaced by whoever tries the lock."""
+        """`proof` is replaced by whoever tries the lock. `reactor` is the username of its account."""
         self._guards = guards
         self._standing = StandingOrders(cluster)
         self._places = places
-        self._sight = Sight(cluster, clock)
+        self._sight = Sight(cluster, clock, reactor)
         self._cluster = cluster
         self._clock = clock
         self._checker = checker
@@ -302,13 +303,13 @@ class Policies:
 
 
 def _not_followed(named: Iterable[str]) -> str:
-    """Which of these kinds do not own their pods, to be added to a sentence; empty: none."""
-    names = sorted(each for each in named if each in TABLE and not TABLE[each].owns_pods)
-    if not names:
-        return ""
-    return (
-        f"; a {' or a '.join(names)} does not own its pods, so they are not known: its stop is not"
-        " verified (PodsNotKnown) unless what makes them, or their labels, are targets too"
+    """Which of these kinds are run by what serves others too, to be added to a sentence; empty: none."""
+    ties = {each: TABLE[each].tie for each in sorted(named) if each in TABLE}
+    return "".join(
+        f"; a {name} does not own its pods, and the {tie.host} that runs it may run others: its stop is"
+        f" not verified (PodsNotKnown) unless that {tie.host} is a target too"
+        for name, tie in ties.items()
+        if tie is not None and tie.host
     )
 
 

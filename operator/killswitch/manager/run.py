@@ -43,8 +43,9 @@ class Manager:
         *,
         numbers: Numbers | None = None,
         traces: Traces | None = None,
+        reactor: str = "",
     ) -> None:
-        """Nothing runs before `run`."""
+        """Nothing runs before `run`. `reactor` is the username of its account, to ask what it may."""
         self.numbers = numbers or Numbers()
         self._tally = Tally()
         self._cluster = cluster
@@ -56,7 +57,14 @@ class Manager:
         self.numbers.guards(self._guards.count, self._guards.frozen)
         places = Places(cluster, clock)
         self._policies = Policies(
-            cluster, clock, checker, self._reactions, settings, guards=self._guards, places=places
+            cluster,
+            clock,
+            checker,
+            self._reactions,
+            settings,
+            guards=self._guards,
+            places=places,
+            reactor=reactor,
         )
         self._freezes = Freezes(cluster, clock, self._guards, settings)
         self._shutdowns = Shutdowns(

@@ -175,9 +175,11 @@ class Shutdowns:
         took = self._clock.now() - grace.began(shutdown)
         late = took > grace.longest(shutdown["spec"])
         holds: str | None = ""
-        if before is not None and (
-            verified or late or conditions.holds(observed, ShutdownCondition.STOPPED)
-        ):
+        done = (
+            conditions.holds(observed, ShutdownCondition.STOPPED)
+            or _reason(observed) == Reason.PODS_NOT_KNOWN  # it has done all that it can
+        )
+        if before is not None and (verified or late or done):
             holds, more = await self._hold(key, shutdown)
             fields |= more
         back = before is not None and (verified or before["reason"] in _FALLEN_BACK)
@@ -187,8 +189,8 @@ class Shutdowns:
                 return (type_, False, Reason.UNGUARDED, words), fields, _SLOW
             return (type_, False, Reason.CAME_BACK, f"back: {found}"), fields, _SLOW
         rest = self._settings.verify_interval
-        seen = f"{found.kept}{found.testimony}{found.unknown}"
-        if not found.count and found.not_known.alone:
+        seen = f"{found.kept}{found.testimony}"
+        if not found.count and found.not_known:
             words = f"{found.not_known}{found.kept}{found.testimony}{holds or ''}"
             # Until it says so, the reactor may know: it has seen the pods before they went.
             settled = late or _reason(observed) == Reason.PODS_NOT_KNOWN

@@ -1,8 +1,8 @@
 """Why a kind of workload cannot be stopped here: not served, not to be listed, not to be written.
 
-Asked of the API server for the manager's own account. The chart gives the reactor the same rights on workloads;
-a role that is aggregated to the manager alone is not noticed here: then the reactor names what it cannot see
-only in the Shutdowns that hold it.
+Asked of the API server for the manager's own account, which restores, and for the reactor's, which stops: a role
+may be aggregated to one of them alone. What cannot be asked is taken for granted: the reactor names what it
+cannot see in the Shutdowns that hold it.
 """
 
 from killswitch.access import allowed
@@ -20,11 +20,12 @@ _WRITES = {
 
 
 class Sight:
-    """What the manager may see and write of kinds."""
+    """What the manager and the reactor may see and write of kinds."""
 
-    def __init__(self, cluster: Cluster, clock: Clock) -> None:
-        """Nothing has been asked."""
+    def __init__(self, cluster: Cluster, clock: Clock, reactor: str = "") -> None:
+        """Nothing has been asked. `reactor` is the username of its account; empty: it is not asked about."""
         self._cluster = cluster
+        self._accounts = {"manager": "", **({"reactor": reactor} if reactor else {})}
         self._clock = clock
         self._known: dict[Kind, tuple[float, str]] = {}
 
@@ -42,15 +43,25 @@ class Sight:
         return known
 
     async def _denied(self, name: str, kind: Kind) -> str:
-        needed = (("list", ""), *_WRITES[kind.verb])
-        denied = [
-            f"{verb} {kind.resource.plural}{'/' if part else ''}{part}"
-            for verb, part in needed
-            if not await allowed(self._cluster, verb, kind.resource, subresource=part)
-        ]
-        if not denied:
+        lacks = {
+            process: await self._lacks(account, kind) for process, account in self._accounts.items()
+        }
+        told = [f"the {who} may not {', '.join(what)}" for who, what in lacks.items() if what]
+        if not told:
             return ""
         return (
-            f"{name}: the operator may not {', '.join(denied)}; give it the right, by the chart's"
+            f"{name}: {', '.join(told)}; give it the right, by the chart's"
             f" kinds.extra or a ClusterRole that is aggregated to it"
         )
+
+    async def _lacks(self, account: str, kind: Kind) -> list[str]:
+        """What this account may not do of what a stop or its restore needs; the reactor watches."""
+        seen = (("list", ""), ("watch", "")) if account else (("list", ""),)
+        needed = (*seen, *_WRITES[kind.verb])
+        return [
+            f"{verb} {kind.resource.plural}{'/' if part else ''}{part}"
+            for verb, part in needed
+            if not await allowed(
+                self._cluster, verb, kind.resource, subresource=part, account=account
+            )
+        ]

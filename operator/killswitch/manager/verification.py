@@ -20,11 +20,12 @@ from killswitch.core import (
     lock_keys,
     projections,
     reports,
+    ties,
 )
 from killswitch.core.blind_spots import NotKnown
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
-from killswitch.core.inventory import Inventory, Pod
+from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.kinds import Proof
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.resources import NAMESPACES, NODE_GUARDS, PODS
@@ -56,11 +57,6 @@ class Left:
         if not self.dead:
             return ""
         return f"; {self.dead} static pods dead by the word of their node guards"
-
-    @property
-    def unknown(self) -> str:
-        """Of whose pods nothing is known beside, to be added to a sentence."""
-        return f"; {self.not_known}" if self.not_known.names else ""
 
     @property
     def count(self) -> int:
@@ -96,8 +92,8 @@ async def left(cluster: Cluster, places: Places, shutdown: Json, now: float) -> 
     owned = [pod for pod in others if pod.owner]
     not_known = NotKnown()
     if namespace and shutdown["spec"].get("locks") and (owned or _opaque(shutdown["spec"])):
-        stops, below = await _below(places, shutdown)
-        found += [pod for pod in owned if pod.owner in below]
+        stops, targets, below = await _below(places, shutdown)
+        found += [pod for pod in others if pod.owner in below or ties.steered(pod, targets)]
         not_known = blind_spots.not_known(stops, _traced(shutdown, stops))
     told = await _reports(cluster, (pod.node for pod in found if pod.mirror))
     live = {node: each for node, each in told.items() if each.live(now)}
@@ -123,7 +119,9 @@ def _opaque(spec: Json) -> bool:
     return bool(holdings.named(spec) - plain)
 
 
-async def _below(places: Places, shutdown: Json) -> tuple[tuple[Stop, ...], set[str]]:
+async def _below(
+    places: Places, shutdown: Json
+) -> tuple[tuple[Stop, ...], tuple[Workload, ...], set[str]]:
     """What it holds as its namespace is, and the uids whose pods belong to that, by any way down.
 
     A Shutdown that somebody wrote may name the top alone.
@@ -134,7 +132,9 @@ async def _below(places: Places, shutdown: Json) -> tuple[tuple[Stop, ...], set[
     inventory = (await places.see([namespace], names)).inventory
     stops = holdings.for_shutdown(shutdown["kind"], namespace, spec, inventory).stops
     named = holdings.for_locks(namespace, spec["locks"], inventory).targets
-    return stops, {uid for each in named for uid in lock_keys.owner_uids(each, inventory)}
+    below = {uid for each in named for uid in lock_keys.owner_uids(each, inventory)}
+    below |= {uid for each in named for uid in ties.of(each, inventory).owners}
+    return stops, named, below
 
 
 def _traced(shutdown: Json, stops: Iterable[Stop]) -> set[str]:
@@ -148,8 +148,8 @@ def _traced(shutdown: Json, stops: Iterable[Stop]) -> set[str]:
         return set()
     if "scaled" not in shutdown["status"].get("stages", {}):  # it may not have seen them all
         return set()
-    owning = [each for stop in stops for each in stop.targets if each.kind.owns_pods]
-    return {each.uid for each in owning if str(each) not in told["message"]}
+    targets = (each for stop in stops for each in stop.targets)
+    return {each.uid for each in targets if str(each) not in told["message"]}
 
 
 async def _reports(cluster: Cluster, names: Iterable[str]) -> dict[str, reports.Report]:

@@ -282,7 +282,7 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
         ),
         conditions.make(
             ShutdownCondition.STOPPED,
-            outcome.stopped and not outcome.not_known.alone,
+            outcome.stopped and not outcome.not_known,
             _stopped_reason(outcome),
             _stopped_message(outcome, left, problems),
             generation=generation,
@@ -308,13 +308,12 @@ def _known(before: Json, stages: Json) -> Json:
 def _stopped_reason(outcome: Outcome) -> Reason:
     if not outcome.stopped:
         return Reason.STOPPING
-    return Reason.PODS_NOT_KNOWN if outcome.not_known.alone else Reason.NO_PODS
+    return Reason.PODS_NOT_KNOWN if outcome.not_known else Reason.NO_PODS
 
 
 def _stopped_message(outcome: Outcome, left: str, problems: str) -> str:
-    if outcome.stopped and outcome.not_known.names:
-        known = "" if outcome.not_known.alone else "no pod left"
-        return "; ".join(part for part in (known, str(outcome.not_known), problems) if part)
+    if outcome.stopped and outcome.not_known:
+        return f"{outcome.not_known}; {problems}" if problems else str(outcome.not_known)
     if outcome.stopped:
         return f"no pod left; {problems}" if problems else "no pod left"
     return "; ".join(part for part in (f"left: {left}" if left else "", problems) if part) or (

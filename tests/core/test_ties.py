@@ -1,0 +1,226 @@
+"""What runs because of a workload that does not own it: stopped beside it, or not known."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from killswitch.core import blind_spots, holdings, plans, projections, ties
+from killswitch.core.inventory import Inventory, Item, Pod, Workload
+from killswitch.core.kinds import TABLE
+from killswitch.core.queries import TargetQuery
+from killswitch.core.stops import Plan
+from tests.core.builders import BOUNDARIES, inventory, pod, workload
+
+LABEL = "kueue.x-k8s.io/queue-name"
+QUEUED = {LABEL: "q"}
+WORKLOAD = "Workload.kueue.x-k8s.io"
+MODEL, SERVER = "Model.mlops.seldon.io", "Server.mlops.seldon.io"
+QUEUE = workload("q", kind="LocalQueue", steers=QUEUED)
+KEY = "localqueues.kueue.x-k8s.io/q"
+
+
+def job(name: str, labels: Mapping[str, str] = QUEUED, **more: Any) -> Workload:
+    """A Job that is queued."""
+    return workload(name, kind="Job", labels=labels, **more)
+
+
+def planned(held: Inventory, kind: str = "LocalQueue", name: str = "q") -> Plan:
+    """What a policy on this one would stop."""
+    return plans.for_policy([TargetQuery(kind, "prod", name)], held, BOUNDARIES)
+
+
+def known(held: Inventory, *keys: str) -> bool:
+    """Whether the pods of a Shutdown with these keys are."""
+    stop = holdings.for_locks("prod", dict.fromkeys(keys, ""), held)
+    return not blind_spots.not_known([stop])
+
+
+def test_a_queue_is_stopped_with_what_is_queued_through_it() -> None:
+    """Its jobs, their Kueue Workloads, and their pods, each held by its own keys; nobody else's."""
+    mine, other = job("mine"), job("other", labels={LABEL: "another"})
+    admitted = workload("job-mine", kind=WORKLOAD, owner=mine.uid, labels=QUEUED)
+    held = inventory(QUEUE, mine, other, admitted, pod("a", mine), pod("b", other))
+    plan = planned(held)
+    (stop,) = plan.stops
+    assert [each.name for each in stop.targets] == ["mine", "q", "job-mine"]
+    assert [each.name for each in stop.pods] == ["a"]
+    assert {KEY, "jobs.batch/mine", f"uid/{mine.uid}", f"uid/{admitted.uid}"} <= stop.locks.keys()
+    assert not any("other" in key for key in stop.locks)
+    assert stop.tied == {mine.uid}
+    assert (plan.count, plan.percent) == (3, 100.0)
+    assert not blind_spots.not_known(plan.stops)
+
+
+def test_what_owns_a_queued_job_comes_to_rest_as_a_whole() -> None:
+    """As with any other target below something."""
+    top = workload("set", kind="JobSet")
+    held = inventory(QUEUE, top, job("below", owner=top.uid))
+    assert [str(each) for each in planned(held).stops[0].targets] == ["JobSet set", "LocalQueue q"]
+
+
+def test_a_queued_pod_that_nobody_owns_is_held_by_its_name() -> None:
+    """It is made again by the restore, as any bare pod."""
+    held = inventory(QUEUE, pod("bare", labels=QUEUED), pod("other"))
+    plan = planned(held)
+    (stop,) = plan.stops
+    assert [each.name for each in stop.pods] == ["bare"]
+    assert "pods/bare" in stop.locks
+    assert stop.loose == {"Pod.prod.bare"}
+    assert (plan.count, plan.percent) == (2, 100.0)
+    again = holdings.for_locks("prod", stop.locks, held)
+    assert (again.pods, again.loose) == (stop.pods, stop.loose)
+
+
+def test_pods_of_a_kind_that_is_not_seen_are_held_by_their_owner() -> None:
+    """Dynamo on Grove: a PodClique makes them, and would make others."""
+    wanted = {"nvidia.com/dynamo-graph-deployment-name": "g", "nvidia.com/dynamo-component": "w"}
+    adapter = workload("g-w", kind="DynamoGraphDeploymentScalingAdapter", steers=wanted)
+    mine = _owned("mine", "clique", wanted)
+    held = inventory(adapter, mine, _owned("other", "another", {**wanted, _LAST: "x"}))
+    (stop,) = planned(held, "DynamoGraphDeploymentScalingAdapter", "g-w").stops
+    assert stop.pods == (mine,)
+    assert "uid/clique" in stop.locks
+    assert "uid/another" not in stop.locks
+    assert not stop.loose
+
+
+_LAST = "nvidia.com/dynamo-component"
+
+
+def _owned(name: str, owner: str, labels: dict[str, str]) -> Pod:
+    return replace(pod(name, labels=labels), owner=owner, keys=(f"uid/{owner}",))
+
+
+def test_what_stands_for_a_job_of_a_kind_that_is_not_followed_leads_to_its_pods() -> None:
+    """Kueue's Workload names the queue and is owned by the job, of whatever kind that is."""
+    stands_for = workload("torch", kind=WORKLOAD, owner="job", labels=QUEUED)
+    running = _owned("worker", "job", {})
+    held = inventory(QUEUE, stands_for, running)
+    (stop,) = planned(held).stops
+    assert stop.pods == (running,)
+    assert "uid/job" in stop.locks
+    assert known(held, KEY)
+    # They may be made through something that nobody sees.
+    assert not known(inventory(QUEUE, stands_for), KEY)
+
+
+def test_jobs_that_have_ended_hide_nothing() -> None:
+    """They stay, each with the Kueue Workload that stood for it."""
+    body = {
+        "metadata": {"name": "n", "namespace": "prod", "uid": "u"},
+        "spec": {"queueName": "q"},
+        "status": {"conditions": [{"type": "Finished", "status": "True"}]},
+    }
+    assert projections.workload(TABLE[WORKLOAD], body) is None
+    body["status"] = {"conditions": [{"type": "Admitted", "status": "True"}]}
+    assert projections.workload(TABLE[WORKLOAD], body) is not None
+
+
+def test_a_queue_whose_workloads_cannot_be_seen_is_not_known() -> None:
+    """A job of a kind that is not followed would be missed."""
+    held = inventory(QUEUE, job("mine"))
+    held.unseen[WORKLOAD] = "may not be listed"
+    assert not known(held, KEY)
+    del held.unseen[WORKLOAD]
+    assert known(held, KEY)
+
+
+def test_a_tie_that_does_not_say_all_its_labels_leads_nowhere() -> None:
+    """An adapter of a component group has no service: its labels would be every service's."""
+    body = {
+        "metadata": {"name": "g-w", "namespace": "prod", "uid": "u"},
+        "spec": {"replicas": 1, "dgdRef": {"name": "g", "componentGroupName": "all"}},
+    }
+    adapter = projections.workload(TABLE["DynamoGraphDeploymentScalingAdapter"], body)
+    assert isinstance(adapter, Workload)
+    assert adapter.steers == {}
+    held = inventory(adapter, pod("a", labels={"nvidia.com/dynamo-graph-deployment-name": "g"}))
+    (stop,) = planned(held, "DynamoGraphDeploymentScalingAdapter", "g-w").stops
+    assert stop.pods == ()
+    assert str(blind_spots.not_known([stop])).startswith(
+        "the pods of DynamoGraphDeploymentScalingAdapter g-w are not known"
+    )
+
+
+def test_a_shutdown_by_hand_that_names_the_queue_alone_finds_its_jobs() -> None:
+    """Those that came since, too."""
+    mine = job("mine")
+    stop = holdings.for_locks("prod", {KEY: ""}, inventory(QUEUE, mine, pod("a", mine)))
+    assert [each.name for each in stop.targets] == ["mine", "q"]
+    assert [each.name for each in stop.pods] == ["a"]
+
+
+def test_a_job_that_comes_to_a_held_queue_and_waits_needs_no_shutdown_of_its_own() -> None:
+    """What it waits for is held. One that runs all the same does."""
+    first = inventory(QUEUE, job("first"))
+    (stop,) = planned(first).stops
+    holders = [("Shutdown", "prod", {"locks": dict(stop.locks)})]
+    assert holdings.not_held(planned(first), holders) == ()
+    later = job("later", values=(True,))
+    first.put(later)
+    assert holdings.not_held(planned(first), holders) == ()
+    first.put(replace(later, values=(None,)))
+    assert len(holdings.not_held(planned(first), holders)) == 1
+
+
+MODEL_A = workload("m", kind=MODEL, host="a")
+ANY = workload("any", kind=MODEL)
+SERVER_A, SERVER_B = workload("a", kind=SERVER), workload("b", kind=SERVER)
+
+
+@pytest.mark.parametrize(
+    ("model", "servers", "stopped", "found"),
+    [
+        (MODEL_A, [SERVER_A], [], False),
+        (MODEL_A, [SERVER_A, SERVER_B], ["a"], True),
+        (MODEL_A, [SERVER_A, SERVER_B], ["b"], False),
+        (MODEL_A, [], [], False),
+        (ANY, [SERVER_A, SERVER_B], ["a"], False),
+        (ANY, [SERVER_A, SERVER_B], ["a", "b"], True),
+    ],
+)
+def test_a_model_is_known_to_be_gone_with_the_server_that_runs_it(
+    model: Workload, servers: list[Workload], stopped: list[str], found: bool
+) -> None:
+    """A Server runs other models too: it is never stopped for one of them."""
+    pods: list[Item] = [pod(f"{each.name}-0", each) for each in servers]
+    held = inventory(model, *servers, *pods)
+    (alone,) = planned(held, MODEL, model.name).stops
+    assert alone.targets == (model,)
+    assert alone.pods == ()
+    keys = [f"servers.mlops.seldon.io/{name}" for name in stopped]
+    assert known(held, f"models.mlops.seldon.io/{model.name}", *keys) == found
+    assert ties.known(model, [model, *servers], held) == bool(servers)
+
+
+def test_the_cure_names_the_server() -> None:
+    """Of a model that says it, by name."""
+    (stop,) = planned(inventory(MODEL_A, SERVER_A), MODEL, "m").stops
+    words = str(blind_spots.not_known([stop]))
+    assert words.startswith(
+        "the pods of Model.mlops.seldon.io m are not known: name what makes them"
+    )
+    assert "the Server.mlops.seldon.io a" in words
+
+
+def test_objects_say_what_they_steer_and_who_runs_them() -> None:
+    """As the API server has them."""
+
+    def read(kind: str, spec: Mapping[str, Any]) -> Workload:
+        body = {"metadata": {"name": "n", "namespace": "prod", "uid": "u"}, "spec": spec}
+        found = projections.workload(TABLE[kind], body)
+        assert isinstance(found, Workload)
+        return found
+
+    assert read("LocalQueue", {}).steers == {LABEL: "n"}
+    assert read(WORKLOAD, {"queueName": "q"}).labels == QUEUED
+    assert read(WORKLOAD, {}).labels == {}
+    assert (read(MODEL, {"server": "s"}).host, read(MODEL, {}).host) == ("s", "")
+    for called in ("serviceName", "componentName"):  # v1alpha1, v1beta1
+        reference = {"dgdRef": {"name": "g", called: "w"}}
+        assert read("DynamoGraphDeploymentScalingAdapter", reference).steers == {
+            "nvidia.com/dynamo-graph-deployment-name": "g",
+            "nvidia.com/dynamo-component": "w",
+        }
