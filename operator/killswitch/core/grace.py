@@ -45,6 +45,19 @@ def longest(spec: Json) -> float:
     return sum(durations.seconds(each) for each in parts)
 
 
+SHORTEST = 1
+"""Seconds of grace. Never 0: a forced delete says gone while the process may run on."""
+
+
+def given(own: int, left: float) -> int:
+    """Seconds that a pod gets which is asked to go now: its own, but not beyond what is left.
+
+    At once, since a kubelet that has begun to wait for a pod does not heed a shorter grace
+    afterwards (kubernetes#113606).
+    """
+    return max(SHORTEST, min(own, math.ceil(left)))
+
+
 def remaining(began: float, lasts: float, now: float) -> float:
     """Seconds until the end of what began then, by a clock that may be wrong: never more than `lasts`."""
     return min(max(0.0, began + lasts - now), lasts)
