@@ -75,6 +75,7 @@ STARTS: dict[str, tuple[Fighter, Json, Json, bool]] = {
     ),
     "a ScaledJob owns its Jobs": (SCALED_JOB, fighter(), OWNED, True),
     "and no others": (SCALED_JOB, fighter(), target("Job", "batch/v1"), False),
+    "and is itself what starts them": (SCALED_JOB, fighter(), target("ScaledJob", uid="f"), True),
     "Knative's by its reference": (KNATIVE, referring(**DEPLOYMENT), target(), True),
     "an Application by the tracking id": (ARGO_CD, fighter("shop", "argocd"), TRACKED, True),
     "also in any namespace": (
@@ -238,3 +239,13 @@ def test_the_most_that_an_autoscaler_allows() -> None:
     assert fighters.most(SCALED_OBJECT, fighter(spec={"maxReplicaCount": 2})) == 2
     assert fighters.most(SCALED_OBJECT, fighter(spec={})) is None
     assert fighters.most(ARGO_CD, fighter(spec={})) is None
+
+
+def test_a_record_is_of_a_fighter_by_what_quiets_it() -> None:
+    """A ScaledJob that is stopped itself, and one that is paused, have records of one kind."""
+    pause = {"field": "/metadata/annotations/autoscaling.keda.sh~1paused"}
+    record = {"kind": SCALED_JOB.kind, "name": "vllm"}
+    assert fighters.recorded({**record, "settings": [pause]}) is SCALED_JOB
+    assert fighters.recorded(record) is None
+    assert fighters.recorded({**record, "settings": [{"field": "/spec/replicas"}]}) is None
+    assert fighters.recorded({"kind": "Deployment", "settings": [pause]}) is None

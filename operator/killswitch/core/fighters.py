@@ -159,6 +159,11 @@ def _owns(fighter: Json, target: Json) -> bool:
     return any(each["uid"] == fighter["metadata"]["uid"] for each in owners)
 
 
+def _is_or_owns(fighter: Json, target: Json) -> bool:
+    """What makes a ScaledJob's Jobs is itself, and it may have none when it is stopped."""
+    return bool(fighter["metadata"]["uid"] == target["metadata"]["uid"]) or _owns(fighter, target)
+
+
 def _stands_for(fighter: Json, target: Json) -> bool:
     return _owns(target, fighter)
 
@@ -297,8 +302,9 @@ SCALED_JOB = Fighter(
     resource=Resource("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
     quiet="KEDA",
     ways=((_annotated(_PAUSED, "true"),),),
-    starts=_owns,
+    starts=_is_or_owns,
     judge=_of_keda("makes new Jobs"),
+    proof=Proof.STAND_IN,
 )
 KNATIVE = Fighter(
     "Knative PodAutoscaler",
@@ -310,6 +316,7 @@ KNATIVE = Fighter(
     ),
     starts=_by_reference,
     judge=_of_knative,
+    proof=Proof.STAND_IN,
 )
 ARGO_CD = Fighter(
     "Argo CD Application",
@@ -327,6 +334,7 @@ ARGO_CD = Fighter(
     starts=_applies,
     judge=_of_argo,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 KUSTOMIZATION = Fighter(
     "Flux Kustomization",
@@ -340,6 +348,7 @@ KUSTOMIZATION = Fighter(
     starts=_labelled(_KUSTOMIZE),
     judge=_of_flux,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 HELM_RELEASE = Fighter(
     "Flux HelmRelease",
@@ -352,6 +361,7 @@ HELM_RELEASE = Fighter(
     starts=_labelled(_HELM),
     judge=_of_flux,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 KUEUE = Fighter(
     "Kueue Workload",
@@ -361,12 +371,14 @@ KUEUE = Fighter(
     resource=Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload"),
     starts=_stands_for,
     judge=_of_kueue,
+    proof=Proof.STAND_IN,
 )
 OWNER = Fighter(
     "Controller that is not known",
     at_zero="writes its own count, or makes the target anew",
     quieted="not at all: name its own object as the target",
     catch="seen by an owner reference to an object of a kind that killswitch does not follow",
+    proof=Proof.STAND_IN,
 )
 NODE_AUTOSCALER = Fighter(
     "Cluster Autoscaler, Karpenter",
@@ -374,16 +386,19 @@ NODE_AUTOSCALER = Fighter(
     " pods that are pending",
     quieted="need not be: under the lock no pod is pending",
     catch="a restore waits for nodes; a cordon alone makes them bring new nodes",
+    proof=Proof.STAND_IN,
 )
 VPA = Fighter(
     "VerticalPodAutoscaler",
     at_zero="nothing: it evicts and resizes pods, and sets no count",
     quieted="need not be",
+    proof=Proof.STAND_IN,
 )
 PEOPLE = Fighter(
     "People, Helm",
     at_zero="whatever they are about: `kubectl scale`, an upgrade",
     quieted="by being told: the refusal names the Shutdown, its reason and the command that releases it",
+    proof=Proof.STAND_IN,
 )
 
 TABLE = (
@@ -406,6 +421,14 @@ RECORDED = {each.kind: each for each in TABLE if each.quiet}
 """Those that are quieted, by how records name them: what stood there is recorded."""
 
 
-def recorded(kind: str) -> Fighter | None:
-    """The fighter that a record is of; None where it is of something else."""
-    return RECORDED.get(kind)
+def recorded(record: Json) -> Fighter | None:
+    """The fighter that a target's record is of; None where it is of something else.
+
+    A ScaledJob may be what is stopped, too: what quiets it does not stand in that record.
+    """
+    fighter = RECORDED.get(record["kind"])
+    if fighter is None:
+        return None
+    quieted = {each.pointer for way in fighter.ways for each in way}
+    fields = {each["field"] for each in record.get("settings") or ()}
+    return fighter if quieted & fields else None

@@ -71,6 +71,7 @@ class _Index:
     @staticmethod
     def _keys(target: Json) -> Iterator[tuple[str, ...]]:
         metadata = target["metadata"]
+        yield "self", metadata["uid"]
         yield "name", metadata.get("namespace", ""), metadata["name"]
         for owner in metadata.get("ownerReferences") or ():
             yield "owner", owner["uid"]
@@ -85,6 +86,7 @@ class _Index:
         place = metadata.get("namespace", "")
         reference = (spec.get("scaleTargetRef") or {}).get("name", "")
         keys: list[tuple[str, ...]] = [
+            ("self", metadata["uid"]),
             ("name", place, reference),
             ("owner", metadata["uid"]),
             ("claim", metadata["name"]),

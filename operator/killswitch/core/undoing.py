@@ -88,7 +88,7 @@ def _wrote(name: str, holder: str, kind: Kind | None) -> dict[tuple[str, ...], S
     }
     if kind is not None:
         found |= {each.path: each.rest for each in kind.settings}
-    fighter = fighters.recorded(name)
+    fighter = fighters.RECORDED.get(name)
     if fighter is not None:
         found |= {each.path: each.rest for way in fighter.ways for each in way}
     return found

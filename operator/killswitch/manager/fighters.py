@@ -186,7 +186,7 @@ class Fighters:
         holders = {shutdown["metadata"]["uid"], *claims.held_records_at(shutdown, others)}
         found: dict[str, frozenset[str]] = {}
         for each in await self._records.entries(shutdown):
-            if each.holder in holders and fighters.recorded(each.record["kind"]):
+            if each.holder in holders and fighters.recorded(each.record):
                 fields = {setting["field"] for setting in each.record.get("settings") or ()}
                 uid = each.record["uid"]
                 found[uid] = found.get(uid, frozenset()) | fields

@@ -43,7 +43,7 @@ class Records:
         sight = Sight(self._cluster, catalogue)
         everything, targets, touched = [], [], []
         for entry in entries:
-            if fighters.recorded(entry.record["kind"]) or undoing.is_cut(entry.record):
+            if fighters.recorded(entry.record) or undoing.is_cut(entry.record):
                 touched.append(entry)
                 continue
             target, blind = await sight.target(entry)
@@ -70,7 +70,7 @@ class Records:
         sight = Sight(self._cluster, catalogue)
         found = []
         for entry in entries:
-            if entry.record["kind"] == NODES.kind or fighters.recorded(entry.record["kind"]):
+            if entry.record["kind"] == NODES.kind or fighters.recorded(entry.record):
                 continue
             target, blind = await sight.target(entry)
             if not blind:
@@ -120,7 +120,7 @@ class Records:
     ) -> None:
         """Put one cut Service or quieted fighter where it belongs."""
         own = entry.holder == look.uid
-        fighter = fighters.recorded(entry.record["kind"])
+        fighter = fighters.recorded(entry.record)
         if not own and entry.holder not in look.truthful:
             return
         resource, bodies, blind = await sight.touched(entry, fighter)

@@ -194,7 +194,7 @@ def records() -> list[Json]:
             ),
             (
                 "variables.targets.all(t, !has(t.namespace)"
-                f" && !(t.kind in {listed(tuple(fighters.RECORDED))}))"
+                f" && !(t.kind in {listed(tuple(fighters.RECORDED))} && has(t.settings)))"
                 f" || variables.me == '{MANAGER}' || {may('vouch', 'shutdownrecords', '')}",
                 "'only the manager records autoscalers, GitOps and what is in other namespaces:"
                 " leave them out, or get the verb vouch on shutdownrecords in the whole cluster'",
