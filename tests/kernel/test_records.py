@@ -60,17 +60,22 @@ def _refused(api: Api, governed: str, words: str, **target: Any) -> None:
 def test_only_the_manager_records_fighters_and_what_is_elsewhere(
     kernel: ControlPlane, governed: str
 ) -> None:
-    """It would resume what whoever may stop, or holds the reactor's token, has written down."""
+    """It would resume what whoever may stop, or holds the reactor's token, has written down.
+
+    One that is itself what is stopped is a target as any other: nothing of it is written back.
+    """
     words = "only the manager records"
+    paused: list[dict[str, Any]] = [{"field": "/spec/suspend"}]
     manager = _process(kernel, governed, "manager")
     reactor = _process(kernel, governed, "reactor")
     for other in (kernel.api(kernel.user("mallory")), reactor):
         assert other.create(_path(governed), _record()).status == 201
         _refused(other, governed, words, namespace="flux-system")
         for kind in fighters.RECORDED:
-            _refused(other, governed, words, kind=kind)
+            _refused(other, governed, words, kind=kind, settings=paused)
+            assert other.create(_path(governed), _record(kind=kind)).status == 201
     for kind in fighters.RECORDED:
-        body = _record(kind=kind, namespace="flux-system")
+        body = _record(kind=kind, namespace="flux-system", settings=paused)
         assert manager.create(_path(governed), body).status == 201
 
 
