@@ -103,9 +103,10 @@ async def _scene(
     plane = setting.control_plane
     await setting.namespace(cluster, place)
     watcher = Watcher()
-    async with stand_ins.playing(plane, place, *example.stand_ins):
+    # In a group, so that a watch that ends tells why instead of seeing nothing more.
+    async with stand_ins.playing(plane, place, *example.stand_ins), asyncio.TaskGroup() as group:
         version = (await cluster.list(PODS, place)).version
-        follow = asyncio.create_task(_follow(cluster, place, version, watcher))
+        follow = group.create_task(_follow(cluster, place, version, watcher))
         await _create(cluster, example, place)
         await _until(lambda: len(watcher.alive) == example.pods)
         await asyncio.sleep(1)  # until nobody writes about them any more
@@ -113,7 +114,6 @@ async def _scene(
             yield Scene(cluster, example, place, watcher)
         finally:
             follow.cancel()
-            await asyncio.gather(follow, return_exceptions=True)
 
 
 async def _create(cluster: KubernetesApi, example: Example, place: str) -> None:
@@ -131,7 +131,8 @@ async def _follow(cluster: KubernetesApi, place: str, version: str, watcher: Wat
     while True:
         async for change in cluster.watch(PODS, version, place):
             version = change.object["metadata"]["resourceVersion"]
-            watcher.see(change.type, change.object, time.perf_counter())
+            if change.type != "BOOKMARK":
+                watcher.see(change.type, change.object, time.perf_counter())
 
 
 async def _fire(
@@ -212,10 +213,17 @@ async def _rest(scene: Scene) -> Stopped:
 
 
 async def _stopped(watcher: Watcher, before: set[str], started: float) -> Stopped:
-    await _until(lambda: before <= watcher.gone.keys())
-    marked = max(watcher.marked[uid] for uid in before)
-    gone = max(watcher.gone[uid] for uid in before)
-    return Stopped(marked - started, gone - started)
+    try:
+        await _until(lambda: before <= watcher.gone.keys())
+    except TimeoutError as error:
+        left = before - watcher.gone.keys()
+        marked = left & watcher.marked.keys()
+        raise AssertionError(
+            f"{len(left)} of {len(before)} pods stay, {len(marked)} marked"
+        ) from error
+    last_marked = max(watcher.marked[uid] for uid in before)
+    last_gone = max(watcher.gone[uid] for uid in before)
+    return Stopped(last_marked - started, last_gone - started)
 
 
 async def _until(true: Callable[[], bool]) -> None:

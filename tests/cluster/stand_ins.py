@@ -197,6 +197,15 @@ class _Client(KubernetesApi):
     def _headers(self, *content: str) -> dict[str, str]:
         return {**super()._headers(*content), "User-Agent": self.agent}
 
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", **options: Any
+    ) -> Json:
+        """With all that it owns, as controllers ask for: a Job would leave its pods behind."""
+        if options:
+            return await super().delete(resource, name, namespace, **options)
+        body = {"propagationPolicy": "Background"}
+        return await self._request("DELETE", resource.path(namespace, name), body=body)
+
 
 class Playing:
     """One stand-in at work in one namespace."""
