@@ -14,8 +14,9 @@ from bench.figures import Figure, figure, median
 from bench.scene import pod_spec
 from bench.setting import Setting
 from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core.grace import SHORTEST
 from killswitch.core.resources import PODS
-from killswitch.reactor.deleting import GRACE, WIDTH
+from killswitch.reactor.deleting import WIDTH
 from killswitch.reactor.fan_out import fan_out
 
 SIZES = (1, 10, 100, 1000)
@@ -65,7 +66,7 @@ async def _one_by_one(setting: Setting, cluster: KubernetesApi, place: str, size
     started = time.perf_counter()
     await fan_out(
         uids.items(),
-        lambda pod: cluster.delete(PODS, pod[0], place, grace=GRACE, uid=pod[1]),
+        lambda pod: cluster.delete(PODS, pod[0], place, grace=SHORTEST, uid=pod[1]),
         width=WIDTH,
     )
     return time.perf_counter() - started
@@ -73,7 +74,7 @@ async def _one_by_one(setting: Setting, cluster: KubernetesApi, place: str, size
 
 async def _whole(setting: Setting, cluster: KubernetesApi, place: str, size: int) -> float:
     await _pods(setting, cluster, place, size)
-    options = {"gracePeriodSeconds": GRACE}
+    options = {"gracePeriodSeconds": SHORTEST}
     request = ready_bytes.request("DELETE", PODS.path(place), setting.authorization, options)
     async with ready_bytes.pool(setting.server, setting.tls, 1) as pool:
         started = time.perf_counter()

@@ -129,8 +129,8 @@ class Cluster(Protocol):
         """
         ...
 
-    async def evict(self, name: str, namespace: str, *, uid: str) -> None:
-        """Eviction of a pod accepted, with its own grace.
+    async def evict(self, name: str, namespace: str, *, uid: str, grace: int | None = None) -> None:
+        """Eviction of a pod accepted, with so many seconds of grace; its own without.
 
         OverloadedError while a PodDisruptionBudget allows none, ServerError where budgets contradict;
         NotFoundError if it was gone, ConflictError if uid differs.

@@ -236,22 +236,9 @@ class ControlPlane:
     def add_gpu_nodes(self, count: int, *, gpus: int = 8, prefix: str = "gpu") -> list[str]:
         """Nodes that kwok keeps Ready, each with this many GPUs; return when all are Ready."""
         names = [f"{prefix}-{number}" for number in range(count)]
-        capacity = {
-            "cpu": "128",
-            "memory": "1Ti",
-            "pods": "2000",
-            "nvidia.com/gpu": str(gpus),
-        }
         api = self.api()
         for name in names:
-            labels = {"type": "kwok", "kubernetes.io/hostname": name, "accelerator": "nvidia"}
-            body = {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": name, "labels": labels},
-                "status": {"capacity": capacity, "allocatable": capacity},
-            }
-            api.create("/api/v1/nodes", body)
+            api.create("/api/v1/nodes", gpu_node(name, gpus))
         _wait(lambda: all(self._node_ready(api, name) for name in names), "nodes are Ready")
         return names
 
@@ -374,6 +361,18 @@ class ControlPlane:
             f"--config={_STAGES}",
             f"--server-address=127.0.0.1:{free_port()}",
         )
+
+
+def gpu_node(name: str, gpus: int) -> dict[str, Any]:
+    """A node that kwok keeps Ready, with this many GPUs."""
+    capacity = {"cpu": "128", "memory": "1Ti", "pods": "2000", "nvidia.com/gpu": str(gpus)}
+    labels = {"type": "kwok", "kubernetes.io/hostname": name, "accelerator": "nvidia"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "status": {"capacity": capacity, "allocatable": capacity},
+    }
 
 
 def _answers_ok(api: Callable[[], Api]) -> bool:

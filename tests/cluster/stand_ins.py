@@ -12,6 +12,7 @@ stops them is the lock alone. What was refused to them stands in `denied`.
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 from killswitch.adapters import credentials
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.kubernetes_api import KubernetesApi
-from killswitch.core import kinds
+from killswitch.core import kinds, times
 from killswitch.core.errors import (
     ConflictError,
     KillSwitchError,
@@ -32,14 +33,16 @@ from killswitch.core.kinds import Setting
 from killswitch.core.projections import controller
 from killswitch.core.resources import (
     DEPLOYMENTS,
+    EVENTS,
     JOBS,
+    NODES,
     PODS,
     STATEFULSETS,
     Resource,
 )
 from killswitch.reflector import Reflector
 from tests.cluster import crds
-from tests.cluster.control_plane import ControlPlane, User
+from tests.cluster.control_plane import ControlPlane, User, gpu_node
 
 Json = dict[str, Any]
 _NAMESPACE = "stand-ins"
@@ -61,6 +64,8 @@ ROLE_SETS, POD_SETS, FLEET_SETS = (
     next(each for each in kinds.LINKS if each.kind == kind)
     for kind in ("RoleSet", "PodSet", "RayClusterReplicaSet")
 )
+POOL = "example.com/pool"
+"""On nodes: which of an autoscaler's pools they are of."""
 LONG = "example.com/long-running"
 """On pods of Jobs that do not end by themselves (tests/cluster/kwok/stages.yaml)."""
 
@@ -99,6 +104,8 @@ class StandIn:
     name: str
     reactions: Mapping[Resource, Reaction]
     makes: tuple[Resource, ...] = ()
+    tells: str = ""
+    """The reason of the Events in which it tells of its errors; empty: it tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,38 @@ class Denied:
     what: str
     message: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The Event in which a controller tells of an error about one object, as its recorder counts it."""
+
+    reason: str
+    resource: Resource
+    name: str
+
+    async def tell(
+        self, cluster: KubernetesApi, namespace: str, denied: Denied, count: int
+    ) -> None:
+        """Write it, or that there is one more of it."""
+        at = times.text(denied.at)
+        changed = {"message": denied.message[:1024], "count": count, "lastTimestamp": at}
+        kind = {"apiVersion": self.resource.api_version, "kind": self.resource.kind}
+        name = f"{self.name}.{denied.who}"
+        body = {
+            "metadata": {"name": name},
+            "involvedObject": {**kind, "name": self.name, "namespace": namespace},
+            "type": "Warning",
+            "reason": self.reason,
+            "firstTimestamp": at,
+            "source": {"component": denied.who},
+            "reportingComponent": denied.who,
+        }
+        with contextlib.suppress(KillSwitchError):
+            try:
+                await cluster.create(EVENTS, {**body, **changed}, namespace)
+            except ConflictError:
+                await cluster.patch(EVENTS, name, changed, namespace)
 
 
 class Seen:
@@ -227,6 +266,10 @@ class Playing:
                 await self._make(resource, body, reply)
         except RefusedError as error:
             self.denied.append(Denied(self.stand_in.name, what, str(error), time.time()))
+            if self.stand_in.tells:
+                news = News(self.stand_in.tells, resource, body["metadata"]["name"])
+                count = sum(each.what == what for each in self.denied)
+                await news.tell(self._cluster, self._namespace, self.denied[-1], count)
         except (ConflictError, NotFoundError):
             pass  # its view is behind: the watch brings it back
         except KillSwitchError:
@@ -289,6 +332,8 @@ class Pusher:
     denied: list[Denied] = field(default_factory=list)
     writes: int = 0
     """How many were accepted."""
+    tells: tuple[News, str] | None = None
+    """The Event in which it tells of its refusals, and its namespace."""
 
     async def run(self, cluster: KubernetesApi) -> None:
         """Push until cancelled."""
@@ -298,6 +343,9 @@ class Pusher:
                     self.writes += 1
             except RefusedError as error:
                 self.denied.append(Denied(self.name, "", str(error), time.time()))
+                if self.tells is not None:
+                    news, where = self.tells
+                    await news.tell(cluster, where, self.denied[-1], len(self.denied))
             except KillSwitchError:
                 pass  # no answer: it goes on all the same
             await asyncio.sleep(self.every)
@@ -316,6 +364,54 @@ def self_heal(
         return manifests
 
     return Pusher(name, heal, every=0.2)
+
+
+def node_bringer(pool: str, namespace: str) -> Pusher:
+    """Half of Cluster Autoscaler or Karpenter: a new node for pods that are pending."""
+    numbers = itertools.count(1)
+
+    async def bring(cluster: KubernetesApi) -> object:
+        pods = (await cluster.list(PODS, namespace)).items
+        if all(each["spec"].get("nodeName") for each in pods) or await _pool(cluster, pool):
+            return None
+        body = gpu_node(f"{pool}-{next(numbers)}", gpus=8)
+        body["metadata"]["labels"][POOL] = pool
+        return await cluster.create(NODES, body)
+
+    return Pusher("node-bringer", bring, every=0.5)
+
+
+def node_remover(pool: str, namespace: str) -> Pusher:
+    """The other half: away with a node on which nothing runs."""
+
+    async def remove(cluster: KubernetesApi) -> object:
+        pods = (await cluster.list(PODS, namespace)).items
+        busy = {each["spec"].get("nodeName") for each in pods}
+        idle = [each for each in await _pool(cluster, pool) if each not in busy]
+        for name in idle:
+            await cluster.delete(NODES, name)
+        return idle or None
+
+    return Pusher("node-remover", remove, every=0.5)
+
+
+async def _pool(cluster: KubernetesApi, pool: str) -> list[str]:
+    nodes = (await cluster.list(NODES, labels=f"{POOL}={pool}")).items
+    return [each["metadata"]["name"] for each in nodes]
+
+
+def pod_evictor(namespace: str) -> Pusher:
+    """The VerticalPodAutoscaler's updater: now and then it evicts a pod, for another size."""
+
+    async def evict(cluster: KubernetesApi) -> object:
+        for each in (await cluster.list(PODS, namespace)).items:
+            metadata = each["metadata"]
+            if each["status"].get("phase") == "Running" and not _ending(each):
+                await cluster.evict(metadata["name"], namespace, uid=metadata["uid"])
+                return metadata
+        return None
+
+    return Pusher("vpa-updater", evict, every=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,14 +683,34 @@ def _configuration(body: Json, _seen: Seen) -> Reply:
 
 
 def _revision(body: Json, _seen: Seen) -> Reply:
-    """Its autoscaler writes its own count, and a request is always waiting at the activator."""
+    """Its Deployment, whose count it leaves to its autoscaler."""
     name = body["metadata"]["name"]
     made = deployment(f"{name}-deployment", 1, {"app": name})
-    scaler = {"metadata": {"name": name}, "spec": {"scaleTargetRef": {"name": name}}}
-    return Reply((Want(DEPLOYMENTS, made, insists=(REPLICAS,)), Want(_PODAUTOSCALERS, scaler)))
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-deployment"}
+    scaler = {"metadata": {"name": name}, "spec": {"scaleTargetRef": reference}}
+    return Reply((Want(DEPLOYMENTS, made), Want(_PODAUTOSCALERS, scaler)))
 
 
-_PODAUTOSCALERS = next(each for each in crds.FIGHTERS if each.kind == "PodAutoscaler")
+def _pod_autoscaler(body: Json, seen: Seen) -> Reply | None:
+    """It writes its own count: a request is always waiting at the activator (kpa scaler.go)."""
+    name, namespace = body["spec"]["scaleTargetRef"]["name"], body["metadata"]["namespace"]
+    if seen.named(DEPLOYMENTS, namespace, name) is None:
+        return None
+    count = {"metadata": {"name": name}, "spec": {"replicas": 1}}
+    return Reply((Want(DEPLOYMENTS, count, insists=(REPLICAS,)),))
+
+
+def _engine(body: Json, _seen: Seen) -> Reply:
+    """A Deployment at its own count."""
+    made = deployment(body["metadata"]["name"], 2, {"app": body["metadata"]["name"]})
+    return Reply((Want(DEPLOYMENTS, made, insists=(REPLICAS,)),))
+
+
+def _fighter(kind: str) -> Resource:
+    return next(each for each in crds.FIGHTERS if each.kind == kind)
+
+
+_PODAUTOSCALERS = _fighter("PodAutoscaler")
 
 
 def _ray_service(*, honours: bool) -> Reaction:
@@ -840,9 +956,14 @@ KNATIVE = StandIn(
         _resource("Service.serving.knative.dev"): _knative_service,
         kinds.LINKS[0]: _configuration,
         kinds.LINKS[1]: _revision,
+        _PODAUTOSCALERS: _pod_autoscaler,
     },
     (DEPLOYMENTS, _PODAUTOSCALERS),
+    tells="InternalError",
 )
+ENGINES = Resource("engines.example.com", "v1", "engines", "Engine")
+ENGINE = StandIn("engine-controller", {ENGINES: _engine}, (DEPLOYMENTS,), tells="ReconcileError")
+"""A parent operator of a kind that nobody here follows."""
 _RAY = {
     _resource("RayCronJob"): _ray_cron_job,
     _resource("RayJob"): _ray_job,

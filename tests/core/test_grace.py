@@ -65,6 +65,15 @@ def test_a_clock_that_was_set_prolongs_no_wait(now: float, left: float) -> None:
     assert grace.remaining(100.0, 30.0, now) == left
 
 
+@pytest.mark.parametrize(
+    ("own", "left", "given"),
+    [(30, 60.0, 30), (600, 9.2, 10), (600, 0.0, 1), (0, 60.0, 1), (30, -5.0, 1)],
+)
+def test_a_pod_gets_its_own_grace_but_not_beyond_the_end(own: int, left: float, given: int) -> None:
+    """And never 0, whatever it asks for itself."""
+    assert grace.given(own, left) == given
+
+
 def test_the_deadline_counts_on_top_of_what_a_graceful_stop_takes() -> None:
     """Else one that drains as it should would be called late."""
     at_once = {"deadline": "1m"}

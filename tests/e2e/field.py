@@ -210,15 +210,15 @@ class Field:
 
 
 @contextlib.asynccontextmanager
-async def taken(plane: ControlPlane, namespace: str) -> AsyncIterator[Field]:
-    """A fresh governed namespace with a running reactor and manager."""
+async def taken(plane: ControlPlane, namespace: str, **settings: Any) -> AsyncIterator[Field]:
+    """A fresh governed namespace with a running reactor and manager, which has these settings."""
     assert plane.api().create("/api/v1/namespaces", {"metadata": {"name": namespace}}).status == 201
     govern(plane, namespace)
     async with bench(plane.admin.kubeconfig, namespace) as ready:
         ready.dial.turn(POLICY, 0)
         scene = Scene(plane, ready)
         witness = Witness(ready.cluster, namespace)
-        async with witness.watching(), scene.manager(), reactor(ready):
+        async with witness.watching(), scene.manager(**settings), reactor(ready):
             yield Field(scene, witness)
 
 

@@ -7,21 +7,26 @@ Kustomization as the real ones do; people and scripts are twenty accounts that s
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from killswitch.core.kinds import TABLE, Setting
+from killswitch.adapters.kubernetes_api import KubernetesApi
+from killswitch.core import fighters
+from killswitch.core.fighters import Fighter, State
+from killswitch.core.kinds import TABLE
 from killswitch.core.resources import DEPLOYMENTS, Resource
+from killswitch.core.resources import NODES as NODE_OBJECTS
 from killswitch.ports import Json
 from tests.cluster import crds, stand_ins
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.examples import LABELS, NAME, Example, examples
+from tests.cluster.examples import KUEUE_JOB, LABELS, NAME, Example, examples
 from tests.cluster.keda import Keda, scaled_object
 from tests.cluster.prometheus import Exporter, Prometheus
-from tests.cluster.stand_ins import Pusher, Switch
-from tests.e2e.field import NODES, Field, essence, plane_with_everything, taken
+from tests.cluster.stand_ins import News, Pusher, Switch
+from tests.e2e.field import NODES, SHUTDOWN, Field, essence, plane_with_everything, taken
 from tests.reactor.harness import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -29,10 +34,7 @@ _PRESSURE = 5.0
 """Seconds for which everybody pushes against a stop."""
 _NUMBERS = itertools.count(1)
 HPAS = Resource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
-APPLICATIONS, KUSTOMIZATIONS, SCALED_OBJECTS = (
-    next(each for each in crds.FIGHTERS if each.kind == kind)
-    for kind in ("Application", "Kustomization", "ScaledObject")
-)
+SCALED_OBJECTS = next(each for each in crds.FIGHTERS if each.kind == "ScaledObject")
 WRITERS = 20
 
 
@@ -45,8 +47,8 @@ def plane() -> Iterator[ControlPlane]:
 
 @pytest.fixture
 async def field(plane: ControlPlane) -> AsyncIterator[Field]:
-    """A fresh governed namespace with a running reactor and manager."""
-    async with taken(plane, f"fighters-{next(_NUMBERS)}") as ready:
+    """A fresh governed namespace with a running reactor and a manager that looks often."""
+    async with taken(plane, f"fighters-{next(_NUMBERS)}", verify_interval=2.0) as ready:
         yield ready
 
 
@@ -90,74 +92,258 @@ async def test_an_hpa_rests_at_zero_and_goes_on_after_the_restore(field: Field) 
     assert essence(await field.get(example)) == before
 
 
-GITOPS = {
-    "ArgoCD": (
-        APPLICATIONS,
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What a fighter fights for, which of its own objects makes it fight, and who plays it."""
+
+    example: Example
+    own: tuple[Resource, str]
+    quiet: str = ""
+    """How `spec.quiet` names it."""
+    pushers: tuple[Pusher, ...] = ()
+    state: State = State.UNQUIETED
+    """How it stands while nobody quiets it."""
+    attempts: str = ""
+    """Whose attempts are counted, as the Events of refusals name them; empty: nobody tells of any."""
+
+
+def gitops(
+    fighter: Fighter,
+    spec: Json,
+    tells: str,
+    *,
+    annotations: Json | None = None,
+    labels: Json | None = None,
+) -> Callable[[str], Contest]:
+    """Self-heal of the Deployment, until the fighter's own object is switched off."""
+
+    def contest(namespace: str) -> Contest:
+        assert fighter.resource is not None
+        resource, wanted = fighter.resource, stand_ins.deployment(NAME, 2, LABELS)
+        wanted["metadata"]["annotations"] = _placed(annotations or {}, namespace)
+        wanted["metadata"]["labels"] = {**LABELS, **_placed(labels or {}, namespace)}
+        own = {"metadata": {"name": "gitops"}, "spec": spec}
+        example = Example(TABLE["Deployment"], wanted, 2, around=((resource, own),), made=True)
+        switch = Switch(resource, namespace, "gitops", fighter.ways[0][0])
+        heal = stand_ins.self_heal("gitops-controller", [(DEPLOYMENTS, wanted)], namespace, switch)
+        heal.tells = News(tells, resource, "gitops"), namespace
+        return Contest(example, (resource, "gitops"), fighter.quiet, (heal,))
+
+    return contest
+
+
+QUIETED: Mapping[Fighter, Callable[[str], Contest]] = {
+    fighters.ARGO_CD: gitops(
+        fighters.ARGO_CD,
         {"syncPolicy": {"automated": {"selfHeal": True}}},
-        Setting(("spec", "syncPolicy", "automated", "enabled"), rest=False),
-        {"argocd.argoproj.io/tracking-id": f"gitops:apps/Deployment:NAMESPACE/{NAME}"},
-        {},
+        "OperationCompleted",
+        annotations={
+            "argocd.argoproj.io/tracking-id": f"gitops:apps/Deployment:NAMESPACE/{NAME}",
+        },
     ),
-    "Flux": (
-        KUSTOMIZATIONS,
+    fighters.KUSTOMIZATION: gitops(
+        fighters.KUSTOMIZATION,
         {"path": "./models", "prune": True},
-        Setting(("spec", "suspend"), rest=True),
-        {},
-        {
+        "ReconciliationFailed",
+        labels={
             "kustomize.toolkit.fluxcd.io/name": "gitops",
             "kustomize.toolkit.fluxcd.io/namespace": "NAMESPACE",
         },
     ),
+    fighters.HELM_RELEASE: gitops(
+        fighters.HELM_RELEASE,
+        {"driftDetection": {"mode": "enabled"}},
+        "DriftCorrectionFailed",
+        labels={
+            "helm.toolkit.fluxcd.io/name": "gitops",
+            "helm.toolkit.fluxcd.io/namespace": "NAMESPACE",
+        },
+    ),
 }
-"""By its name in `spec.quiet`: its object, what turns it off, and how it marks what is its own."""
+"""Who starts targets by itself at the release, unless the stop quiets it."""
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-@pytest.mark.parametrize("name", list(GITOPS))
-async def test_gitops_self_heal_is_held_quieted_if_asked_and_resumed_last(
-    plane: ControlPlane, field: Field, name: str, quiet: bool
+@pytest.mark.parametrize("fighter", list(QUIETED), ids=str)
+async def test_one_that_fights_is_held_quieted_if_asked_and_resumed_last(
+    plane: ControlPlane, field: Field, fighter: Fighter, quiet: bool
 ) -> None:
     """Quieted, a release starts nothing, and the restore gives back its switch as it was.
 
-    Not quieted it is told beforehand, and starts the target at the release: the count is its own.
+    Not quieted it is told beforehand, and starts its own at the release.
     """
-    resource, spec, off, annotations, labels = GITOPS[name]
-    example = deployment(**_placed(annotations, field))
-    example.body["metadata"]["labels"] = {**LABELS, **_placed(labels, field)}
-    own = {"apiVersion": resource.api_version, "kind": resource.kind}
-    gitops = {**own, "metadata": {"name": "gitops"}, "spec": spec}
-    made = essence(await field.cluster.create(resource, gitops, field.namespace))
-    switch = Switch(resource, field.namespace, "gitops", off)
-    heal = stand_ins.self_heal(
-        "gitops-controller", [(DEPLOYMENTS, example.body)], field.namespace, switch
-    )
-    async with stand_ins.pushing(plane, heal):
-        await field.running(2)
-        before = essence(await field.get(example))
-        await field.policy(example.target, action={"quiet": [name] if quiet else []})
+    contest = QUIETED[fighter](field.namespace)
+    (pusher,) = contest.pushers
+    async with stand_ins.pushing(plane, pusher):
+        before, made = await set_up(field, contest)
+        await field.policy(contest.example.target, action={"quiet": [contest.quiet] * quiet})
         await field.trip()
         if quiet:
-            await eventually(lambda: _is(field, {"Quieted"}))
+            await eventually(lambda: _stands(field, contest, State.QUIETED))
         else:
-            await eventually(lambda: _is(field, {"Unquieted"}))
-            count = len(heal.denied)
-            await asyncio.sleep(_PRESSURE)
-            assert len(heal.denied) > count
+            await eventually(lambda: _stands(field, contest, State.UNQUIETED))
+            await eventually(lambda: _attributed(field, pusher.name))
+        count = len(pusher.denied)
+        await asyncio.sleep(_PRESSURE)
+        assert (len(pusher.denied) > count) is not quiet
         assert field.witness.recreated == []
         await field.release()
         if not quiet:
             await field.running(2)
-            assert essence(await field.get(example)) == before
+            assert essence(await field.get(contest.example)) == before
             return
         await asyncio.sleep(_PRESSURE)
         assert await field.scene.bench.pods() == []
         await field.restore()
         await field.running(2)
-        await eventually(lambda: _is(field, {"Resumed"}))
-        writes = heal.writes
-        await eventually(lambda: _more(heal, writes))
+        await eventually(lambda: _is(field, {State.RESUMED}))
+        writes = pusher.writes
+        await eventually(lambda: _more(pusher, writes))
+        assert essence(await field.get(contest.example)) == before
+    assert essence(await own(field, contest)) == made
+
+
+def knative(_namespace: str) -> Contest:
+    """A request always waits for the Service."""
+    example = examples(NODES)["Service.serving.knative.dev"]
+    assert fighters.KNATIVE.resource is not None
+    own = (fighters.KNATIVE.resource, f"{NAME}-00001")
+    # The count that it insists on stands all the time: its ReplicaSet is who is refused.
+    return Contest(example, own, attempts="replicaset-controller")
+
+
+def kueue(namespace: str) -> Contest:
+    """A Job that is admitted, and somebody who wants its Workload to be active."""
+    resource, name = TABLE["Workload.kueue.x-k8s.io"].resource, f"job-{NAME}"
+
+    async def activate(cluster: KubernetesApi) -> object:
+        return await cluster.patch(resource, name, {"spec": {"active": True}}, namespace)
+
+    somebody = (Pusher("somebody", activate, every=0.1),)
+    return Contest(KUEUE_JOB, (resource, name), pushers=somebody, state=State.RESTING)
+
+
+def engine(_namespace: str) -> Contest:
+    """A Deployment that a parent of no known kind keeps at its own count."""
+    resource = stand_ins.ENGINES
+    around = ((resource, {"metadata": {"name": NAME}, "spec": {}}),)
+    made = Example(
+        TABLE["Deployment"], {}, 2, around=around, made=True, stand_ins=(stand_ins.ENGINE,)
+    )
+    return Contest(made, (resource, NAME), attempts=stand_ins.ENGINE.name)
+
+
+def scaled_job(_namespace: str) -> Contest:
+    """A trigger that is always active; the stop pauses the ScaledJob above the Jobs."""
+    example = examples(NODES)["ScaledJob"]
+    return Contest(example, (example.resource, NAME), state=State.RESTING)
+
+
+UNQUIETED: Mapping[Fighter, Callable[[str], Contest]] = {
+    fighters.KNATIVE: knative,
+    fighters.KUEUE: kueue,
+    fighters.SCALED_JOB: scaled_job,
+    fighters.OWNER: engine,
+}
+"""Who has no switch, or rests because the stop itself sees to that."""
+
+
+@pytest.mark.parametrize("fighter", list(UNQUIETED), ids=str)
+async def test_one_without_a_switch_is_held_and_told(
+    plane: ControlPlane, field: Field, fighter: Fighter
+) -> None:
+    """It stands in the status before anybody releases; what is restored is as it was."""
+    contest = UNQUIETED[fighter](field.namespace)
+    crds.install(plane, [crds.open_definition(stand_ins.ENGINES)])
+    async with stand_ins.playing(plane, field.namespace, *contest.example.stand_ins):
+        before, made = await set_up(field, contest)
+        await field.policy(contest.example.target)
+        await field.trip()
+        await eventually(lambda: _stands(field, contest, contest.state))
+        async with stand_ins.pushing(plane, *contest.pushers):
+            await asyncio.sleep(_PRESSURE)
+        assert all(each.denied and not each.writes for each in contest.pushers)
+        if contest.attempts:
+            await eventually(lambda: _attributed(field, contest.attempts))
+        assert field.witness.recreated == []
+        await field.release()
+        if contest.state is State.UNQUIETED:
+            await field.running(contest.example.pods)
+        else:
+            await asyncio.sleep(_PRESSURE)
+            assert await field.scene.bench.pods() == []
+        await field.restore()
+        await field.running(contest.example.pods)
+        assert essence(await field.get(contest.example)) == before
+        assert essence(await own(field, contest)) == made
+
+
+async def test_the_vertical_autoscaler_needs_no_quieting(plane: ControlPlane, field: Field) -> None:
+    """It evicts pods, finds none while the stop holds, and goes on with those that come back."""
+    example, evictor = deployment(), stand_ins.pod_evictor(field.namespace)
+    async with stand_ins.pushing(plane, evictor):
+        before = essence(await field.set_up(example))
+        await field.policy(example.target)
+        await field.trip()
+        writes = evictor.writes
+        await asyncio.sleep(_PRESSURE)
+        assert (evictor.writes, field.witness.recreated) == (writes, [])
+        await field.release()
+        await field.restore()
+        await field.running(2)
+        await eventually(lambda: _more(evictor, writes))
         assert essence(await field.get(example)) == before
-    assert essence(await field.cluster.get(resource, "gitops", field.namespace)) == made
+
+
+async def test_people_who_scale_are_refused_by_name_and_need_no_quieting(
+    plane: ControlPlane, field: Field
+) -> None:
+    """The refusal names the Shutdown; what they wanted meanwhile is not what comes back."""
+    example, people = deployment(), writers(field.namespace)
+    before = essence(await field.set_up(example))
+    await field.policy(example.target)
+    await field.trip()
+    async with stand_ins.pushing(plane, *people):
+        await asyncio.sleep(_PRESSURE)
+    assert all(each.denied and not each.writes for each in people)
+    told = f"held down by Shutdown {field.namespace}/{SHUTDOWN}"
+    assert all(told in each.denied[0].message for each in people)
+    assert field.witness.recreated == []
+    await field.release()
+    await field.restore()
+    await field.running(2)
+    assert essence(await field.get(example)) == before
+
+
+async def test_nodes_that_fall_idle_go_away_and_a_restore_waits_for_new_ones(
+    plane: ControlPlane, field: Field
+) -> None:
+    """The stop stays verified without its nodes; the pods of the restore are what brings some."""
+    pool = f"pool-{field.namespace}"
+    bringer = stand_ins.node_bringer(pool, field.namespace)
+    remover = stand_ins.node_remover(pool, field.namespace)
+    example = deployment()
+    example.body["spec"]["template"]["spec"]["nodeSelector"] = {stand_ins.POOL: pool}
+    async with stand_ins.pushing(plane, bringer, remover):
+        before = essence(await field.set_up(example))
+        await field.policy(example.target)
+        await field.trip()
+        await eventually(lambda: _more(remover, 0))
+        brought = bringer.writes
+        await asyncio.sleep(_PRESSURE)
+        assert (bringer.writes, field.witness.recreated) == (brought, [])
+        await field.condition("Verified", "True")
+        await field.release()
+    field.scene.order_restore(SHUTDOWN)
+    await eventually(lambda: _pods(field))
+    await asyncio.sleep(_PRESSURE)
+    await field.condition("Restored", "False")
+    async with stand_ins.pushing(plane, bringer, remover):
+        await field.condition("Restored", "True", "Complete")
+        await field.running(2)
+        assert essence(await field.get(example)) == before
+        nodes = (await field.cluster.list(NODE_OBJECTS, labels=f"{stand_ins.POOL}={pool}")).items
+    assert [each["spec"].get("unschedulable", False) for each in nodes] == [False]
 
 
 async def test_all_at_once_against_one_stop(plane: ControlPlane, field: Field) -> None:
@@ -256,5 +442,25 @@ async def _awake(field: Field, example: Example) -> None:
     await eventually(lambda: field.cluster.get(HPAS, f"keda-hpa-{NAME}", field.namespace), 60)
 
 
-def _placed(texts: dict[str, str], field: Field) -> dict[str, str]:
-    return {key: text.replace("NAMESPACE", field.namespace) for key, text in texts.items()}
+async def set_up(field: Field, contest: Contest) -> tuple[Json, Json]:
+    """What it fights for and its own object, both at work, as they are to be found again."""
+    before = essence(await field.set_up(contest.example))
+    return before, essence(await own(field, contest))
+
+
+async def own(field: Field, contest: Contest) -> Json:
+    """The fighter's own object."""
+    resource, name = contest.own
+    return await field.cluster.get(resource, name, field.namespace)
+
+
+async def _stands(field: Field, contest: Contest, state: State) -> bool:
+    """Whether `status.fighters` shows just this one so."""
+    resource, name = contest.own
+    told = (await field.shutdown())["status"].get("fighters") or ()
+    names = {each["name"] for each in told if each["state"] == state}
+    return bool(names & {f"{resource.kind} {field.namespace}/{name}", f"{resource.kind} {name}"})
+
+
+def _placed(texts: Json, namespace: str) -> Json:
+    return {key: text.replace("NAMESPACE", namespace) for key, text in texts.items()}

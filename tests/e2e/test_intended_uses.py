@@ -20,6 +20,7 @@ from tests.cluster.processes import Daemon, free_port
 from tests.cluster.prometheus import Exporter, Prometheus
 from tests.e2e.chart import POLICIES, Helm, Json, until
 from tests.e2e.conftest import SYSTEM
+from tests.kernel.objects import approval
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -101,6 +102,51 @@ def test_kubectl_apply(site: ControlPlane, exporter: Exporter) -> None:
     evidence = [each["spec"]["evidence"] for each in records if "evidence" in each["spec"]]
     signals = [each["name"] for each in evidence[0]["signals"]]
     assert signals == ["generated-tokens-per-second"]
+
+
+def test_gracefully(site: ControlPlane, exporter: Exporter) -> None:
+    """The chart's rights are enough to cut the traffic first, and to give it back exactly."""
+    namespace = "gently"
+    pods = _serve(site, namespace, "vllm", replicas=2)
+    service = f"/api/v1/namespaces/{namespace}/services/vllm"
+    selector = {"app.kubernetes.io/name": "vllm"}
+    made = {"metadata": {"name": "vllm"}, "spec": {"selector": selector, "ports": [{"port": 80}]}}
+    assert site.api().create(service.rpartition("/")[0], made).status == 201
+    exporter.set("vllm:generation_tokens_total", 0, namespace=namespace)
+    change = {
+        "mode": "Enforce",
+        "action": {"category": "Graceful", "graceful": {"drain": "1s", "terminate": "5s"}},
+        "restore": {"canaryReplicas": 1, "soak": "0s"},
+    }
+    name = _apply(site, "vllm-runaway-tokens", change, hold_down="1s", namespace=namespace)
+    _condition(site, f"ksp/{name}", "Armed", "-n", namespace)
+
+    exporter.set("vllm:generation_tokens_total", 1e8, namespace=namespace)
+    shutdown = until(lambda: _shutdowns(site, namespace), "the policy fires")[0]
+    _condition(site, f"shutdown/{shutdown}", "Verified", "-n", namespace)
+    assert not site.api().get(pods).body["items"]
+    path = f"{GROUP}/namespaces/{namespace}/shutdowns/{shutdown}"
+    # The manager verifies by itself, and may have done so before the reactors say what they did.
+    _condition(site, f"shutdown/{shutdown}", "Stopped", "-n", namespace)
+    stopped = site.api().get(path).body
+    # Their order is for one reactor to keep (tests/reactor): of two, each writes when it was there.
+    assert {"locked", "cut", "drained", "deleted"} <= stopped["status"]["stages"].keys()
+    mark = {"killswitch.dev/cut": stopped["metadata"]["uid"][:8]}
+    assert site.api().get(service).body["spec"]["selector"] == selector | mark
+
+    site.kubectl("delete", "ksp", name, "-n", namespace)
+    for person in ("bob", "carol"):
+        role = ("--clusterrole=killswitch-releaser", f"--user={person}")
+        site.kubectl("create", "rolebinding", person, *role, "-n", namespace)
+        answer = site.api(site.user(person)).patch(path, approval(person))
+        assert answer.status == 200, answer.message
+    _condition(site, f"shutdown/{shutdown}", "Released", "-n", namespace)
+    order = {"spec": {"restore": {"by": "bob", "reason": "fixed"}}}
+    answer = site.api(site.user("bob")).patch(path, order)
+    assert answer.status == 200, answer.message
+    _condition(site, f"shutdown/{shutdown}", "Restored", "-n", namespace)
+    assert site.api().get(service).body["spec"]["selector"] == selector
+    assert len(site.api().get(pods).body["items"]) == 2
 
 
 def test_helm_install(site: ControlPlane, exporter: Exporter, processes: dict[str, Daemon]) -> None:

@@ -252,13 +252,16 @@ class KubernetesApi:
             options["preconditions"] = {"uid": uid}
         return await self._request("DELETE", resource.path(namespace, name), body=options)
 
-    async def evict(self, name: str, namespace: str, *, uid: str) -> None:
-        """Eviction of a pod accepted, with its own grace; what a budget answers is told."""
+    async def evict(self, name: str, namespace: str, *, uid: str, grace: int | None = None) -> None:
+        """Eviction of a pod accepted, with its own grace or this; what a budget answers is told."""
+        options: Json = {"preconditions": {"uid": uid}}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": name, "namespace": namespace},
-            "deleteOptions": {"preconditions": {"uid": uid}},
+            "deleteOptions": options,
         }
         await self._request("POST", PODS.path(namespace, name, "eviction"), body=body)
 

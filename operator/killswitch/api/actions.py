@@ -56,7 +56,7 @@ class Graceful(Model):
     )
     terminate: Duration = Field(
         default="30s",
-        description="How long pods may take to end by themselves; then they get one second.",
+        description="How long pods may take to end by themselves, whatever grace they ask for.",
     )
 
 

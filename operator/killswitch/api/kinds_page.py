@@ -149,8 +149,7 @@ def _row(kind: Kind) -> str:
 def _fighter(fighter: Fighter) -> str:
     quiet = f"`{fighter.quiet}`" if fighter.quiet else "–"
     api = f" (`{fighter.resource.api_version}`)" if fighter.resource is not None else ""
-    proof = str(fighter.proof) if fighter.resource is not None else "–"
-    words = (fighter.at_zero, fighter.quieted, quiet, fighter.catch or "–", proof)
+    words = (fighter.at_zero, fighter.quieted, quiet, fighter.catch or "–", str(fighter.proof))
     return _cells((f"**{fighter.name}**{api}", *words))
 
 

@@ -35,7 +35,7 @@ _SAID = {
 _SAID_GRACEFULLY = _SAID | {
     "cut": "traffic that leads to these pods alone is cut",
     "drained": "nothing is under way any more, or the drain is over",
-    "deleted": "every pod was told to go, with its own grace",
+    "deleted": "every pod was told to go, with its own grace, within `terminate`",
 }
 _RUN_ON = "the pods there run on"
 _EMPTIED = "no pod is left there that had to go"

@@ -300,6 +300,7 @@ SCALED_JOB = Fighter(
     resource=Resource("keda.sh", "v1alpha1", "scaledjobs", "ScaledJob"),
     starts=_owns,
     judge=_of_scaled_job,
+    proof=Proof.STAND_IN,
 )
 KNATIVE = Fighter(
     "Knative PodAutoscaler",
@@ -311,6 +312,7 @@ KNATIVE = Fighter(
     ),
     starts=_by_reference,
     judge=_of_knative,
+    proof=Proof.STAND_IN,
 )
 ARGO_CD = Fighter(
     "Argo CD Application",
@@ -328,6 +330,7 @@ ARGO_CD = Fighter(
     starts=_applies,
     judge=_of_argo,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 KUSTOMIZATION = Fighter(
     "Flux Kustomization",
@@ -341,6 +344,7 @@ KUSTOMIZATION = Fighter(
     starts=_labelled(_KUSTOMIZE),
     judge=_of_flux,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 HELM_RELEASE = Fighter(
     "Flux HelmRelease",
@@ -353,6 +357,7 @@ HELM_RELEASE = Fighter(
     starts=_labelled(_HELM),
     judge=_of_flux,
     everywhere=True,
+    proof=Proof.STAND_IN,
 )
 KUEUE = Fighter(
     "Kueue Workload",
@@ -362,12 +367,14 @@ KUEUE = Fighter(
     resource=Resource("kueue.x-k8s.io", "v1beta1", "workloads", "Workload"),
     starts=_stands_for,
     judge=_of_kueue,
+    proof=Proof.STAND_IN,
 )
 OWNER = Fighter(
     "Controller that is not known",
     at_zero="writes its own count, or makes the target anew",
     quieted="not at all: name its own object as the target",
     catch="seen by an owner reference to an object of a kind that killswitch does not follow",
+    proof=Proof.STAND_IN,
 )
 NODE_AUTOSCALER = Fighter(
     "Cluster Autoscaler, Karpenter",
@@ -375,16 +382,19 @@ NODE_AUTOSCALER = Fighter(
     " pods that are pending",
     quieted="need not be: under the lock no pod is pending",
     catch="a restore waits for nodes; a cordon alone makes them bring new nodes",
+    proof=Proof.STAND_IN,
 )
 VPA = Fighter(
     "VerticalPodAutoscaler",
     at_zero="nothing: it evicts and resizes pods, and sets no count",
     quieted="need not be",
+    proof=Proof.STAND_IN,
 )
 PEOPLE = Fighter(
     "People, Helm",
     at_zero="whatever they are about: `kubectl scale`, an upgrade",
     quieted="by being told: the refusal names the Shutdown, its reason and the command that releases it",
+    proof=Proof.STAND_IN,
 )
 
 TABLE = (

@@ -51,6 +51,19 @@ def began(shutdown: Json) -> float:
     return times.seconds(stages.get("decided") or shutdown["metadata"]["creationTimestamp"])
 
 
+SHORTEST = 1
+"""Seconds of grace. Never 0: a forced delete says gone while the process may run on."""
+
+
+def given(own: int, left: float) -> int:
+    """Seconds that a pod gets which is asked to go now: its own, but not beyond what is left.
+
+    At once, since a kubelet that has begun to wait for a pod does not heed a shorter grace
+    afterwards (kubernetes#113606).
+    """
+    return max(SHORTEST, min(own, math.ceil(left)))
+
+
 def remaining(since: float, lasts: float, now: float) -> float:
     """Seconds until the end of what began then, by a clock that may be wrong: never more than `lasts`."""
     return min(max(0.0, since + lasts - now), lasts)

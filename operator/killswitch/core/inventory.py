@@ -36,6 +36,8 @@ class Pod:
     images: tuple[str, ...] = ()
     """Of its containers, as their specs name them."""
     ready: bool = False
+    grace: int = 30
+    """Seconds that it asks for to end by itself."""
     tolerates: bool = False
     """Whether it stays on a node that bears the `NoExecute` taint of a stop."""
 

@@ -38,6 +38,7 @@ def pod(body: Json) -> Pod | None:
         # A thousand pods of one image hold its name once.
         images=tuple(sys.intern(each["image"]) for each in containers if each.get("image")),
         ready=_ready(status),
+        grace=spec.get("terminationGracePeriodSeconds", 30),
         tolerates=any(_tolerates(each) for each in spec.get("tolerations") or ()),
     )
 

@@ -1,4 +1,4 @@
-"""Step 2 of a stop: delete pods, each within one second, all at once.
+"""Step 2 of a stop: delete pods, all at once, each within one second or what a graceful stop leaves.
 
 One slow or dead target never delays another. Pods are asked for in turns, one of each owner; a
 request that hangs makes room for the next; and once nothing has been answered for a moment, the
@@ -12,7 +12,7 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import Self
 
-from killswitch.core import manifests
+from killswitch.core import grace, manifests
 from killswitch.core.errors import (
     ConflictError,
     NotFoundError,
@@ -26,8 +26,6 @@ from killswitch.ports import Clock, Cluster, Json
 from killswitch.reactor.fan_out import cancel, fan_out
 from killswitch.reactor.persistence import persistently
 
-GRACE = 1
-"""Seconds. Never 0: a forced delete says gone while the process may run on."""
 WIDTH = 32
 PATIENCE = 0.25
 """Seconds after which a request without an answer makes room for another."""
@@ -76,18 +74,18 @@ class Deletions:
         pods: Sequence[Pod],
         accepted: Callable[[], None] = _nobody,
         *,
-        grace: int | None = GRACE,
+        left: float = 0.0,
     ) -> None:
         """Return when all were answered, or nothing was for a moment; then the rest goes on.
 
         `accepted` is called as soon as each was accepted, or had become needless. Mirror pods are
-        left alone, and so are those whose deletion is under way. With `grace` None pods get their
-        own; of one that has begun to end this takes nothing back.
+        left alone, and so are those whose deletion is under way. Pods get their own grace where
+        so many seconds are `left`; of one that has begun to end this takes nothing back.
         """
         todo = [p for p in pods if not p.mirror and p.uid not in self._under_way]
         self._under_way |= {pod.uid for pod in todo}
         self._answered = self._clock.monotonic()
-        task = asyncio.create_task(self._delete_all(todo, accepted, grace))
+        task = asyncio.create_task(self._delete_all(todo, accepted, left))
         self._tasks.append(task)
         silent = 0.0
         while not task.done() and silent < _SILENCE:
@@ -97,14 +95,14 @@ class Deletions:
             task.result()  # a defect of ours is not passed over
 
     async def _delete_all(
-        self, pods: Sequence[Pod], accepted: Callable[[], None], grace: int | None
+        self, pods: Sequence[Pod], accepted: Callable[[], None], left: float
     ) -> None:
         refused = False
 
         async def delete(pod: Pod) -> None:
             nonlocal refused
             try:
-                refused = not await self._delete(pod, grace) or refused
+                refused = not await self._delete(pod, left) or refused
             finally:
                 self._under_way.discard(pod.uid)
 
@@ -112,14 +110,15 @@ class Deletions:
         if not refused:
             accepted()
 
-    async def _delete(self, pod: Pod, grace: int | None) -> bool:
+    async def _delete(self, pod: Pod, left: float) -> bool:
         """Whether it was accepted, or needless; the uid sees to it that no other pod is hit."""
         bare = manifests.bare(pod)
 
         async def once() -> None:
             try:
+                given = grace.given(pod.grace, left)
                 found = await self._cluster.delete(
-                    PODS, pod.name, pod.namespace, grace=grace, uid=pod.uid
+                    PODS, pod.name, pod.namespace, grace=given, uid=pod.uid
                 )
             except (NotFoundError, ConflictError):  # gone, or another's by now
                 if bare:

@@ -3,9 +3,9 @@
     cut       traffic that leads to the held pods alone                    cutting.py
     drained   twice in a row nothing was under way, or no pod is left, or the drain is over
 
-Then the sequence goes on as for any stop (stop.py), with the pods' own grace until `terminate` is
-over. When each was reached stands in the Shutdown's status: whoever comes next, another replica or
-this one after a restart, goes on from there and waits for nothing twice.
+Then the sequence goes on as for any stop (stop.py), with the pods' own grace, within `terminate`. When each
+was reached stands in the Shutdown's status: whoever comes next, another replica or this one after a
+restart, goes on from there and waits for nothing twice.
 """
 
 import asyncio

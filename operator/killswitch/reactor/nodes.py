@@ -247,7 +247,9 @@ class NodeSequence:
     async def _evict(self, pod: Pod, outcome: "Outcome") -> None:
         what = f"pod {pod.namespace}/{pod.name} on {pod.node}"
         try:
-            await self._cluster.evict(pod.name, pod.namespace, uid=pod.uid)
+            left = outcome.left_for_pods(self._clock.monotonic())
+            given = grace.given(pod.grace, left)
+            await self._cluster.evict(pod.name, pod.namespace, uid=pod.uid, grace=given)
         except (NotFoundError, ConflictError):
             return  # gone, or another's by now
         except OverloadedError as error:

@@ -38,7 +38,7 @@ from killswitch.core.resources import CLUSTER_SHUTDOWNS, PODS, SHUTDOWNS
 from killswitch.core.stops import Stop, holds_pod
 from killswitch.ports import Clock, Cluster, Json, SignalSource
 from killswitch.reactor import draining, engaging, proof, records
-from killswitch.reactor.deleting import GRACE, PATIENCE, WIDTH, Deletions, Was
+from killswitch.reactor.deleting import PATIENCE, WIDTH, Deletions, Was
 from killswitch.reactor.draining import Draining, Told
 from killswitch.reactor.fan_out import fan_out
 from killswitch.reactor.nodes import NodeSequence
@@ -66,7 +66,7 @@ class Outcome:
     in_flight: str = ""
     """What was last heard of the requests under way; Graceful."""
     hurries_at: float | None = None
-    """When (monotonic) pods get one second whatever their own grace is; None: from the start."""
+    """When (monotonic) pods must have ended by themselves; None: from the start."""
     was: Was = field(default_factory=dict)
     """The bare pods that were asked to go, until their manifests are recorded."""
     not_known: NotKnown = field(default_factory=NotKnown)
@@ -83,6 +83,10 @@ class Outcome:
     def waits(self, now: float) -> bool:
         """Whether it lets something end by itself at this moment (monotonic)."""
         return self.hurries_at is not None and now < self.hurries_at and not self.stopped
+
+    def left_for_pods(self, now: float) -> float:
+        """Seconds in which pods that are asked to go at this moment may end by themselves."""
+        return self.hurries_at - now if self.hurries_at is not None and self.waits(now) else 0.0
 
     def note(self, problem: str) -> None:
         """Keep a problem once."""
@@ -198,9 +202,8 @@ class StopSequence:
         if terms is not None and not await self._ease(run, terms):
             return outcome
         async with Deletions(self._cluster, self._clock, outcome.note, outcome.was) as deletions:
-            await deletions.ask(
-                run.pods, lambda: run.reached("deleted"), grace=self._grace(outcome)
-            )
+            left = outcome.left_for_pods(self._clock.monotonic())
+            await deletions.ask(run.pods, lambda: run.reached("deleted"), left=left)
             outcome.asked.set()
             recorded = await self._record_all(run)
             bare = len(outcome.was)
@@ -251,10 +254,6 @@ class StopSequence:
             return
         run.outcome.note(words)
         run.outcome.unprovable = trial is Trial.IMPOSSIBLE
-
-    def _grace(self, outcome: Outcome) -> int | None:
-        """What a pod gets that is asked to go now; None: its own grace."""
-        return None if outcome.waits(self._clock.monotonic()) else GRACE
 
     async def _holds(self, shutdown: Json, outcome: Outcome) -> bool:
         """Whether it still locks, as etcd has it; not knowing is a no.
@@ -366,16 +365,16 @@ class StopSequence:
                 return False
             if not outcome.left:
                 return True
-            given = self._grace(outcome)
+            left = outcome.left_for_pods(self._clock.monotonic())
             # Terminating ones too, once: a second delete can only shorten a running grace.
-            shorter = set() if given is None else {p.uid for p in outcome.left} - shortened
+            shorter = set() if left else {p.uid for p in outcome.left} - shortened
             again = [p for p in outcome.left if not p.terminating or p.uid in shorter]
             shortened |= shorter
-            await deletions.ask(again, grace=given)
+            await deletions.ask(again, left=left)
             now = self._clock.monotonic()
             if now >= until:
                 return False
-            ends = until if given is not None or outcome.hurries_at is None else outcome.hurries_at
+            ends = outcome.hurries_at if left and outcome.hurries_at is not None else until
             await self._clock.sleep(min(pause, max(0.0, ends - now)))
             pause = min(pause * 1.5, 1.0)
         return False
