@@ -128,10 +128,10 @@ def test_gracefully(site: ControlPlane, exporter: Exporter) -> None:
     path = f"{GROUP}/namespaces/{namespace}/shutdowns/{shutdown}"
     # The manager verifies by itself, and may have done so before the reactors say what they did.
     _condition(site, f"shutdown/{shutdown}", "Stopped", "-n", namespace)
-    stopped = site.api().get(path).body
     # Their order is for one reactor to keep (tests/reactor): of two, each writes when it was there.
-    assert {"locked", "cut", "drained", "deleted"} <= stopped["status"]["stages"].keys()
-    mark = {"killswitch.dev/cut": stopped["metadata"]["uid"][:8]}
+    told = {"locked", "cut", "drained", "deleted"}
+    until(lambda: told <= site.api().get(path).body["status"]["stages"].keys(), "the stages")
+    mark = {"killswitch.dev/cut": site.api().get(path).body["metadata"]["uid"][:8]}
     assert site.api().get(service).body["spec"]["selector"] == selector | mark
 
     site.kubectl("delete", "ksp", name, "-n", namespace)

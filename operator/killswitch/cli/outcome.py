@@ -75,16 +75,25 @@ class Progress:
 
     def reached(self, stage: str, at: float) -> None:
         """A stage of the sequence, once or again; problems that were met since are said with it."""
+        said = _SAID_GRACEFULLY if self.graceful else _SAID
+        words = (_SAID_OF_NODES if self.nodes else said).get(stage)
+        if stage == "proven" and words is not None:  # beside the others, whose problems these are
+            self._observed(stage, at, words)
+            return
         new = self._new_problems()
         if stage in self._said:
             self._tell(new)
-            return
-        said = _SAID_GRACEFULLY if self.graceful else _SAID
-        words = (_SAID_OF_NODES if self.nodes else said).get(stage)
-        if new:
+        elif stage == "stopped" and words is not None:  # whatever went wrong on the way
+            self._observed(stage, at, words)
+            self._tell(new)
+        elif new:
             self._line(stage, at, "not complete", Tone.WARN)
             self._tell(new)
         elif words is not None:
+            self._observed(stage, at, words)
+
+    def _observed(self, stage: str, at: float, words: str) -> None:
+        if stage not in self._said:
             self._line(stage, at, words)
             self._said.add(stage)
 
