@@ -45,7 +45,8 @@ _HOSTED = (
 )
 _STEERS = (
     "it owns no pods: what it steers bears {labels}, and is a target beside it, locked by its own keys. One"
-    " that does not say all of these ends with `PodsNotKnown`"
+    " that does not say all of these, or that has a count and steers nothing that is seen, ends with"
+    " `PodsNotKnown`"
 )
 _LINKS = """
 ## Between a workload and its pods
