@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import pytest
+
 from killswitch.core import blind_spots, holdings, resting
 from killswitch.core.blind_spots import NotKnown
-from killswitch.core.inventory import Inventory
-from killswitch.core.kinds import unsupported
+from killswitch.core.inventory import Child, Inventory
+from killswitch.core.kinds import LINKS, TABLE, unsupported
 from killswitch.core.resources import Resource
 from tests.core.builders import (
     deployment,
     inventory,
+    pod,
+    replica_set,
     workload,
 )
 
@@ -44,3 +48,101 @@ def test_what_a_kind_that_nobody_knows_makes_may_be_hidden() -> None:
     assert _held(found, "graphs.ex.dev/g") == NotKnown()
     stop = holdings.for_locks("prod", {"graphs.ex.dev/g": ""}, hidden)
     assert blind_spots.not_known([stop], {"graph"}) == NotKnown()
+
+
+SERVING = "Service.serving.knative.dev"
+REVISIONS = "revisions.serving.knative.dev"
+ROLE_SETS, POD_SETS = "rolesets.orchestration.aibrix.ai", "podsets.orchestration.aibrix.ai"
+
+
+def _link(key: str, name: str, owner: str) -> Child:
+    resource = next(each for each in LINKS if each.key == key)
+    return Child(resource, "prod", name, name, owner)
+
+
+def _without(held: Inventory, **unseen: str) -> Inventory:
+    held.unseen |= unseen
+    return held
+
+
+def _key(kind: str) -> str:
+    return f"{TABLE[kind].resource.key}/m"
+
+
+def test_what_stands_behind_a_kind_that_cannot_be_seen_is_not_known() -> None:
+    """The Deployment of a Revision that is not seen is found, and whose it is, is not."""
+    behind = workload("m-1", owner="revision")
+    child = replica_set(behind, "abc")
+    service = workload("m", kind="InferenceService")
+    held = inventory(service, behind, child, pod("m-1-0", child))
+    assert not _held(held, _key("InferenceService"))
+    held.unseen[SERVING] = "Revision: a webhook is down"
+    told = _held(held, _key("InferenceService"))
+    assert told.names == ("InferenceService m",)
+    assert str(told) == (
+        "the pods of InferenceService m are not known: let killswitch list Service.serving.knative.dev"
+        " (Revision: a webhook is down), or name their namespace"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "unseen"),
+    [
+        ("RayService", "RayCluster"),
+        ("RayJob", "RayCluster"),
+        ("RayCronJob", "RayJob"),
+        ("CronJob", "Job"),
+        ("JobSet", "Job"),
+        ("ScaledJob", "Job"),
+        ("InferenceGraph", SERVING),
+        ("InferenceService", REVISIONS),
+        (SERVING, REVISIONS),
+        ("LLMInferenceService", "LeaderWorkerSet"),
+        ("StormService", ROLE_SETS),
+        ("RayClusterFleet", "RayCluster"),
+    ],
+)
+def test_with_nothing_found_below_what_cannot_be_seen_may_run(kind: str, unseen: str) -> None:
+    """Of each kind that makes its pods through others; and not of those whose links are all seen."""
+    held = inventory(workload("m", kind=kind))
+    assert not _held(held, _key(kind))
+    held.unseen[unseen] = "may not be listed"
+    told = _held(held, _key(kind))
+    assert [*told.unseen.values()] == [f"{unseen} (may not be listed)"]
+
+
+def test_a_link_that_is_found_without_pods_below_is_no_trace() -> None:
+    """The Configuration is seen, its Revisions are not."""
+    service = workload("m", kind=SERVING)
+    link = _link("configurations.serving.knative.dev", "m", service.uid)
+    assert _held(_without(inventory(service, link), **{REVISIONS: "no"}), _key(SERVING))
+
+
+def test_some_pods_that_are_found_do_not_vouch_for_those_of_an_owner_that_is_not_seen() -> None:
+    """Roles of several pods make theirs through PodSets, others do not."""
+    storm = workload("m", kind="StormService")
+    roles = _link(ROLE_SETS, "roles", storm.uid)
+    held = _without(inventory(storm, roles, pod("a", roles)), **{POD_SETS: "no"})
+    assert not _held(held, _key("StormService"))
+    held.put(replace(pod("b"), owner="pod-set"))
+    assert _held(held, _key("StormService"))
+
+
+def test_a_stop_whose_pods_are_found_waits_for_no_kind_that_cannot_be_seen() -> None:
+    """A Deployment without pods, and one of an InferenceService that is not serverless."""
+    service = workload("m", kind="InferenceService")
+    held = inventory(service, workload("m-predictor", owner=service.uid), workload("m"))
+    _without(held, **{SERVING: "a webhook is down", "RayCluster": "no"})
+    assert not _held(held, _key("InferenceService"))
+    assert not _held(held, _key("Deployment"))
+    alone = _without(inventory(workload("m"), replace(pod("x"), owner="?")), **{SERVING: "no"})
+    assert not _held(alone, _key("Deployment"))
+    assert blind_spots.not_known([resting.whole_namespace("prod", alone)]) == NotKnown()
+
+
+def test_each_name_of_what_stands_between_is_one_by_which_it_is_said_to_be_unseen() -> None:
+    """Otherwise that it cannot be seen would be missed."""
+    known = TABLE.keys() | {each.key for each in LINKS}
+    assert {name for kind in TABLE.values() for name in kind.through} <= known
+    led_to = {name for kind in TABLE.values() for name in kind.through}
+    assert {each.key for each in LINKS} <= led_to

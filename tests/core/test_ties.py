@@ -144,6 +144,19 @@ def test_a_tie_that_does_not_say_all_its_labels_leads_nowhere() -> None:
     )
 
 
+@pytest.mark.parametrize("replicas", [3, 0])
+def test_labels_that_lead_to_nothing_prove_nothing(replicas: int) -> None:
+    """Its pods may bear others; and that it is at 0 may be by the stop itself."""
+    wanted = {"nvidia.com/dynamo-graph-deployment-name": "g", "nvidia.com/dynamo-component": "w"}
+    kind = "DynamoGraphDeploymentScalingAdapter"
+    key = f"{TABLE[kind].resource.key}/g-w"
+    adapter = workload("g-w", kind=kind, steers=wanted, replicas=replicas)
+    held = inventory(adapter, _owned("other", "clique", {**wanted, _LAST: "W"}))
+    assert not known(held, key)
+    held.put(_owned("mine", "clique", wanted))
+    assert known(held, key)
+
+
 def test_a_shutdown_by_hand_that_names_the_queue_alone_finds_its_jobs() -> None:
     """Those that came since, too."""
     mine = job("mine")

@@ -166,6 +166,113 @@ async def test_a_conversion_webhook_that_is_down_hinders_no_other_kind(
         assert await rests(setting, cluster, "model")
 
 
+async def test_pods_behind_a_kind_that_cannot_be_seen_go_once_it_can(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """Until then it is not said that none is left: they may be those of the target."""
+    service, cluster = TABLE["RayService"], TABLE["RayCluster"]
+    definition = crds.definition(cluster)
+    new = definition["spec"]["versions"][0]
+    old = copy.deepcopy(new) | {"name": "v1alpha1"}
+    definition["spec"]["versions"] = [old, new | {"storage": False}]
+    broken = copy.deepcopy(definition)
+    broken["spec"]["conversion"] = {
+        "strategy": "Webhook",
+        "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://127.0.0.1:9/convert"},
+        },
+    }
+    async with installed(kernel, setting, definition, crds.definition(service)):
+        top = await setting.cluster.create(service.resource, object_of(service), setting.namespace)
+        stored = _owned(object_of(cluster, "model-1"), top)
+        stored["apiVersion"] = f"{cluster.resource.group}/v1alpha1"
+        resource = Resource(cluster.resource.group, "v1alpha1", "rayclusters", "RayCluster")
+        between = await setting.cluster.create(resource, stored, setting.namespace)
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "head"}}
+        body["spec"] = deployment("head", 1)["spec"]["template"]["spec"]
+        await setting.cluster.create(PODS, _owned(body, between), setting.namespace)
+        crds.install(kernel, [broken])
+        await setting.policy("runaway", targets=[target(service)])
+        async with reactor(setting) as found:
+            await _seen(found.engine.view.inventory, service)
+            setting.dial.turn("runaway", 500)
+
+            async def not_known() -> bool:
+                told = _conditions(
+                    await setting.cluster.get(SHUTDOWNS, "runaway-1", setting.namespace)
+                )
+                return any(
+                    each["type"] == "Stopped"
+                    and (each["status"], each["reason"]) == ("False", "PodsNotKnown")
+                    and "let killswitch list RayCluster (" in each["message"]
+                    for each in told
+                )
+
+            await eventually(not_known)
+            assert len(await setting.pods()) == 1
+            crds.install(kernel, [definition])
+            await finished(setting)
+        assert await setting.pods() == []
+
+
+async def test_pods_that_the_verification_sees_later_take_the_stop_up_again(
+    kernel: ControlPlane, setting: Bench
+) -> None:
+    """They bore other labels than those by which the adapter knows them; then they bear its own."""
+    adapter = TABLE["DynamoGraphDeploymentScalingAdapter"]
+    labels = dict(zip(dict(adapter.tie.labels), ("g", "W"), strict=True))  # type: ignore[union-attr]
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "w-0", "labels": labels}}
+    body["spec"] = deployment("w-0", 1)["spec"]["template"]["spec"]
+    async with installed(kernel, setting, crds.definition(adapter)):
+        reference = {"name": "g", "serviceName": "w"}
+        await setting.cluster.create(
+            adapter.resource, object_of(adapter, replicas=1, dgdRef=reference), setting.namespace
+        )
+        await setting.cluster.create(PODS, body, setting.namespace)
+        await setting.policy("runaway", targets=[target(adapter)])
+        async with reactor(setting) as found:
+            await _seen(found.engine.view.inventory, adapter)
+            setting.dial.turn("runaway", 500)
+            told = await finished(setting)
+            (stopped,) = (each for each in _conditions(told) if each["type"] == "Stopped")
+            assert (stopped["status"], stopped["reason"]) == ("False", "PodsNotKnown")
+            assert len(await setting.pods()) == 1
+            right = {"metadata": {"labels": {[*labels][1]: "w"}}}
+            await setting.cluster.patch(PODS, "w-0", right, setting.namespace)
+            verified = {
+                "type": "Verified",
+                "status": "False",
+                "reason": "DeadlineExceeded",
+                "message": "left",
+                "lastTransitionTime": told["metadata"]["creationTimestamp"],
+            }
+            status = {"conditions": [stopped, verified], "remaining": 1}
+            await setting.cluster.patch(
+                SHUTDOWNS, "runaway-1", {"status": status}, setting.namespace, subresource="status"
+            )
+
+            async def gone() -> bool:
+                return await setting.pods() == []
+
+            await eventually(gone)
+            await setting.stopped("runaway-1")
+        again = await setting.cluster.get(SHUTDOWNS, "runaway-1", setting.namespace)
+        stages = told["status"]["stages"]
+        assert again["status"]["stages"].items() >= {
+            (name, stages[name]) for name in ("decided", "locked")
+        }
+
+
+def _owned(body: Json, owner: Json) -> Json:
+    """The same, controlled by this one."""
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": True}
+    metadata = owner["metadata"]
+    reference |= {"name": metadata["name"], "uid": metadata["uid"]}
+    body["metadata"]["ownerReferences"] = [reference]
+    return body
+
+
 ALL_BUT_PATCHING_JOBS = (
     '[{apiGroups: [killswitch.dev, "", apps, authentication.k8s.io], resources: ["*"], verbs: ["*"]},'
     ' {apiGroups: [batch], resources: ["*"], verbs: [get, list, watch]}]'

@@ -45,7 +45,8 @@ _HOSTED = (
 )
 _STEERS = (
     "it owns no pods: what it steers bears {labels}, and is a target beside it, locked by its own keys. One"
-    " that does not say all of these ends with `PodsNotKnown`"
+    " that does not say all of these, or that has a count and steers nothing that is seen, ends with"
+    " `PodsNotKnown`"
 )
 _LINKS = """
 ## Between a workload and its pods
@@ -71,6 +72,7 @@ _OTHERS = """
 | a kind with `/scale` | scaled to 0 like a Deployment: in a policy `kind:` and `group:`, on the command line `-w KIND.GROUP/NAME`. Its count is read where its definition says (`specReplicasPath`) |
 | a kind without it | locked by name and uid, its pods and those of what it owns are deleted. It has no state of rest that is known, so a release lets its controller start it, and the plan says so |
 | one of these, or of the table proven on its API alone, below which nothing is found | it may make its pods through a kind that nobody here knows: `Stopped=False` and `Verified=False`, reason `PodsNotKnown`, whatever else is a target; name the kinds between it and its pods as targets too, so that they are followed, or its namespace |
+| one that may make its pods through other kinds than those of `apps` ({through}), while one of these cannot be listed | the same, unless its pods, or what makes them, are found below it and nothing in its namespace has an owner that is not seen; the stop goes on, and deletes them once it can be listed |
 | a kind that is not served, or may not be listed | *not seen* in the plan; `Ready=False`, reason `KindUnseen`, on the policy; other targets still work |
 
 Named kinds among these: OpenShift's `DeploymentConfig` has `/scale`, and its ReplicationControllers are followed. Without
@@ -121,12 +123,13 @@ def page() -> str:
     """docs/kinds.md."""
     rows = "\n".join(map(_row, kinds.TABLE.values()))
     links = ", ".join(f"`{each.kind}.{each.group}`" for each in kinds.LINKS)
+    through = ", ".join(f"`{each}`" for each in kinds.TABLE.values() if each.through)
     return (
         f"{_INTRO}\n## The table\n\n"
         "| kind | API | at rest | lock key | comes back | lost for good | honoured since | starts it again |"
         " proven on |\n|---|---|---|---|---|---|---|---|---|\n"
         f"{rows}\n\n## What to know of each\n\n{_notes()}\n"
-        f"{_LINKS.format(links=links)}{_OTHERS}{_FIGHTERS}"
+        f"{_LINKS.format(links=links)}{_OTHERS.format(through=through)}{_FIGHTERS}"
         f"{chr(10).join(map(_fighter, fighters.TABLE))}\n{_TRAPS}"
     )
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from killswitch.cli.connect import Session
-from killswitch.core import blast, lock_keys, locks, projections
+from killswitch.core import blast, kinds, lock_keys, locks, projections
 from killswitch.core.blast import Owner
 from killswitch.core.catalogue import Catalogue
 from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
@@ -245,5 +245,5 @@ async def _list(
         observed.hidden[resource.key] = str(error)
         if isinstance(error, RefusedError):
             observed.refused.add(resource.key)
-        if kind:
-            observed.inventory.unseen[kind] = str(error)
+        if kind or resource.key in kinds.LINK_KEYS:
+            observed.inventory.unseen[kind or resource.key] = str(error)

@@ -1,7 +1,7 @@
 """Workloads of whose pods nothing is known: of them "no pod is left" proves nothing."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from killswitch.core import ties
 from killswitch.core.inventory import Inventory, Workload
@@ -10,8 +10,26 @@ from killswitch.core.stops import Stop
 from killswitch.core.words import several
 
 
-def hides_pods(workload: Workload, targets: Collection[Workload], inventory: Inventory) -> bool:
-    """Whether nothing is known of its pods, in a stop of these targets.
+def untraced(namespace: str, targets: Collection[Workload], inventory: Inventory) -> dict[str, str]:
+    """The uids of the targets whose pods are not known, in a stop of all of these.
+
+    Each with what cannot be seen between the two, and why; empty where that is not known either.
+    """
+    found: dict[str, str] = {}
+    for each in targets:
+        if hidden := _hidden(each, inventory):
+            found[each.uid] = hidden
+        elif _hides_pods(each, targets, inventory):
+            found[each.uid] = ""
+    # Where all that runs there has an owner that is seen, nothing runs behind what is not.
+    if any(found.values()) and not _has_orphans(namespace, inventory):
+        led = {each.uid for each in targets if _leads_to_pods(each, inventory)}
+        found = {uid: hidden for uid, hidden in found.items() if not hidden or uid not in led}
+    return found
+
+
+def _hides_pods(workload: Workload, targets: Collection[Workload], inventory: Inventory) -> bool:
+    """Whether nothing is known of its pods, though all is seen that is known to lead to them.
 
     A kind that no test has run may make them through others that nobody here knows.
     """
@@ -23,6 +41,30 @@ def hides_pods(workload: Workload, targets: Collection[Workload], inventory: Inv
     return not inventory.below(workload.uid) and not inventory.pods_of([workload.uid])
 
 
+def _hidden(workload: Workload, inventory: Inventory) -> str:
+    """What of that through which it may make its pods cannot be seen, and why."""
+    through = workload.kind.through
+    return ", ".join(
+        f"{name} ({inventory.unseen[name]})" for name in through if name in inventory.unseen
+    )
+
+
+def _leads_to_pods(workload: Workload, inventory: Inventory) -> bool:
+    """Whether pods are found below it, or what makes them without anything else between."""
+    below = inventory.below(workload.uid)
+    makers = (each.kind for each in below if isinstance(each, Workload))
+    return any(not kind.through and not kind.with_owner for kind in makers) or bool(
+        inventory.pods_of([workload.uid, *(each.uid for each in below)])
+    )
+
+
+def _has_orphans(namespace: str, inventory: Inventory) -> bool:
+    """Whether something there has an owner that is not seen: it may be anybody's."""
+    owners = {pod.owner for pod in inventory.pods_in(namespace) if not pod.mirror}
+    owners |= {each.owner for each in inventory.workloads(namespace)}
+    return any(inventory.owner_of(uid) is None for uid in owners - {""})
+
+
 @dataclass(frozen=True, slots=True)
 class NotKnown:
     """The targets of some stops of whose pods nothing is known."""
@@ -30,6 +72,8 @@ class NotKnown:
     names: tuple[str, ...] = ()
     makers: tuple[str, ...] = ()
     """What may make them, as far as that is known."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """By target, what stands between and cannot be seen, with the reason: it may come to be seen."""
 
     def __bool__(self) -> bool:
         """Whether there are some: then that no pod is left may not be said."""
@@ -39,11 +83,12 @@ class NotKnown:
         """A sentence with the cure; empty where there are none."""
         if not self.names:
             return ""
-        makers = ", ".join((*self.makers, "any kind between them"))
-        return (
-            f"the pods of {several(self.names)} are not known: name what makes them"
-            f" ({makers}) as a target too, or their namespace"
-        )
+        cures = [f"let killswitch list {each}" for each in dict.fromkeys(self.unseen.values())]
+        if self.unseen.keys() < {*self.names}:
+            makers = ", ".join((*self.makers, "any kind between them"))
+            cures.append(f"name what makes them ({makers}) as a target too")
+        cure = ", ".join((*cures, "or name their namespace"))
+        return f"the pods of {several(self.names)} are not known: {cure}"
 
 
 def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
@@ -53,7 +98,7 @@ def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
     holds makes them known only where they are found below it: then they are not untraced.
     """
     blind = [
-        each
+        (each, stop.untraced[each.uid])
         for stop in stops
         if not stop.whole_namespace and stop.pod_labels is None
         for each in stop.targets
@@ -61,7 +106,8 @@ def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
     ]
     makers = dict.fromkeys(
         f"the {each.kind.tie.host} {each.host or 'that runs it'}"
-        for each in blind
+        for each, _hidden in blind
         if each.kind.tie is not None and each.kind.tie.host
     )
-    return NotKnown(tuple(map(str, blind)), tuple(makers))
+    unseen = {str(each): hidden for each, hidden in blind if hidden}
+    return NotKnown(tuple(str(each) for each, _hidden in blind), tuple(makers), unseen)

@@ -147,6 +147,9 @@ class Kind:
     """How its pods are known, where they are not found below it by owner references."""
     borne: tuple[tuple[str, Path], ...] = ()
     """Labels that it bears in effect, each with the field that says it in their place."""
+    through: tuple[str, ...] = ()
+    """What may stand between it and its pods: kinds by name, of `LINKS` the key; empty: what is always
+    seen, or nothing."""
 
     @property
     def name(self) -> str:
@@ -192,6 +195,7 @@ def scaled(
     proof: Proof = Proof.SCHEMA,
     qualified: bool = False,
     tie: Tie | None = None,
+    through: tuple[str, ...] = (),
 ) -> Kind:
     """A kind with `/scale`; `path` is where its count stands on the object (specReplicasPath)."""
     return Kind(
@@ -205,6 +209,7 @@ def scaled(
         proof=proof,
         qualified=qualified,
         tie=tie,
+        through=through,
     )
 
 
@@ -225,6 +230,8 @@ def unsupported(resource: Resource, *, hidden: bool = False) -> Kind:
 
 _AIBRIX = "orchestration.aibrix.ai"
 _KSERVE, _KNATIVE, _RAY = "serving.kserve.io", "serving.knative.dev", "ray.io"
+_IN_REVISIONS = (f"configurations.{_KNATIVE}", f"revisions.{_KNATIVE}")
+_IN_SERVICES = (f"Service.{_KNATIVE}", *_IN_REVISIONS)
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _WORK = "the work of its pods since their last checkpoint"
 
@@ -281,6 +288,7 @@ _ALL = (
         note="its running Jobs are suspended beside it",
         leaves_children=True,
         template=("spec", "jobTemplate"),
+        through=("Job",),
         proof=Proof.REAL,
     ),
     Kind(
@@ -292,6 +300,7 @@ _ALL = (
         note="paused, it makes no new Jobs; its running ones are suspended beside it",
         leaves_children=True,
         template=("spec", "jobTargetRef"),
+        through=("Job",),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -309,6 +318,7 @@ _ALL = (
         fights="GitOps that owns the annotation",
         note="older ones ignore the annotation, and so does one with"
         " `serving.kserve.io/disable-auto-update: true`: the lock and its pods' deletion hold",
+        through=_IN_SERVICES,
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -318,6 +328,7 @@ _ALL = (
         since="KServe 0.16.0",
         fights="GitOps that owns the annotation",
         note="the services that it leads to go on",
+        through=_IN_SERVICES,
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -327,6 +338,7 @@ _ALL = (
         since="KServe 0.17.0",
         fights="GitOps that owns the annotation",
         note="its scheduler, router and autoscalers go with it",
+        through=("LeaderWorkerSet",),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -336,6 +348,7 @@ _ALL = (
         note="has no field to stop it (knative/serving#4262; max-scale 0 means no limit): a release"
         " lets the next request start it",
         qualified=True,
+        through=_IN_REVISIONS,
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -345,6 +358,7 @@ _ALL = (
         lost="the state of its head: actors and objects in memory",
         since="KubeRay 1.7.0",
         fights="its controller, until `suspend` is known to it",
+        through=("RayCluster",),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -362,6 +376,7 @@ _ALL = (
         lost="the work of its cluster",
         fights="Kueue",
         note="its controller accepts `suspend` only with `shutdownAfterJobFinishes: true`",
+        through=("RayCluster", "Job"),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -373,6 +388,7 @@ _ALL = (
         note="its running RayJobs are suspended beside it; where KubeRay's feature gate is off, nothing is below it",
         leaves_children=True,
         template=("spec", "jobTemplate"),
+        through=("RayJob", "RayCluster", "Job"),
         proof=Proof.STAND_IN,
     ),
     scaled(
@@ -387,6 +403,7 @@ _ALL = (
         lost=_WORK,
         fights="Kueue",
         note="it suspends its Jobs itself",
+        through=("Job",),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -467,12 +484,14 @@ _ALL = (
         Resource(_AIBRIX, "v1alpha1", "stormservices", "StormService"),
         fights="PodAutoscaler: rests at 0 unless an active schedule has minReplicas",
         note="`spec.paused` pauses rollouts only",
+        through=(f"rolesets.{_AIBRIX}", f"podsets.{_AIBRIX}"),
         proof=Proof.STAND_IN,
     ),
     scaled(
         Resource(_AIBRIX, "v1alpha1", "rayclusterfleets", "RayClusterFleet"),
         fights="PodAutoscaler: rests at 0 unless an active schedule has minReplicas",
         lost="the state of its heads",
+        through=(f"rayclusterreplicasets.{_AIBRIX}", "RayCluster"),
         proof=Proof.STAND_IN,
     ),
     Kind(
@@ -494,6 +513,7 @@ LINKS = (
     Resource(_AIBRIX, "v1alpha1", "rayclusterreplicasets", "RayClusterReplicaSet"),
 )
 """What stands between a workload and its pods, and is never stopped itself."""
+LINK_KEYS = frozenset(each.key for each in LINKS)
 
 NO_KINDS = frozenset({PODS.kind, NODES.kind, NAMESPACES.kind})
 """Targets that are no kinds of workloads."""

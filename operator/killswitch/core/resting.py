@@ -31,9 +31,7 @@ def of_workloads(namespace: str, targets: Iterable[Workload], inventory: Invento
         tuple({pod.uid: pod for pod in found}.values()),
         locks,
         loose=frozenset(pod.uid for pod in beside if not pod.owner),
-        untraced=frozenset(
-            each.uid for each in chosen if blind_spots.hides_pods(each, chosen, inventory)
-        ),
+        untraced=blind_spots.untraced(namespace, chosen, inventory),
         tied=frozenset(tied & {each.uid for each in chosen}),
     )
 

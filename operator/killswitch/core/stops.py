@@ -39,8 +39,9 @@ class Stop:
     nodes: tuple[Node, ...] = ()
     loose: frozenset[str] = frozenset()
     """uids of those pods that belong to none of the targets: Jobs', bare ones, other kinds'."""
-    untraced: frozenset[str] = frozenset()
-    """uids of those targets of whose pods nothing is known: that none is found proves nothing."""
+    untraced: Mapping[str, str] = field(default_factory=dict)
+    """uids of those targets whose pods are not known: that none is found proves nothing. Each with what
+    cannot be seen between them, and why; empty where that is not known either."""
     tied: frozenset[str] = frozenset()
     """uids of those targets that another one steers without owning them."""
 
@@ -67,7 +68,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         first.whole_namespace or second.whole_namespace,
         first.pod_labels or second.pod_labels,
         loose=first.loose | second.loose,
-        untraced=first.untraced | second.untraced,
+        untraced={**first.untraced, **second.untraced},
         tied=first.tied | second.tied,
     )
 

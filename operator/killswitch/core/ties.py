@@ -72,7 +72,10 @@ def known(workload: Workload, targets: Collection[Workload], inventory: Inventor
         return False
     if tie.host:
         return _host_held(workload, tie.host, targets, inventory)
-    return bool(workload.steers) and not _hidden(workload, inventory)
+    if not workload.steers or _hidden(workload, inventory):
+        return False
+    # What asks for replicas and is at 0 by the stop may have had some, by other labels than these.
+    return not workload.kind.counted or of(workload, inventory) != Tied()
 
 
 def _host_held(

@@ -114,7 +114,7 @@ def _opaque(spec: Json) -> bool:
     plain = {
         each.resource.key
         for each in kinds.TABLE.values()
-        if each.owns_pods and each.proof is not Proof.SCHEMA
+        if each.owns_pods and each.proof is not Proof.SCHEMA and not each.through
     }
     return bool(holdings.named(spec) - plain)
 

@@ -172,7 +172,7 @@ class Finisher:
                 return
             await self._escalate(shutdown, outcome)
             await self._report(shutdown, outcome)
-            if outcome.finished:
+            if outcome.finished and not contradicted(shutdown):
                 return
             await self._clock.sleep(pause)
             waits = outcome.waits(self._clock.monotonic())
@@ -252,15 +252,31 @@ def field_manager(replica: str) -> str:
 def finished(shutdown: Json) -> bool:
     """Whether some reactor saw no pod left, brought every workload to rest, and it stayed so."""
     before = shutdown.get("status", {})
-    observed = before.get("conditions", ())
-    verified = conditions.find(observed, ShutdownCondition.VERIFIED)
-    came_back = verified is not None and verified["reason"] == Reason.CAME_BACK
-    told = conditions.find(observed, ShutdownCondition.STOPPED)
+    told = conditions.find(before.get("conditions", ()), ShutdownCondition.STOPPED)
     # Of whose pods nothing is known, there is nothing more to do: people must name them.
     stopped = told is not None and (
         told["status"] == "True" or told["reason"] == Reason.PODS_NOT_KNOWN
     )
-    return stopped and not came_back and "scaled" in before.get("stages", {})
+    return stopped and not contradicted(shutdown) and "scaled" in before.get("stages", {})
+
+
+def contradicted(shutdown: Json) -> bool:
+    """Whether who verifies it sees something left, where a reactor saw nothing more to do.
+
+    `Stopping` may still be its word from before the reactor's, unless that did not know the pods. It
+    becomes another one at the deadline.
+    """
+    before = shutdown.get("status", {})
+    observed = before.get("conditions", ())
+    verified = conditions.find(observed, ShutdownCondition.VERIFIED)
+    if verified is None or verified["status"] != "False":
+        return False
+    told = conditions.find(observed, ShutdownCondition.STOPPED)
+    known = told is None or told["reason"] != Reason.PODS_NOT_KNOWN
+    if verified["reason"] == Reason.STOPPING and known:
+        return False
+    left: int = before.get("remaining", 0)
+    return left > 0 or verified["reason"] == Reason.CAME_BACK
 
 
 def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
@@ -301,8 +317,12 @@ def status(shutdown: Json, outcome: Outcome, *, now: float) -> Json:
 
 
 def _known(before: Json, stages: Json) -> Json:
-    """The times that are stored already, of the stages that this reactor reached too."""
-    return {name: at for name, at in before.get("stages", {}).items() if name in stages}
+    """The times that are stored already, of the stages that this reactor reached too.
+
+    And of those before a stop that is taken up again: this reactor may have written them.
+    """
+    mine = stages.keys() | {"decided", "locked"}
+    return {name: at for name, at in before.get("stages", {}).items() if name in mine}
 
 
 def _stopped_reason(outcome: Outcome) -> Reason:

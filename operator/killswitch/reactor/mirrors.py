@@ -30,7 +30,6 @@ ALWAYS = (NODES, DEPLOYMENTS, STATEFULSETS, REPLICASETS, PODS)
 """Mirrored before anything is judged."""
 _ALWAYS_KEYS = frozenset(each.key for each in ALWAYS)
 _OPTIONAL = tuple(kind for kind in kinds.TABLE.values() if kind.resource.key not in _ALWAYS_KEYS)
-_LINK_KEYS = frozenset(each.key for each in kinds.LINKS)
 _REFUSED = 10.0
 """Seconds after which a kind that could not be listed is asked for again, in the end."""
 _STALE = 90.0
@@ -88,7 +87,7 @@ class Mirrors:
         found |= {name: kind for name in wanted if (kind := catalogue.find(name)) is not None}
         found |= {each.key: each for each in catalogue.links}
         found = {k: v for k, v in found.items() if _resource(v).key not in _ALWAYS_KEYS}
-        self._start({k: v for k, v in found.items() if k in _LINK_KEYS})
+        self._start({k: v for k, v in found.items() if k in kinds.LINK_KEYS})
         # Known without what leads to its pods, it would be locked without them, and look stopped.
         early = {k: why for k, v in found.items() if (why := self._misses(_resource(v)))}
         self._start({k: v for k, v in found.items() if k in self._mirrors or k not in early})
@@ -125,10 +124,10 @@ class Mirrors:
 
     def _misses(self, resource: Resource) -> str:
         """Which link from workloads of this resource to their pods is not seen, and why."""
-        if resource.key in _LINK_KEYS:
+        if resource.key in kinds.LINK_KEYS:
             return ""
         now = self._clock.monotonic()
-        links = (self._mirrors.get(key) for key in sorted(_LINK_KEYS))
+        links = (self._mirrors.get(key) for key in sorted(kinds.LINK_KEYS))
         for link in links:
             if link is None or link.resource.group != resource.group:
                 continue
@@ -141,7 +140,7 @@ class Mirrors:
         unseen: dict[str, str] = {}
         now = self._clock.monotonic()
         for name, mirror in self._mirrors.items():
-            if (why := _blind(mirror.reflector, now)) and name not in _LINK_KEYS:
+            if why := _blind(mirror.reflector, now):
                 unseen[name] = why
         always = {each.kind for each in ALWAYS}
         there = self.discovery.asked

@@ -216,7 +216,8 @@ class StopSequence:
             hidden = unseen()
             for each in hidden:
                 outcome.note(each)
-            if all(resting) and not hidden:
+            # What cannot be seen yet may come to be: until then this is not over.
+            if all(resting) and not hidden and not outcome.not_known.unseen:
                 run.reached("scaled")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._prove(run))
