@@ -43,6 +43,8 @@ class Stop:
     """uids of those targets of whose pods nothing is known: that none is found proves nothing."""
     tied: frozenset[str] = frozenset()
     """uids of those targets that another one steers without owning them."""
+    beside: frozenset[str] = frozenset()
+    """Those of the lock keys that hold what a target steers and is no workload that is seen."""
 
     @property
     def count(self) -> int:
@@ -69,6 +71,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         loose=first.loose | second.loose,
         untraced=first.untraced | second.untraced,
         tied=first.tied | second.tied,
+        beside=first.beside | second.beside,
     )
 
 
