@@ -1,6 +1,6 @@
 """What runs because of a workload that does not own it: stopped beside it, or not known."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ QUEUED = {LABEL: "q"}
 WORKLOAD = "Workload.kueue.x-k8s.io"
 MODEL, SERVER = "Model.mlops.seldon.io", "Server.mlops.seldon.io"
 QUEUE = workload("q", kind="LocalQueue", steers=QUEUED)
+COMPONENT = "nvidia.com/dynamo-component"
 KEY = "localqueues.kueue.x-k8s.io/q"
 
 
@@ -78,15 +79,12 @@ def test_pods_of_a_kind_that_is_not_seen_are_held_by_their_owner() -> None:
     wanted = {"nvidia.com/dynamo-graph-deployment-name": "g", "nvidia.com/dynamo-component": "w"}
     adapter = workload("g-w", kind="DynamoGraphDeploymentScalingAdapter", steers=wanted)
     mine = _owned("mine", "clique", wanted)
-    held = inventory(adapter, mine, _owned("other", "another", {**wanted, _LAST: "x"}))
+    held = inventory(adapter, mine, _owned("other", "another", {**wanted, COMPONENT: "x"}))
     (stop,) = planned(held, "DynamoGraphDeploymentScalingAdapter", "g-w").stops
     assert stop.pods == (mine,)
     assert "uid/clique" in stop.locks
     assert "uid/another" not in stop.locks
     assert not stop.loose
-
-
-_LAST = "nvidia.com/dynamo-component"
 
 
 def _owned(name: str, owner: str, labels: dict[str, str]) -> Pod:
@@ -101,7 +99,8 @@ def test_what_stands_for_a_job_of_a_kind_that_is_not_followed_leads_to_its_pods(
     (stop,) = planned(held).stops
     assert stop.pods == (running,)
     assert "uid/job" in stop.locks
-    assert known(held, KEY)
+    assert known(held, *stop.locks)
+    assert not known(held, KEY)  # nobody holds what it steers
     # They may be made through something that nobody sees.
     assert not known(inventory(QUEUE, stands_for), KEY)
 
@@ -121,10 +120,11 @@ def test_jobs_that_have_ended_hide_nothing() -> None:
 def test_a_queue_whose_workloads_cannot_be_seen_is_not_known() -> None:
     """A job of a kind that is not followed would be missed."""
     held = inventory(QUEUE, job("mine"))
+    keys = KEY, "jobs.batch/mine"
     held.unseen[WORKLOAD] = "may not be listed"
-    assert not known(held, KEY)
+    assert not known(held, *keys)
     del held.unseen[WORKLOAD]
-    assert known(held, KEY)
+    assert known(held, *keys)
 
 
 def test_a_tie_that_does_not_say_all_its_labels_leads_nowhere() -> None:
@@ -151,18 +151,134 @@ def test_labels_that_lead_to_nothing_prove_nothing(replicas: int) -> None:
     kind = "DynamoGraphDeploymentScalingAdapter"
     key = f"{TABLE[kind].resource.key}/g-w"
     adapter = workload("g-w", kind=kind, steers=wanted, replicas=replicas)
-    held = inventory(adapter, _owned("other", "clique", {**wanted, _LAST: "W"}))
+    held = inventory(adapter, _owned("other", "clique", {**wanted, COMPONENT: "W"}))
     assert not known(held, key)
     held.put(_owned("mine", "clique", wanted))
-    assert known(held, key)
+    assert known(held, key, "uid/clique")
 
 
-def test_a_shutdown_by_hand_that_names_the_queue_alone_finds_its_jobs() -> None:
-    """Those that came since, too."""
+def test_a_shutdown_by_hand_that_names_the_queue_alone_says_that_its_jobs_are_not_held() -> None:
+    """What a Shutdown stops stands in it."""
     mine = job("mine")
-    stop = holdings.for_locks("prod", {KEY: ""}, inventory(QUEUE, mine, pod("a", mine)))
-    assert [each.name for each in stop.targets] == ["mine", "q"]
-    assert [each.name for each in stop.pods] == ["a"]
+    held = inventory(QUEUE, mine, pod("a", mine))
+    stop = holdings.for_locks("prod", {KEY: ""}, held)
+    assert (stop.targets, stop.pods) == ((QUEUE,), ())
+    assert not known(held, KEY)
+    assert known(held, KEY, "jobs.batch/mine")
+    waits = replace(mine, values=(True,))
+    assert not known(inventory(QUEUE, waits, pod("a", waits)), KEY)
+    assert known(inventory(QUEUE, waits), KEY)
+
+
+GRAPH = "nvidia.com/dynamo-graph-deployment-name"
+ADAPTER = "DynamoGraphDeploymentScalingAdapter"
+
+
+def test_an_adapter_that_is_pointed_elsewhere_draws_nobody_into_a_stop_in_force() -> None:
+    """Only a plan follows it, whose caps and people judge what it finds."""
+    adapter = workload("a", kind=ADAPTER, steers={GRAPH: "mine", COMPONENT: "w"})
+    mine = workload("mine", labels=adapter.steers)
+    stranger = workload("stranger", labels={GRAPH: "theirs", COMPONENT: "w"})
+    held = inventory(adapter, mine, pod("m", mine), stranger, pod("s", stranger))
+    (stop,) = planned(held, ADAPTER, "a").stops
+    assert stop.targets == (mine, adapter)
+    turned = replace(adapter, steers=stranger.labels)
+    held.put(turned)
+    again = holdings.for_locks("prod", stop.locks, held)
+    assert again.targets == (mine, turned)
+    assert [each.name for each in again.pods] == ["m"]
+    assert again.locks.keys() == stop.locks.keys()
+    assert again.untraced.keys() == {adapter.uid}  # it says so
+    holders = [("Shutdown", "prod", {"locks": dict(stop.locks)})]
+    (anew,) = holdings.not_held(planned(held, ADAPTER, "a"), holders)
+    assert stranger in anew.targets  # a new order of the policy, with its caps
+
+
+def test_a_pod_that_comes_to_a_held_queue_under_an_owner_that_is_not_seen_is_a_new_fire() -> None:
+    """Its owner would make others: the Shutdown in force has no key of it."""
+    held = inventory(QUEUE)
+    (stop,) = planned(held).stops
+    holders = [("Shutdown", "prod", {"locks": dict(stop.locks)})]
+    assert holdings.not_held(planned(held), holders) == ()
+    held.put(_owned("torch-0", "torch", QUEUED))
+    (anew,) = holdings.not_held(planned(held), holders)
+    assert "uid/torch" in anew.locks
+    assert [each.name for each in anew.pods] == ["torch-0"]
+    holders.append(("Shutdown", "prod", {"locks": dict(anew.locks)}))
+    assert holdings.not_held(planned(held), holders) == ()
+
+
+def test_a_waiting_job_among_more_than_one_shutdown_may_hold_is_no_new_fire() -> None:
+    """Who is steered, and whose pods are known, is of the whole plan, however it is split."""
+    held = inventory(QUEUE, *(job(f"j{number:04}", values=(True,)) for number in range(2500)))
+    plan = planned(held)
+    assert len(plan.stops) == 2
+    assert sum(len(stop.tied) for stop in plan.stops) == 2500
+    assert not any(stop.untraced for stop in plan.stops)
+    holders = [("Shutdown", "prod", {"locks": dict(stop.locks)}) for stop in plan.stops]
+    later = job("a-new", values=(True,))
+    held.put(later)
+    held.put(workload("job-a-new", kind=WORKLOAD, owner=later.uid, labels=QUEUED))
+    assert holdings.not_held(planned(held), holders) == ()
+    runs = replace(later, values=(None,))
+    held.put(runs)
+    assert any(runs in stop.targets for stop in holdings.not_held(planned(held), holders))
+
+
+def test_a_model_in_another_shutdown_than_its_server_is_known() -> None:
+    """They are one plan."""
+    models = [workload(f"m{number:04}", kind=MODEL, host="a") for number in range(2100)]
+    queries = [TargetQuery(MODEL, "prod"), TargetQuery(SERVER, "prod")]
+    plan = plans.for_policy(queries, inventory(SERVER_A, *models), BOUNDARIES)
+    assert len(plan.stops) == 2
+    assert not any(stop.untraced for stop in plan.stops)
+
+
+class _Counted(Inventory):
+    """An inventory that counts looks at a whole namespace."""
+
+    looks = 0
+
+    def workloads(self, namespace: str, kind: str | None = None) -> Iterator[Workload]:
+        type(self).looks += 1
+        return super().workloads(namespace, kind)
+
+    def pods_in(self, namespace: str) -> list[Pod]:
+        type(self).looks += 1
+        return super().pods_in(namespace)
+
+
+@pytest.mark.parametrize("kind", ["LocalQueue", MODEL])
+def test_many_that_steer_cost_no_look_at_the_namespace_each(kind: str) -> None:
+    """The reactor plans on its event loop."""
+
+    def looks(count: int) -> int:
+        held = _Counted()
+        held.namespaces |= inventory().namespaces
+        for number in range(count):
+            name = f"s{number}"
+            held.put(workload(name, kind=kind, steers={LABEL: name}, host="a"))
+            held.put(job(f"j{number}", labels={LABEL: name}))
+        _Counted.looks = 0
+        plan = plans.for_policy([TargetQuery(kind, "prod")], held, BOUNDARIES)
+        for stop in plan.stops:
+            holdings.for_locks("prod", stop.locks, held)
+        return _Counted.looks
+
+    assert looks(20) == looks(2)
+
+
+def test_labels_are_found_as_they_are_now() -> None:
+    """Of each pod and workload that is there, by the values that it bears now."""
+    queued, both = job("j"), workload("w", labels={GRAPH: "g", COMPONENT: "c"})
+    held = inventory(queued, both, pod("p", labels=QUEUED))
+    assert [each.name for each in held.bearing("prod", QUEUED)] == ["j", "p"]
+    assert held.bearing("dev", QUEUED) == []
+    assert held.bearing("prod", {GRAPH: "g", COMPONENT: "c"}) == [both]
+    assert held.bearing("prod", {GRAPH: "g", COMPONENT: "d"}) == []
+    held.put(replace(queued, labels={}))
+    held.remove("Pod.prod.p")
+    assert held.bearing("prod", QUEUED) == []
 
 
 def test_a_job_that_comes_to_a_held_queue_and_waits_needs_no_shutdown_of_its_own() -> None:

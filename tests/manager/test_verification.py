@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from killswitch.core.kinds import TABLE, Kind
-from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, SHUTDOWNS
+from killswitch.core.resources import DEPLOYMENTS, JOBS, PODS, POLICIES, SHUTDOWNS
 from killswitch.ports import Json
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.stand_ins import QUEUE_LABEL, job_spec
@@ -158,3 +158,56 @@ async def test_a_policy_says_that_the_pods_of_its_targets_are_not_known(scene: S
         message = await scene.policy_condition("runaway", "Ready", "True", "Accepted")
     assert "a Model.mlops.seldon.io does not own its pods" in message
     assert "unless that Server.mlops.seldon.io is a target too" in message
+
+
+async def queued(scene: Scene, name: str) -> None:
+    """A Deployment with one pod, which bears the label of the queue `vllm`."""
+    await scene.bench.deployment(name, 1)
+    label: Json = {"metadata": {"labels": {QUEUE_LABEL: "vllm"}}}
+    await scene.bench.cluster.patch(DEPLOYMENTS, name, label, scene.namespace)
+
+
+async def test_what_a_queue_steers_and_its_shutdown_does_not_name_is_told_and_never_stopped(
+    scene: Scene,
+) -> None:
+    """Whoever may set a label would otherwise stop a stranger's pods by somebody else's Shutdown."""
+    queue = TABLE["LocalQueue"]
+    await things.make(scene, queue)
+    await queued(scene, "strange")
+    async with scene.manager(verify_interval=0.2), reactor(scene.bench):
+        await create(scene, locks=dict(things.lock(queue)))
+        await scene.condition("stop", "Stopped", "False", "PodsNotKnown")
+        message = await scene.condition("stop", "Verified", "False")
+    assert f"pod {scene.namespace}/strange" in message
+    assert await scene.bench.replicas("strange") == 1
+    assert len(await scene.bench.pods("strange")) == 1
+
+
+async def test_what_comes_under_a_held_queue_is_stopped_by_a_new_fire_within_the_caps(
+    scene: Scene,
+) -> None:
+    """The Shutdown in force does not grow; the policy plans anew."""
+    await things.make(scene, TABLE["LocalQueue"])
+    bench, target = scene.bench, {"kind": "LocalQueue", "name": "vllm"}
+    limits = {"maxTargets": 2, "maxPercent": 100}
+    await bench.policy("runaway", targets=[target], cooldown="0s", limits=limits)
+    async with reactor(bench):
+        bench.dial.turn("runaway", 500)
+        first = await bench.stopped("runaway-1")
+        await queued(scene, "joins")
+        await eventually(lambda: _held(scene, "deployments.apps/joins"))
+        await eventually(lambda: _gone(scene, "joins"))
+        await queued(scene, "too-many")
+        await bench.with_condition(POLICIES, "runaway", "Inhibited", "True", "TooManyTargets")
+    assert await bench.replicas("joins") == 0
+    assert await bench.replicas("too-many") == 1
+    again = await bench.cluster.get(SHUTDOWNS, "runaway-1", scene.namespace)
+    assert again["spec"]["locks"] == first["spec"]["locks"]
+
+
+async def _held(scene: Scene, key: str) -> bool:
+    return any(key in each["spec"]["locks"] for each in await scene.bench.shutdowns())
+
+
+async def _gone(scene: Scene, app: str) -> bool:
+    return await scene.bench.replicas(app) == 0 and not await scene.bench.pods(app)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from killswitch.core import lock_keys, resting
+from killswitch.core import blind_spots, lock_keys, resting, ties
 from killswitch.core.inventory import Inventory, Workload
 from killswitch.core.kinds import key_owns_nothing
 from killswitch.core.resources import PODS
@@ -32,7 +32,10 @@ def for_shutdown(kind: str, namespace: str, spec: Mapping[str, Any], inventory: 
 
 
 def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) -> Stop:
-    """What an engaged Shutdown with these lock keys holds now, under any of its keys."""
+    """What an engaged Shutdown with these lock keys holds now, under any of its keys.
+
+    What its targets steer is held where it is named, as by a plan: else it is only not known to rest.
+    """
     stop = resting.of_workloads(namespace, _locked(namespace, locks, inventory), inventory)
     owners = [key.removeprefix("uid/") for key in locks if key.startswith("uid/")]
     held = [*stop.pods, *inventory.pods_of(owners)]
@@ -41,8 +44,16 @@ def for_locks(namespace: str, locks: Mapping[str, str], inventory: Inventory) ->
     # A hand-written Shutdown may name a Deployment only: its ReplicaSets' pods belong to it too.
     pods = {pod.uid: pod for pod in held}
     loose = frozenset(pod.uid for pod in pods.values() if lock_keys.of_pod(pod) in locks)
+    uids = {each.uid for each in stop.targets}
+    unheld = [each for each in stop.targets if ties.not_held(each, uids, pods.keys(), inventory)]
+    untraced = dict.fromkeys((each.uid for each in unheld), "")
+    untraced |= blind_spots.untraced(namespace, stop.targets, inventory)
     return replace(
-        stop, pods=tuple(pods.values()), locks={**stop.locks, **locks}, loose=stop.loose | loose
+        stop,
+        pods=tuple(pods.values()),
+        locks={**stop.locks, **locks},
+        loose=stop.loose | loose,
+        untraced=untraced,
     )
 
 
@@ -64,8 +75,8 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
     """The stops of the plan that none of these engaged Shutdowns holds wholly.
 
     A holder is its kind, namespace and spec. A lock may be held by one Shutdown and its neighbour
-    by another: what counts is that each target has some holder. What came to a held queue later and
-    rests there needs none: what it waits for is held.
+    by another: what counts is that each target has some holder, and each key beside it, of what it
+    steers. What came to a held queue later and rests there needs none: what it waits for is held.
     """
     locks: dict[str, set[str]] = {}
     places: set[str] = set()
@@ -80,6 +91,12 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
             places.add(namespace)
 
     parts = Counter(each.uid for stop in plan.stops for each in stop.targets)
+    waiting = {
+        each.uid
+        for stop in plan.stops
+        for each in stop.targets
+        if each.uid in stop.tied and each.at_rest
+    }
 
     def held(stop: Stop) -> bool:
         if stop.nodes:
@@ -95,9 +112,11 @@ def not_held(plan: Plan, holders: Iterable[tuple[str, str, Mapping[str, Any]]]) 
             not stop.whole_namespace
             and all(
                 {lock_keys.by_name(each), f"uid/{each.uid}"} <= keys
-                or (each.uid in stop.tied and each.at_rest)
+                or each.uid in waiting
+                or (each.kind.with_owner and each.owner in waiting)
                 for each in stop.targets
             )
+            and stop.beside <= keys
             and all(lock_keys.of_pod(pod) in keys for pod in stop.pods if pod.uid in stop.loose)
         )
 

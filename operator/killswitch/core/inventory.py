@@ -148,11 +148,17 @@ class Inventory:
     _kinds: dict[str, str] = field(default_factory=dict)
     _pods_by_owner: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
     _pods_by_namespace: dict[str, dict[str, Pod]] = field(default_factory=lambda: defaultdict(dict))
+    _bearing: dict[tuple[str, str, str], dict[str, Item]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """By namespace, label and value, for the labels of ties alone."""
 
     def put(self, item: Item) -> None:
         """Add or replace one projection."""
         self.remove(item.uid)
         self._items[item.uid] = item
+        for borne in _borne(item):
+            self._bearing[borne][item.uid] = item
         match item:
             case Pod():
                 self._pods_by_owner[item.owner][item.uid] = item
@@ -172,6 +178,8 @@ class Inventory:
     def remove(self, uid: str) -> None:
         """Forget one projection; unknown uids are fine."""
         item = self._items.pop(uid, None)
+        for borne in _borne(item):
+            _drop(self._bearing, borne, uid)
         match item:
             case Pod():
                 _drop(self._pods_by_owner, item.owner, uid)
@@ -271,6 +279,16 @@ class Inventory:
         """All pods of a namespace."""
         return list(self._pods_by_namespace.get(namespace, {}).values())
 
+    def bearing(self, namespace: str, labels: Mapping[str, str]) -> list[Pod | Workload]:
+        """Workloads and pods of a namespace with all these labels, each the label of a tie."""
+        places = [(namespace, label, value) for label, value in labels.items()]
+        fewest = min((self._bearing.get(each, {}) for each in places), key=len, default={})
+        return [
+            each
+            for each in fewest.values()
+            if isinstance(each, Pod | Workload) and labels.items() <= each.labels.items()
+        ]
+
     def pods_on(self, nodes: Collection[str]) -> list[Pod]:
         """All pods on any of these nodes, by a look at every pod."""
         found = self._pods_by_namespace.values()
@@ -283,6 +301,14 @@ class Inventory:
     def __len__(self) -> int:
         """How many projections it holds."""
         return len(self._items)
+
+
+def _borne(item: Item | None) -> list[tuple[str, str, str]]:
+    """Where it stands in the index of labels."""
+    if not isinstance(item, Pod | Workload):
+        return []
+    labels = item.labels
+    return [(item.namespace, key, labels[key]) for key in kinds.TIE_LABELS if key in labels]
 
 
 def _place(child: Child) -> tuple[str, str, str]:

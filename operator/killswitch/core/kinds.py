@@ -505,6 +505,11 @@ _ALL = (
 TABLE: Mapping[str, Kind] = {each.name: each for each in _ALL}
 """The kinds that killswitch knows, by name."""
 
+TIE_LABELS = frozenset(
+    label for each in _ALL if each.tie is not None for label, _paths in each.tie.labels
+)
+"""All labels by which something is known to be steered."""
+
 LINKS = (
     Resource(_KNATIVE, "v1", "configurations", "Configuration"),
     Resource(_KNATIVE, "v1", "revisions", "Revision"),

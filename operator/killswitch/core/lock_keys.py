@@ -1,8 +1,8 @@
 """The keys by which a Shutdown holds a workload, what is below it, and their pods."""
 
-from killswitch.core import ties
 from killswitch.core.inventory import Child, Inventory, Pod, Workload
 from killswitch.core.resources import DEPLOYMENTS, PODS
+from killswitch.core.ties import NOTHING, Tied
 
 MOST_LOCKS = 4000
 """Keys that one Shutdown may have: what the CRD's schema allows."""
@@ -24,13 +24,13 @@ def owner_uids(workload: Workload, inventory: Inventory) -> list[str]:
     return [workload.uid, *(each.uid for each in inventory.below(workload.uid))]
 
 
-def holding(workload: Workload, inventory: Inventory) -> list[str]:
+def holding(workload: Workload, inventory: Inventory, tied: Tied = NOTHING) -> list[str]:
     """The keys that hold a workload: by name, by uid, and so what is below it and makes pods.
 
     A ReplicaSet is held through its Deployment as long as it names it as its owner; its own key
     matters once it is orphaned. The ten old ones that a Deployment keeps have nothing to hold.
     Nothing new is made below what is held: where all do not fit into a Shutdown, uids are enough.
-    Workloads that it steers are targets of their own; pods of kinds that are not seen are held here.
+    What a plan found tied to it is held here too, but for workloads: they are targets of their own.
     """
     live = [
         each
@@ -40,10 +40,7 @@ def holding(workload: Workload, inventory: Inventory) -> list[str]:
         or inventory.pods_of([each.uid])
         or not _is_deployments(each, inventory)
     ]
-    tied = ties.of(workload, inventory)
-    owners = [*(each.uid for each in (workload, *live)), *tied.owners]
-    needed = [by_name(workload), *(f"uid/{uid}" for uid in owners)]
-    needed += [of_pod(pod) for pod in tied.pods if not pod.owner]
+    needed = [by_name(workload), *(f"uid/{each.uid}" for each in (workload, *live)), *tied.keys]
     names = [by_name(each) for each in live]
     return [*needed, *names[: max(0, MOST_LOCKS - len(needed))]]
 

@@ -4,14 +4,15 @@ The reactor executes the stops of a plan, and the command line prints them. `hol
 stops back from the Shutdowns that were made of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from killswitch.core import node_plans, resting, splitting, ties
+from killswitch.core import node_plans, resting, splitting
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.nodes import NodeAction
 from killswitch.core.queries import TargetQuery
 from killswitch.core.resources import PODS
 from killswitch.core.stops import Boundaries, Plan, Refusal, Refused
+from killswitch.core.ties import Tied
 
 
 def for_policy(
@@ -37,10 +38,11 @@ def for_policy(
             stops.append(resting.whole_namespace(namespace, inventory))
             eligible += stops[-1].count
             continue
-        targets, pods, missing = _match(here, namespace, inventory)
-        eligible += _eligible(namespace, kinds, targets, inventory)
+        chosen, pods, missing = _match(here, namespace, inventory)
+        targets, steered = resting.with_steered(chosen, inventory)
+        eligible += _eligible(namespace, kinds, targets, inventory, steered.values())
         refused += missing
-        stops += splitting.parts(namespace, targets, pods, inventory)
+        stops += splitting.parts(namespace, targets, pods, inventory, steered)
     return Plan(tuple(stops), tuple(refused), eligible)
 
 
@@ -69,7 +71,11 @@ def _blind(queries: Sequence[TargetQuery], inventory: Inventory) -> list[Refused
 
 
 def _eligible(
-    namespace: str, kinds: set[str], targets: Iterable[Workload], inventory: Inventory
+    namespace: str,
+    kinds: set[str],
+    targets: Iterable[Workload],
+    inventory: Inventory,
+    tied: Collection[Tied],
 ) -> int:
     """How many workloads of these kinds there are; for pods, what they belong to.
 
@@ -78,14 +84,12 @@ def _eligible(
     """
     if PODS.kind in kinds:
         return resting.whole_namespace(namespace, inventory).count
-    chosen = tuple(targets)
-    tied = [ties.of(each, inventory) for each in chosen]
     steered = {
         each.uid for found in tied for each in found.workloads if each.kind.name not in kinds
     }
     loose = {pod.uid for found in tied for pod in found.pods if not pod.owner}
     beside = sum(
-        each.uid in steered or (inventory.top(each.uid) or each).uid != each.uid for each in chosen
+        each.uid in steered or (inventory.top(each.uid) or each).uid != each.uid for each in targets
     )
     return inventory.count(namespace, kinds) + beside + len(loose)
 
@@ -93,7 +97,7 @@ def _eligible(
 def _match(
     queries: Sequence[TargetQuery], namespace: str, inventory: Inventory
 ) -> tuple[list[Workload], list[Pod], list[Refused]]:
-    """What the queries mean: workloads to bring to rest, pods without any, and who means nothing."""
+    """What the queries mean: workloads, pods without any, and who means nothing."""
     found: dict[str, Workload] = {}
     bare: dict[str, Pod] = {}
     missing = []
@@ -103,7 +107,7 @@ def _match(
         bare |= {pod.uid: pod for pod in pods}
         if not hits and not pods and query.namespace and query.kind not in inventory.unseen:
             missing.append(Refused(str(query), Refusal.NOT_FOUND))
-    return resting.rested(found.values(), inventory), list(bare.values()), missing
+    return list(found.values()), list(bare.values()), missing
 
 
 def _hits(

@@ -1,28 +1,37 @@
 """What comes to rest, and goes, when workloads, pods, labels or a whole namespace are stopped."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-from killswitch.core import blind_spots, lock_keys, ties
+from killswitch.core import lock_keys, ties
 from killswitch.core.inventory import Inventory, Item, Node, Pod, Workload
 from killswitch.core.locks import carries
 from killswitch.core.resources import PODS
 from killswitch.core.stops import Stop
+from killswitch.core.ties import Tied
+
+_NOTHING: Mapping[str, Tied] = MappingProxyType({})
 
 
-def of_workloads(namespace: str, targets: Iterable[Workload], inventory: Inventory) -> Stop:
-    """These workloads with their pods, held by their keys."""
+def of_workloads(
+    namespace: str,
+    targets: Iterable[Workload],
+    inventory: Inventory,
+    steered: Mapping[str, Tied] = _NOTHING,
+) -> Stop:
+    """These workloads with their pods, held by their keys; what each steers, by uid, beside it."""
     chosen = tuple(targets)
     locks: dict[str, str] = {}
     owners: list[str] = []
     beside: list[Pod] = []
-    tied: set[str] = set()
+    keys: list[str] = []
     for workload in chosen:
         label = f"{workload.kind}/{workload.name}"[:64]
-        locks |= dict.fromkeys(lock_keys.holding(workload, inventory), label)
+        tied = steered.get(workload.uid, ties.NOTHING)
+        locks |= dict.fromkeys(lock_keys.holding(workload, inventory, tied), label)
         owners += lock_keys.owner_uids(workload, inventory)
-        steers = ties.of(workload, inventory)
-        beside += steers.pods
-        tied |= {each.uid for each in steers.workloads}
+        beside += tied.pods
+        keys += tied.keys
     # A CronJob and a Job below it have pods in common.
     found = [*inventory.pods_of(dict.fromkeys(owners)), *beside]
     return Stop(
@@ -31,9 +40,21 @@ def of_workloads(namespace: str, targets: Iterable[Workload], inventory: Invento
         tuple({pod.uid: pod for pod in found}.values()),
         locks,
         loose=frozenset(pod.uid for pod in beside if not pod.owner),
-        untraced=blind_spots.untraced(namespace, chosen, inventory),
-        tied=frozenset(tied & {each.uid for each in chosen}),
+        beside=frozenset(keys),
     )
+
+
+def with_steered(
+    chosen: Iterable[Workload], inventory: Inventory
+) -> tuple[list[Workload], Mapping[str, Tied]]:
+    """What a plan brings to rest for the chosen, what they steer included; and what steers what, by uid."""
+    targets = rested(chosen, inventory)
+    found: dict[str, Tied] = {}
+    while new := [each for each in targets if each.steers and each.uid not in found]:
+        found |= {each.uid: ties.of(each, inventory) for each in new}
+        tied = [other for each in new for other in found[each.uid].workloads]
+        targets = rested([*targets, *tied], inventory)
+    return targets, found
 
 
 def of_bare_pods(namespace: str, pods: Iterable[Pod]) -> Stop:
@@ -70,8 +91,8 @@ def above(pods: Iterable[Pod], inventory: Inventory) -> list[Workload]:
 
 
 def rested(chosen: Iterable[Workload], inventory: Inventory) -> list[Workload]:
-    """Those of the chosen that are brought to rest: the highest, what they steer or leave running."""
-    highest = {each.uid: each for each in ties.followed(chosen, inventory)}
+    """Those of the chosen that are brought to rest: the highest, and what they leave running."""
+    highest = {each.uid: each for each in chosen}
     below = {
         child.uid
         for each in highest.values()

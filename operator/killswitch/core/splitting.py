@@ -1,32 +1,48 @@
 """Several Shutdowns for what has more keys than one may hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from killswitch.core import lock_keys, resting
+from killswitch.core import blind_spots, lock_keys, resting
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.stops import Stop, merge
+from killswitch.core.ties import NOTHING, Tied
 
 T = TypeVar("T")
 
 
 def parts(
-    namespace: str, targets: Sequence[Workload], bare: Sequence[Pod], inventory: Inventory
+    namespace: str,
+    targets: Sequence[Workload],
+    bare: Sequence[Pod],
+    inventory: Inventory,
+    steered: Mapping[str, Tied],
 ) -> list[Stop]:
-    """The stops of these workloads and bare pods of a namespace, none with too many keys."""
-    found = [
-        resting.of_workloads(namespace, group, inventory) for group in _groups(targets, inventory)
-    ]
+    """The stops of these workloads and bare pods of a namespace, none with too many keys.
+
+    `steered` is what each of them steers, by uid. That, and whose pods are known, is of all the stops.
+    """
+    tied = {each.uid for found in steered.values() for each in found.workloads}
+    untraced = blind_spots.untraced(namespace, targets, inventory)
+    found: list[Stop] = []
+    for group in _groups(targets, inventory, steered):
+        stop = resting.of_workloads(namespace, group, inventory, steered)
+        uids = frozenset(each.uid for each in group)
+        hidden = {uid: why for uid, why in untraced.items() if uid in uids}
+        found.append(replace(stop, tied=uids & tied, untraced=hidden))
     return _with_bare([part for stop in found for part in _split(stop)], namespace, bare)
 
 
-def _groups(targets: Sequence[Workload], inventory: Inventory) -> list[list[Workload]]:
+def _groups(
+    targets: Sequence[Workload], inventory: Inventory, steered: Mapping[str, Tied]
+) -> list[list[Workload]]:
     """The targets in groups whose keys fit into one Shutdown each."""
     found: list[list[Workload]] = []
     room = 0
     for workload in targets:
-        needed = len(lock_keys.holding(workload, inventory))
+        tied = steered.get(workload.uid, NOTHING)
+        needed = len(lock_keys.holding(workload, inventory, tied))
         if needed > room:
             found.append([])
             room = lock_keys.MOST_LOCKS
@@ -55,7 +71,8 @@ def _split(stop: Stop) -> list[Stop]:
         held = tuple(pod for key in keys for pod in pods.get(key, ()))
         locks = own | {key: stop.locks[key] for key in some}
         loose = stop.loose & {pod.uid for pod in held}
-        found.append(replace(stop, pods=held, locks=locks, loose=loose))
+        beside = stop.beside & locks.keys()
+        found.append(replace(stop, pods=held, locks=locks, loose=loose, beside=beside))
     return found
 
 

@@ -44,6 +44,8 @@ class Stop:
     cannot be seen between them, and why; empty where that is not known either."""
     tied: frozenset[str] = frozenset()
     """uids of those targets that another one steers without owning them."""
+    beside: frozenset[str] = frozenset()
+    """Those of the lock keys that hold what a target steers and is no workload that is seen."""
 
     @property
     def count(self) -> int:
@@ -70,6 +72,7 @@ def merge(first: Stop, second: Stop) -> Stop:
         loose=first.loose | second.loose,
         untraced={**first.untraced, **second.untraced},
         tied=first.tied | second.tied,
+        beside=first.beside | second.beside,
     )
 
 

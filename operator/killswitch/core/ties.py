@@ -1,7 +1,9 @@
 """Ties: what runs because of a workload that does not own it, as `kinds.Tie` says.
 
-What is tied is stopped beside it, held by its own keys. Its labels are the word of those who made it:
-Kueue and Dynamo know it by them, too.
+What is tied is stopped beside it, held by its own keys. The labels on both sides can be changed by
+others than who stops: by them somebody escapes, or draws others in. So a tie is followed once, by the
+plan, whose targets caps and people judge; what a Shutdown holds by then never grows by it. Of a stop in
+force a tie only says that something runs which is not held (docs/threat-model.md).
 """
 
 from collections.abc import Collection, Iterable
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from killswitch.core import kinds
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.locks import carries
+from killswitch.core.resources import PODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +26,49 @@ class Tied:
     pods: tuple[Pod, ...] = ()
     """Those that belong to no workload that is seen."""
 
+    @property
+    def keys(self) -> list[str]:
+        """The lock keys that hold what is no workload."""
+        bare = [f"{PODS.key}/{pod.name}" for pod in self.pods if not pod.owner]
+        return [*(f"uid/{owner}" for owner in self.owners), *bare]
+
+
+NOTHING = Tied()
+
 
 def of(workload: Workload, inventory: Inventory) -> Tied:
-    """What it steers now, by a look at its whole namespace; nothing for what owns its pods."""
+    """What it steers now; nothing for what owns its pods."""
     if not workload.steers:
-        return Tied()
+        return NOTHING
     tops: dict[str, Workload] = {}
     owners: dict[str, None] = {}
     pods: dict[str, Pod] = {}
-    for each in inventory.workloads(workload.namespace):
-        if each.uid == workload.uid or not carries(each.labels, workload.steers):
+    for each in inventory.bearing(workload.namespace, workload.steers):
+        if each.uid == workload.uid:
             continue
-        top = inventory.top(each.uid) or each
-        tops[top.uid] = top
-        if _stands_for_unseen(each, inventory):
+        if (top := inventory.top(each.uid)) is not None:
+            tops[top.uid] = top
+        elif isinstance(each, Pod):
+            pods[each.uid] = each
+            if each.owner:
+                owners[each.owner] = None
+        if isinstance(each, Workload) and _stands_for_unseen(each, inventory):
             owners[each.owner] = None
-    for pod in inventory.pods_in(workload.namespace):
-        if not carries(pod.labels, workload.steers):
-            continue
-        if (above := inventory.top(pod.uid)) is not None:
-            tops[above.uid] = above
-            continue
-        pods[pod.uid] = pod
-        if pod.owner:
-            owners[pod.owner] = None
     pods |= {pod.uid: pod for pod in inventory.pods_of(owners)}
     tops.pop(workload.uid, None)
     return Tied(tuple(tops.values()), tuple(owners), tuple(pods.values()))
 
 
-def followed(chosen: Iterable[Workload], inventory: Inventory) -> list[Workload]:
-    """The chosen, and the workloads that they steer, each once."""
-    found = {each.uid: each for each in chosen}
-    for each in tuple(found.values()):
-        found |= {tied.uid: tied for tied in of(each, inventory).workloads}
-    return list(found.values())
+def not_held(
+    workload: Workload, targets: Collection[str], pods: Collection[str], inventory: Inventory
+) -> bool:
+    """Whether it steers what runs, or asks to, and is not among the uids that a stop holds."""
+    tied = of(workload, inventory)
+    others = [each for each in tied.workloads if each.uid not in targets]
+    if any(each.kind.settings and not each.at_rest for each in others):
+        return True
+    owners = {each.uid for top in others for each in (top, *inventory.below(top.uid))}
+    return any(pod.uid not in pods for pod in (*tied.pods, *inventory.pods_of(owners)))
 
 
 def steered(pod: Pod, workloads: Iterable[Workload]) -> bool:
@@ -82,11 +93,11 @@ def _host_held(
     workload: Workload, host: str, targets: Collection[Workload], inventory: Inventory
 ) -> bool:
     """Whether what runs it is stopped too; all that may run it, where it does not say which."""
-    there = [
-        each
-        for each in inventory.workloads(workload.namespace, host)
-        if workload.host in {"", each.name}
-    ]
+    if workload.host:
+        named = inventory.workload(workload.namespace, host, workload.host)
+        there = [] if named is None else [named]
+    else:
+        there = list(inventory.workloads(workload.namespace, host))
     stopped = {each.uid for each in targets}
     return bool(there) and all(each.uid in stopped for each in there)
 
@@ -103,8 +114,8 @@ def _hidden(workload: Workload, inventory: Inventory) -> bool:
         return True
     return any(
         _stands_for_unseen(each, inventory) and not inventory.pods_of([each.owner])
-        for each in inventory.workloads(workload.namespace)
-        if carries(each.labels, wanted)
+        for each in inventory.bearing(workload.namespace, wanted)
+        if isinstance(each, Workload)
     )
 
 

@@ -132,8 +132,10 @@ async def _below(
     inventory = (await places.see([namespace], names)).inventory
     stops = holdings.for_shutdown(shutdown["kind"], namespace, spec, inventory).stops
     named = holdings.for_locks(namespace, spec["locks"], inventory).targets
-    below = {uid for each in named for uid in lock_keys.owner_uids(each, inventory)}
-    below |= {uid for each in named for uid in ties.of(each, inventory).owners}
+    tied = [ties.of(each, inventory) for each in named]
+    tops = [*named, *(each for found in tied for each in found.workloads)]
+    below = {uid for each in tops for uid in lock_keys.owner_uids(each, inventory)}
+    below |= {uid for found in tied for uid in found.owners}
     return stops, named, below
 
 
