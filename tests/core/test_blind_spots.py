@@ -5,11 +5,12 @@ from dataclasses import replace
 from killswitch.core import blind_spots, holdings, resting
 from killswitch.core.blind_spots import NotKnown
 from killswitch.core.inventory import Inventory
-from killswitch.core.kinds import unsupported
+from killswitch.core.kinds import TABLE, unsupported
 from killswitch.core.resources import Resource
 from tests.core.builders import (
     deployment,
     inventory,
+    pod,
     workload,
 )
 
@@ -44,3 +45,20 @@ def test_what_a_kind_that_nobody_knows_makes_may_be_hidden() -> None:
     assert _held(found, "graphs.ex.dev/g") == NotKnown()
     stop = holdings.for_locks("prod", {"graphs.ex.dev/g": ""}, hidden)
     assert blind_spots.not_known([stop], {"graph"}) == NotKnown()
+
+
+def test_an_unseen_kind_hides_what_may_be_below_a_stop_and_nothing_else() -> None:
+    """A Deployment rests on its own kinds; whatever is seen down to its pods hides nothing."""
+    deployments, rays = TABLE["Deployment"], TABLE["RayService"]
+    vllm = workload("vllm")
+    lost, known = pod("x", workload("gone")), pod("y", vllm)
+    held = inventory(vllm)
+    held.unseen |= {"RayCluster": "500"}
+    words = ("RayCluster cannot be seen: 500",)
+    assert blind_spots.hidden([deployments], [lost, known], held) == ()
+    assert blind_spots.hidden([rays], [known], held) == ()
+    assert blind_spots.hidden([rays], [lost], held) == words
+    assert blind_spots.hidden([TABLE["RayCluster"]], [], held) == words
+    held.unseen |= {"ReplicaSet": "503"}
+    assert blind_spots.hidden([deployments], [lost], held) == ("ReplicaSet cannot be seen: 503",)
+    assert str(NotKnown(hidden=words)) == f"whose pods are left is not known: {words[0]}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from killswitch.core import fighters, undoing
 from killswitch.core.conditions import Reason
+from killswitch.core.errors import UnavailableError
 from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Verb
 from killswitch.core.names import CUT_KEY
@@ -183,6 +184,8 @@ class Records:
         """The workloads that the Shutdown holds now by itself, and all below them, by uid."""
         if look.standing is None:
             found = await held.look(self._places, (), look.shutdown)
+            if found.hidden:  # what is not seen is not foreign: the restore asks again
+                raise UnavailableError(f"what it holds is not known: {found.hidden}")
             uids = [each.uid for each in found.workloads]
             look.standing = {uid: found.bodies[uid] for uid in uids if uid in found.bodies}
         return look.standing

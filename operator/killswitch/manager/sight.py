@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from killswitch.core import kinds
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.errors import ANSWERED
 from killswitch.core.fighters import Fighter
 from killswitch.core.resources import NODES, SERVICES, Resource
 from killswitch.manager.claims import Target
@@ -76,6 +76,6 @@ class Sight:
             try:
                 page = await self._cluster.list(resource, namespace)
                 self._listed[key] = {each["metadata"]["name"]: each for each in page.items}, ""
-            except (NotFoundError, RefusedError) as error:
+            except ANSWERED as error:
                 self._listed[key] = {}, str(error)
         return self._listed[key]
