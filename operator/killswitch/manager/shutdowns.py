@@ -98,7 +98,7 @@ class Shutdowns:
         self._turn_at = 0.0
         self._records = Records(cluster, self._places, records_namespace=settings.namespace)
         self._fighters = Fighters(cluster, clock, self._places, self._records)
-        self._attempts = Attempts(cluster, numbers, tally or Tally())
+        self._attempts = Attempts(cluster, numbers, tally or Tally(), clock)
         self._restorer = Restorer(
             cluster, clock, self._records, operator_namespace=settings.namespace
         )
