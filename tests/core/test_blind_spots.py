@@ -146,3 +146,20 @@ def test_each_name_of_what_stands_between_is_one_by_which_it_is_said_to_be_unsee
     assert {name for kind in TABLE.values() for name in kind.through} <= known
     led_to = {name for kind in TABLE.values() for name in kind.through}
     assert {each.key for each in LINKS} <= led_to
+
+
+def test_an_unseen_kind_hides_what_may_be_below_a_stop_and_nothing_else() -> None:
+    """A Deployment rests on its own kinds; whatever is seen down to its pods hides nothing."""
+    deployments, rays = TABLE["Deployment"], TABLE["RayService"]
+    vllm = workload("vllm")
+    lost, known = pod("x", workload("gone")), pod("y", vllm)
+    held = inventory(vllm)
+    held.unseen |= {"RayCluster": "500"}
+    words = ("RayCluster cannot be seen: 500",)
+    assert blind_spots.hidden([deployments], [lost, known], held) == ()
+    assert blind_spots.hidden([rays], [known], held) == ()
+    assert blind_spots.hidden([rays], [lost], held) == words
+    assert blind_spots.hidden([TABLE["RayCluster"]], [], held) == words
+    held.unseen |= {"ReplicaSet": "503"}
+    assert blind_spots.hidden([deployments], [lost], held) == ("ReplicaSet cannot be seen: 503",)
+    assert str(NotKnown(hidden=words)) == f"whose pods are left is not known: {words[0]}"

@@ -244,3 +244,9 @@ def test_the_most_that_an_autoscaler_allows() -> None:
     assert fighters.most(SCALED_OBJECT, fighter(spec={"maxReplicaCount": 2})) == 2
     assert fighters.most(SCALED_OBJECT, fighter(spec={})) is None
     assert fighters.most(ARGO_CD, fighter(spec={})) is None
+
+
+@pytest.mark.parametrize("fighter", [fighters.PEOPLE, fighters.VPA, fighters.NODE_AUTOSCALER])
+def test_who_is_no_controller_of_targets_is_not_said_to_be_proven_on_one(fighter: Fighter) -> None:
+    """In docs/kinds.md: there is none that a stand-in could play."""
+    assert str(fighter.proof) == "scripted requests like theirs"

@@ -4,22 +4,40 @@ from typing import Any
 
 import pytest
 
+from killswitch.api.shutdowns import Attempt
 from killswitch.core import times
 from killswitch.core.audit import Key, Tally
 from killswitch.core.audit import Refusal as Refused
-from killswitch.core.errors import UnavailableError
+from killswitch.core.errors import RefusedError, UnavailableError
 from killswitch.core.inventory import Inventory
 from killswitch.core.kinds import TABLE
 from killswitch.core.projections import workload as projected
 from killswitch.core.resources import DEPLOYMENTS, SHUTDOWNS
 from killswitch.manager import attempts
 from killswitch.manager.attempts import Attempts
+from killswitch.manager.fighters import Fighters
 from killswitch.manager.held import Held
 from killswitch.manager.numbers import Numbers
 from killswitch.ports import Json, Page
+from tests.fakes.clock import FakeClock
 from tests.manager.harness import Scene
 from tests.manager.test_restore_kinds import TERMS
 from tests.reactor.harness import eventually
+
+NOW = times.seconds("2026-01-01T11:00:00Z")
+
+
+class Rounds(FakeClock):
+    """An hour after the stop; each look is of another round."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+
+    def monotonic(self) -> float:
+        """Later than whatever was asked for before."""
+        self._passed += 10.0
+        return self._passed
+
 
 MESSAGE = 'pods "x" is forbidden: held down by Shutdown prod/stop (it leaks); people release it'
 STOP: Json = {
@@ -85,7 +103,7 @@ SHAPES: dict[str, tuple[Json, tuple[str, str, int, str]]] = {
 def test_events_are_read_in_every_shape(case: str) -> None:
     """Who, on what, how often, and when last."""
     body, expected = SHAPES[case]
-    (found,) = attempts.refusals([body], STOP)
+    (found,) = attempts.refusals([body], STOP, NOW)
     assert expected == (found.who, found.object, found.count, found.last)
 
 
@@ -96,21 +114,26 @@ def test_what_another_shutdown_has_refused_is_not_counted() -> None:
         event(message="held down by Shutdown prod/stop-2 (it leaks)"),
         event(message="held down by ClusterShutdown stop (it leaks)"),
     ]
-    assert attempts.refusals(others, STOP) == []
+    assert attempts.refusals(others, STOP, NOW) == []
 
 
 class Events:
     """A cluster with these Events, while it answers."""
 
     away = False
+    refused = False
 
     def __init__(self, *events: Json) -> None:
         self.events = list(events)
+        self.asked = 0
 
     async def list(self, *_: Any, **__: Any) -> Page:
         """All."""
         if self.away:
             raise UnavailableError("away")
+        if self.refused:
+            raise RefusedError("no right")
+        self.asked += 1
         return Page(self.events, "1")
 
 
@@ -126,13 +149,13 @@ async def looked(flow: Attempts, stop: Json) -> int:
 async def test_what_was_counted_stays_counted() -> None:
     """Events end after an hour, and a process at any time: no attempt is lost or counted twice."""
     cluster, stop, numbers = Events(event(count=3)), {**STOP}, Numbers()
-    flow = Attempts(cluster, numbers, Tally())  # type: ignore[arg-type]
+    flow = Attempts(cluster, numbers, Tally(), Rounds())  # type: ignore[arg-type]
     assert await looked(flow, stop) == 3
     cluster.events = [event(count=5), event("f", count=1)]
     assert await looked(flow, stop) == 6
     cluster.events = [event("f", count=2)]
     assert await looked(flow, stop) == 7
-    another = Attempts(cluster, Numbers(), Tally())  # type: ignore[arg-type]
+    another = Attempts(cluster, Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
     assert await looked(another, stop) == 7
     cluster.events = [event("f", count=4)]
     assert await looked(another, stop) == 9
@@ -175,7 +198,7 @@ async def test_who_is_told_of_by_both_counts_once() -> None:
         Numbers(),
         Tally(),
     )
-    flow = Attempts(cluster, numbers, tally)  # type: ignore[arg-type]
+    flow = Attempts(cluster, numbers, tally, Rounds())  # type: ignore[arg-type]
     await looked(flow, stop)
     for number in range(5):
         tally.add(audited(ACCOUNT, number))
@@ -186,6 +209,7 @@ async def test_who_is_told_of_by_both_counts_once() -> None:
     await looked(flow, stop)
     expected = {
         "kube-system/replicaset-controller (kube-controller-manager)": 5,
+        "kube-system/daemon-set-controller (kcm)": 1,
         "daemonset-controller (Event)": 2,  # one was posted, the other one is to come, or lost
         "alice (kubectl)": 1,
         "keda-operator (Event)": 4,
@@ -206,7 +230,7 @@ async def test_who_is_told_of_by_both_counts_once() -> None:
 async def test_people_are_measured_apart() -> None:
     """However alike their names are."""
     numbers, tally = Numbers(), Tally()
-    flow = Attempts(Events(), numbers, tally)  # type: ignore[arg-type]
+    flow = Attempts(Events(), numbers, tally, Rounds())  # type: ignore[arg-type]
     people = ("al.ice", "alice", "https://a.example/alice", "https://b.example/alice")
     for who in people:
         tally.add(audited(Key(who, "kubectl", "Deployment vllm"), 0))
@@ -217,8 +241,8 @@ async def test_people_are_measured_apart() -> None:
 async def test_a_look_that_fails_counts_nothing_twice() -> None:
     """The API server is away as a manager starts: what stands in the status was counted before."""
     cluster, stop = Events(event(count=3)), {**STOP}
-    await looked(Attempts(cluster, Numbers(), Tally()), stop)  # type: ignore[arg-type]
-    another = Attempts(cluster, Numbers(), Tally())  # type: ignore[arg-type]
+    await looked(Attempts(cluster, Numbers(), Tally(), Rounds()), stop)  # type: ignore[arg-type]
+    another = Attempts(cluster, Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
     cluster.away = True
     with pytest.raises(UnavailableError):
         await looked(another, stop)
@@ -226,29 +250,35 @@ async def test_a_look_that_fails_counts_nothing_twice() -> None:
     assert await looked(another, stop) == 3
 
 
-async def test_what_stops_to_be_posted_is_counted_by_events_again() -> None:
-    """A token that was renewed, or an API server that posts nothing: too few is not shown for all."""
+async def test_what_stops_to_be_posted_is_told_by_events_beside_it() -> None:
+    """A token that was renewed, or an API server that posts nothing: too few is not shown for all.
+
+    What audit events told stays, and is what the metric counts.
+    """
     cluster, stop, numbers, tally = Events(event(count=3)), {**STOP}, Numbers(), Tally()
-    flow = Attempts(cluster, numbers, tally)  # type: ignore[arg-type]
+    flow = Attempts(cluster, numbers, tally, Rounds())  # type: ignore[arg-type]
     for number in range(4):
         tally.add(audited(ACCOUNT, number))
     assert await looked(flow, stop) == 4
     cluster.events = [event(count=9)]
-    assert await looked(flow, stop) == 9
-    assert counts(stop) == {"replicaset-controller (Event)": 9}
-    assert measured(numbers, "replicaset-controller") == 9
+    await looked(flow, stop)
+    assert counts(stop) == {
+        "kube-system/replicaset-controller (kube-controller-manager)": 4,
+        "replicaset-controller (Event)": 9,
+    }
+    assert measured(numbers, "replicaset-controller") == 4
 
 
 async def test_what_audit_events_told_stays_counted() -> None:
     """In the status: a manager that starts goes on from there, and measures only what is new."""
     stop, tally = {**STOP}, Tally()
-    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    flow = Attempts(Events(), Numbers(), tally, Rounds())  # type: ignore[arg-type]
     for number in range(3):
         tally.add(audited(ALICE, number))
     assert await looked(flow, stop) == 3
     assert await looked(flow, stop) == 3
     numbers, fresh = Numbers(), Tally()
-    another = Attempts(Events(), numbers, fresh)  # type: ignore[arg-type]
+    another = Attempts(Events(), numbers, fresh, Rounds())  # type: ignore[arg-type]
     assert await looked(another, stop) == 3
     fresh.add(audited(ALICE, 3, "10:00:09"))
     assert await looked(another, stop) == 4
@@ -259,7 +289,7 @@ async def test_what_audit_events_told_stays_counted() -> None:
 async def test_a_tally_that_forgot_takes_nothing_away() -> None:
     """Its memory is bounded: what comes after that is new."""
     stop, tally = {**STOP}, Tally()
-    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    flow = Attempts(Events(), Numbers(), tally, Rounds())  # type: ignore[arg-type]
     for number in range(3):
         tally.add(audited(ALICE, number))
     assert await looked(flow, stop) == 3
@@ -271,7 +301,7 @@ async def test_a_tally_that_forgot_takes_nothing_away() -> None:
 async def test_nothing_is_told_of_an_earlier_stop_of_that_name() -> None:
     """Nor of one that was let go meanwhile."""
     stop, tally = {**STOP}, Tally()
-    flow = Attempts(Events(), Numbers(), tally)  # type: ignore[arg-type]
+    flow = Attempts(Events(), Numbers(), tally, Rounds())  # type: ignore[arg-type]
     tally.add(audited(ALICE, 0, "09:59:59"))
     assert await looked(flow, stop) == 0
     tally.add(audited(ALICE, 1))
@@ -289,7 +319,7 @@ async def test_the_newest_are_kept() -> None:
         )
         for number in range(60)
     ]
-    flow = Attempts(Events(*many), Numbers(), Tally())  # type: ignore[arg-type]
+    flow = Attempts(Events(*many), Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
     found = await flow.look({**STOP}, NOTHING)
     assert len(found) == 50
     assert found[0]["object"] == "ReplicaSet r59"
@@ -319,9 +349,180 @@ def test_who_wrote_to_a_held_object_is_named() -> None:
     }
     target: Any = projected(TABLE["Deployment"], body)
     held = Held(Inventory(), (target,), {"t": body})
-    (found,) = attempts.changes(STOP, held)
+    (found,) = attempts.changes(STOP, held, NOW)
     assert (found["who"], found["object"]) == ("kubectl-label", "Deployment vllm")
     assert found["outcome"] == "Changed"
+
+
+NONSENSE: dict[str, Json] = {
+    "a year that is none": {"lastTimestamp": "0000-01-01T00:00:00Z"},
+    "a year before all calendars' patterns": {"lastTimestamp": "0001-01-02T00:00:00Z"},
+    "a year to come": {"lastTimestamp": "9999-12-31T23:59:59Z"},
+    "a year of five digits": {"eventTime": "10000-01-01T00:00:00.0Z", "lastTimestamp": None},
+    "a count below nothing": {"count": -5},
+    "a huge count": {"count": 2**31 - 1},
+    "a text for a count": {"count": "x"},
+    "a series that is none": {"series": "x"},
+    "a name that is none": {"source": {"component": "\x1b[2J alice@example.com"}},
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+async def test_an_event_of_nonsense_hides_no_other(case: str) -> None:
+    """Whoever may create Events writes in them what he likes; what he wrote stays within bounds."""
+    cluster = Events(event("bad", **NONSENSE[case]), event("good", source={"component": "keda"}))
+    flow = Attempts(cluster, Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
+    found = await flow.look({**STOP}, NOTHING)
+    assert "keda" in {each["who"] for each in found}
+    for each in found:
+        Attempt.model_validate(each)
+        assert 1 <= each["count"] <= 1_000_000
+        assert NOW - 3600 <= times.seconds(each["last"]) <= NOW
+        assert each["who"] in {"keda", "unknown", "replicaset-controller"}
+
+
+async def test_events_neither_erase_nor_forge_what_is_authenticated() -> None:
+    """However much they claim, and however late: of people nothing, of accounts a line beside."""
+    bot = Key("prod/ci-bot", "curl", "Deployment vllm")
+    stop, numbers, tally = {**STOP}, Numbers(), Tally()
+    for number in range(40):
+        tally.add(audited(ALICE, number))
+        tally.add(audited(bot, number))
+    forged = [
+        event(f"{who} {number}", source={"component": who}, count=99, involvedObject=about)
+        for number in range(60)
+        for who in ("alice", "ci-bot")
+        for about in [{"kind": "Pod", "name": f"p{number}"}]
+    ]
+    flow = Attempts(Events(*forged), numbers, tally, Rounds())  # type: ignore[arg-type]
+    await looked(flow, stop)
+    found = stop["status"]["attempts"]
+    proven = {each["who"]: each["count"] for each in found if each.get("fieldManager")}
+    assert proven == {"alice": 40, "prod/ci-bot": 40}
+    assert "alice" not in {each["who"] for each in found if not each.get("fieldManager")}
+    assert measured(numbers, "alice") == measured(numbers, "ci-bot") == 40
+
+
+async def test_events_to_come_pin_nobody_out_of_the_list() -> None:
+    """Fifty rows by audit events leave none to rows that anybody may write."""
+    stop, tally = {**STOP}, Tally()
+    for number in range(50):
+        tally.add(audited(Key("alice", "kubectl", f"Deployment d{number}"), 0))
+    late = [
+        event(
+            f"e{number}", lastTimestamp="2027-01-01T00:00:00Z", source={"component": f"c{number}"}
+        )
+        for number in range(60)
+    ]
+    flow = Attempts(Events(*late), Numbers(), tally, Rounds())  # type: ignore[arg-type]
+    await looked(flow, stop)
+    assert {each["who"] for each in stop["status"]["attempts"]} == {"alice"}
+
+
+async def test_a_flood_of_events_fills_neither_memory_nor_the_metric() -> None:
+    """What is not kept apart is counted as others, once."""
+    cluster, stop, numbers = Events(), {**STOP}, Numbers()
+    flow = Attempts(cluster, numbers, Tally(), Rounds())  # type: ignore[arg-type]
+    for turn in range(3):
+        cluster.events = [
+            event(f"{turn} {number}", source={"component": f"c{turn}-{number}"}, count=1)
+            for number in range(200)
+        ]
+        assert await looked(flow, stop) == 200 * (turn + 1)
+        assert await looked(flow, stop) == 200 * (turn + 1)
+    series = [
+        each
+        for metric in numbers.registry.collect()
+        for each in metric.samples
+        if each.name == SAMPLE
+    ]
+    assert len(series) == 51
+    assert sum(each.value for each in series) == 600
+    assert len(stop["status"]["attempts"]) == 50
+    another = Attempts(cluster, Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
+    assert await looked(another, stop) == 600
+
+
+async def test_the_events_of_a_namespace_are_listed_once_for_all_its_stops() -> None:
+    """Within one round."""
+    cluster, clock = Events(event()), FakeClock(NOW)
+    flow = Attempts(cluster, Numbers(), Tally(), clock)  # type: ignore[arg-type]
+    for name in ("a", "b", "c"):
+        metadata = {**STOP["metadata"], "name": name, "uid": name}
+        await flow.look({**STOP, "metadata": metadata}, NOTHING)
+    assert cluster.asked == 1
+
+
+async def test_events_that_may_not_be_seen_for_a_while_are_not_news_after_it() -> None:
+    """Nothing is counted twice."""
+    cluster, stop = Events(event(count=3)), {**STOP}
+    flow = Attempts(cluster, Numbers(), Tally(), Rounds())  # type: ignore[arg-type]
+    assert await looked(flow, stop) == 3
+    cluster.refused = True
+    assert await looked(flow, stop) == 3
+    cluster.refused = False
+    assert await looked(flow, stop) == 3
+
+
+def test_a_writer_who_calls_himself_like_us_is_told_all_the_same() -> None:
+    """Only our own name is ours; and a time that cannot be hides no other writer."""
+
+    def entry(manager: str, at: str) -> Json:
+        return {"manager": manager, "time": at}
+
+    body: Json = {
+        "metadata": {
+            "name": "vllm",
+            "namespace": "prod",
+            "uid": "t",
+            "managedFields": [
+                entry("killswitch", "2026-01-01T10:00:01Z"),
+                entry("killswitch-foo", "2026-01-01T10:00:02Z"),
+                entry("null", "0000-02-01T00:00:00Z"),
+                entry("future", "9999-02-01T00:00:00Z"),
+            ],
+        },
+        "spec": {},
+    }
+    target: Any = projected(TABLE["Deployment"], body)
+    found = attempts.changes(STOP, Held(Inventory(), (target,), {"t": body}), NOW)
+    assert {each["who"]: each["last"] for each in found} == {
+        "killswitch-foo": "2026-01-01T10:00:02.000000Z",
+        "future": times.text(NOW),
+    }
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("broken", ["raises", "writes what may not stand there"])
+async def test_no_failure_of_what_is_only_told_keeps_a_stop_from_being_verified(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Attempts and fighters are best effort; the judgement is not."""
+
+    async def look(*_: Any, **__: Any) -> list[Json]:
+        if broken == "raises":
+            raise ValueError("of all things")
+        return [{"who": "x", "object": "y", "count": 0, "last": "0001", "name": 1}]
+
+    monkeypatch.setattr(Attempts, "look", look)
+    monkeypatch.setattr(Fighters, "look", look if broken == "raises" else _none)
+    await scene.bench.deployment("vllm", 1)
+    async with scene.manager(verify_interval=0.2):
+        await scene.stopped(locks={"deployments.apps/vllm": ""}, restorePolicy=TERMS)
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        # Looked at again and again, each time with the failure.
+        await scene.bench.cluster.patch(
+            SHUTDOWNS,
+            "stop",
+            {"status": {"conditions": None}},
+            scene.namespace,
+            subresource="status",
+        )
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+
+
+async def _none(*_: Any, **__: Any) -> list[Json]:
+    return []
 
 
 @pytest.mark.cluster

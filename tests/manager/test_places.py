@@ -7,7 +7,13 @@ import pytest
 from killswitch.adapters.clock import SystemClock
 from killswitch.adapters.promql import PromqlChecker
 from killswitch.api.acceptance import accept
-from killswitch.core.errors import RefusedError, UnavailableError
+from killswitch.core.errors import (
+    KillSwitchError,
+    OverloadedError,
+    RefusedError,
+    ServerError,
+    UnavailableError,
+)
 from killswitch.core.kinds import TABLE
 from killswitch.core.resources import DAEMONSETS, DEPLOYMENTS, NAMESPACES, REPLICASETS, Resource
 from killswitch.manager import targets
@@ -32,19 +38,20 @@ def served(kernel: ControlPlane) -> None:
 
 
 class Blind:
-    """A cluster without the right to list DaemonSets."""
+    """A cluster that does not list DaemonSets."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, error: KillSwitchError) -> None:
         self.inner = inner
+        self.error = error
 
     def __getattr__(self, name: str) -> Any:
         """All else."""
         return getattr(self.inner, name)
 
     async def list(self, resource: Resource, namespace: str = "", **more: Any) -> Page:
-        """What is there, or a refusal."""
+        """What is there, or the error."""
         if resource == DAEMONSETS:
-            raise RefusedError("daemonsets is forbidden", 403)
+            raise self.error
         page: Page = await self.inner.list(resource, namespace, **more)
         return page
 
@@ -103,13 +110,25 @@ async def test_what_is_served_is_not_guessed() -> None:
         await Places(cluster, SystemClock()).catalogue({_ABSENT})
 
 
-async def test_a_kind_that_may_not_be_listed_is_named_and_holds_up_no_other(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError("not now", 403),
+        ServerError("not now"),
+        OverloadedError("not now", 1.0),
+        UnavailableError("not now"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_a_kind_that_cannot_be_listed_is_named_and_holds_up_no_other(
+    scene: Scene, error: KillSwitchError
+) -> None:
     """With the API server's own words."""
     await scene.bench.deployment("vllm", 1)
-    cluster: Any = Blind(scene.bench.cluster)
+    cluster: Any = Blind(scene.bench.cluster, error)
     seen = await Places(cluster, SystemClock()).see([scene.namespace], {_ABSENT})
     assert seen.inventory.unseen == {
-        "DaemonSet": "daemonsets is forbidden",
+        "DaemonSet": "not now",
         _ABSENT: "the cluster does not serve this kind",
     }
     assert seen.inventory.workload(scene.namespace, "Deployment", "vllm") is not None

@@ -19,6 +19,7 @@ from killswitch.core.resources import (
 )
 from killswitch.core.undoing import cut_value
 from killswitch.ports import Json
+from tests.cluster import stand_ins
 from tests.cluster.control_plane import ControlPlane
 from tests.manager import things
 from tests.manager.harness import Scene
@@ -338,3 +339,36 @@ async def test_a_target_at_zero_before_stays_there(scene: Scene) -> None:
         await scene.condition("stop", "Restored", "True", "Complete")
     found = await scene.bench.cluster.get(DEPLOYMENTS, "vllm", scene.namespace)
     assert found["spec"]["replicas"] == 0
+
+
+async def test_a_job_that_kueue_admits_is_left_to_it(kernel: ControlPlane, scene: Scene) -> None:
+    """Its Workload is active again; while there is no room Kueue suspends it whoever starts it."""
+    queue, waiting = TABLE["LocalQueue"].resource, TABLE["Workload.kueue.x-k8s.io"].resource
+    labels, hold = {stand_ins.QUEUE_LABEL: "q"}, {"spec": {"stopPolicy": "Hold"}}
+    job = {"metadata": {"name": "vllm", "labels": labels}}
+    await things.create(scene, queue, {"metadata": {"name": "q"}, "spec": {"clusterQueue": "all"}})
+    await things.create(scene, JOBS, {**job, "spec": stand_ins.job_spec({}, suspend=True)})
+
+    async def suspended() -> bool:
+        found = await scene.bench.cluster.get(JOBS, "vllm", scene.namespace)
+        return bool(found["spec"]["suspend"])
+
+    async def admitted() -> bool:
+        return not await suspended()
+
+    async with stand_ins.playing(kernel, scene.namespace, stand_ins.KUEUE), scene.manager():
+        await eventually(admitted)
+        locks = {**things.lock(TABLE["Job"]), f"{waiting.key}/job-vllm": ""}
+        await scene.stopped(locks=locks, restorePolicy=TERMS)
+        await eventually(suspended)
+        await scene.bench.cluster.patch(queue, "q", hold, scene.namespace)
+        let_go(scene)
+        message = await scene.condition("stop", "Restored", "True", "Complete")
+        workload = await scene.bench.cluster.get(waiting, "job-vllm", scene.namespace)
+        assert workload["spec"]["active"]
+        assert await suspended()
+        go: Json = {"spec": {"stopPolicy": "None"}}
+        await scene.bench.cluster.patch(queue, "q", go, scene.namespace)
+        await eventually(admitted)
+    words = f"Job {scene.namespace}/vllm: spec.suspend is left to Kueue, which admits it"
+    assert words in message

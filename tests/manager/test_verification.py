@@ -15,6 +15,7 @@ from tests.manager import things
 from tests.manager.harness import Scene
 from tests.manager.things import ENGINE
 from tests.reactor.harness import deployment, eventually, reactor
+from tests.reactor.test_kind_faults import unconvertible
 
 pytestmark = pytest.mark.cluster
 MODEL = TABLE["Model.mlops.seldon.io"]
@@ -211,3 +212,21 @@ async def _held(scene: Scene, key: str) -> bool:
 
 async def _gone(scene: Scene, app: str) -> bool:
     return await scene.bench.replicas(app) == 0 and not await scene.bench.pods(app)
+
+
+async def test_a_conversion_webhook_that_is_down_keeps_no_other_stop_from_being_judged(
+    kernel: ControlPlane, scene: Scene
+) -> None:
+    """What holds of that kind is not verified, and says why; what does not is verified as ever."""
+    cluster = TABLE["RayCluster"]
+    await scene.bench.deployment("vllm", 0)
+    await scene.bench.deployment("other", 1)
+    await eventually(scene.bench.pods)
+    async with unconvertible(kernel, scene.bench, cluster), scene.manager(verify_interval=0.2):
+        await create(scene, locks={"deployments.apps/vllm": ""})
+        await scene.condition("stop", "Verified", "True", "NoPodsLeft")
+        ray = shutdown("ray", "admin", locks={f"{cluster.resource.key}/model": ""})
+        await scene.bench.cluster.create(SHUTDOWNS, ray, scene.namespace)
+        message = await scene.condition("ray", "Verified", "False")
+    assert "RayCluster cannot be seen" in message
+    assert "webhook" in message

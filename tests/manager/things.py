@@ -17,7 +17,14 @@ ENGINE = kinds.scaled(
     qualified=True,
 )
 """A kind that killswitch knows nothing of but that it can be scaled."""
-SERVED = ("InferenceService", "Model.mlops.seldon.io", "Server.mlops.seldon.io", "LocalQueue")
+SERVED = (
+    "InferenceService",
+    "Model.mlops.seldon.io",
+    "Server.mlops.seldon.io",
+    "LocalQueue",
+    "JobSet",
+    "Workload.kueue.x-k8s.io",
+)
 """Kinds of the table whose definitions these tests install."""
 _COUNTED_BY_SERVER = ("generation", "managedFields", "resourceVersion")
 

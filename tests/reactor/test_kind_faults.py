@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,49 @@ async def installed(
             name = each["metadata"]["name"]
             await setting.cluster.patch(_DEFINITIONS, name, body)
             await setting.cluster.delete(_DEFINITIONS, name)
+
+
+@contextlib.asynccontextmanager
+async def unconvertible(kernel: ControlPlane, setting: Bench, kind: Kind) -> AsyncIterator[None]:
+    """There is one `model` of this kind, and the conversion webhook that it needs is down."""
+    whole, broken = _with_conversion(kind)
+    crds.install(kernel, [whole])
+    try:
+        resource = replace(kind.resource, version="v1alpha1")
+        stored = object_of(kind) | {"apiVersion": resource.api_version}
+        await setting.cluster.create(resource, stored, setting.namespace)
+        crds.install(kernel, [broken])
+        yield
+    finally:
+        crds.install(kernel, [whole])
+        name = whole["metadata"]["name"]
+        body = {"spec": {"conversion": {"strategy": "None", "webhook": None}}}
+        await setting.cluster.patch(_DEFINITIONS, name, body)
+        await setting.cluster.delete(_DEFINITIONS, name)
+
+        async def gone() -> bool:
+            found = (await setting.cluster.list(_DEFINITIONS)).items
+            return all(each["metadata"]["name"] != name for each in found)
+
+        await eventually(gone)
+        crds.install(kernel, [crds.definition(kind)])
+
+
+def _with_conversion(kind: Kind) -> tuple[Json, Json]:
+    """Its CRD in two versions; and with a webhook between them that is down."""
+    whole = crds.definition(kind)
+    new = whole["spec"]["versions"][0]
+    old = copy.deepcopy(new) | {"name": "v1alpha1"}
+    whole["spec"]["versions"] = [old, new | {"storage": False}]
+    broken = copy.deepcopy(whole)
+    broken["spec"]["conversion"] = {
+        "strategy": "Webhook",
+        "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://127.0.0.1:9/convert"},
+        },
+    }
+    return whole, broken
 
 
 def object_of(kind: Kind, name: str = "model", **spec: object) -> Json:
@@ -133,18 +177,7 @@ async def test_a_conversion_webhook_that_is_down_hinders_no_other_kind(
 ) -> None:
     """Its objects can neither be read nor written: named, and tried again until they can."""
     cluster = TABLE["RayCluster"]
-    definition = crds.definition(cluster)
-    new = definition["spec"]["versions"][0]
-    old = copy.deepcopy(new) | {"name": "v1alpha1"}
-    definition["spec"]["versions"] = [old, new | {"storage": False}]
-    broken = copy.deepcopy(definition)
-    broken["spec"]["conversion"] = {
-        "strategy": "Webhook",
-        "webhook": {
-            "conversionReviewVersions": ["v1"],
-            "clientConfig": {"url": "https://127.0.0.1:9/convert"},
-        },
-    }
+    definition, broken = _with_conversion(cluster)
     await setting.deployment("vllm", 1)
     async with installed(kernel, setting, definition):
         stored = object_of(cluster) | {"apiVersion": f"{cluster.resource.group}/v1alpha1"}

@@ -24,7 +24,7 @@ to rest as a whole: `-w pod/x` or `-w deployment/x` stops the InferenceService t
   comes back by `/scale`, which cannot take one away: where none was written, it comes back as 1, which absent meant.
 - **Proven on**: what the tests have stopped, held against pressure and restored: with the kind's own
   controller, with a scripted stand-in that fights as that controller's source says, or only the API with the
-  fields that matter.
+  fields that matter. Of people, and of autoscalers of nodes and pods, the requests that they send.
 """
 _VERBS = {
     Verb.SCALE: "scaled to 0",
@@ -108,7 +108,8 @@ _TRAPS = """
   key. That is why the pods are deleted under the lock and counted, whatever the annotation says.
 - **Knative.** `max-scale: "0"` means *no limit*. Nothing stops a Knative Service: after the release any request
   wakes it. Cut its traffic, or delete it yourself, before you approve.
-- **Kueue.** It un-suspends a job that it has admitted: its `Workload` is made inactive beside the job. A
+- **Kueue.** It un-suspends a job that it has admitted: its `Workload` is made inactive beside the job. A restore
+  makes the Workload active again and leaves `suspend` of the job to Kueue, which admits it within its quota. A
   `LocalQueue` on hold stops everybody's jobs in it. Each of them is held; a job of a kind that is not followed (a
   PyTorchJob) by its Kueue Workload, which leads to the pods that it owns itself, and ends with `PodsNotKnown` where
   none was seen. What is queued later waits in the held queue; should it run all the same, `Verified` turns False and

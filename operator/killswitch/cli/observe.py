@@ -14,7 +14,7 @@ from killswitch.cli.connect import Session
 from killswitch.core import blast, kinds, lock_keys, locks, projections
 from killswitch.core.blast import Owner
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError, ServerError
+from killswitch.core.errors import ANSWERED, KillSwitchError, RefusedError, ServerError
 from killswitch.core.inventory import Inventory, Item, Pod
 from killswitch.core.names import GOVERNED_LABEL, PROTECTED_NAMESPACES
 from killswitch.core.nodes import NodeAction
@@ -241,7 +241,7 @@ async def _list(
                 told = ("apiVersion", "kind", "metadata")
                 observed.workloads[body["metadata"]["uid"]] = {each: body[each] for each in told}
         observed.inventory.seen |= {resource.key}
-    except (RefusedError, NotFoundError, ServerError) as error:
+    except ANSWERED as error:
         observed.hidden[resource.key] = str(error)
         if isinstance(error, RefusedError):
             observed.refused.add(resource.key)

@@ -119,9 +119,9 @@ def refusal(event: Mapping[str, Any]) -> Refusal | None:
         return None  # it would have changed nothing; the lock is proven like that
     manager = query.get("fieldManager") or [str(event.get("userAgent") or "").split("/")[0].strip()]
     key = Key(
-        _clean(_who(event), 253),
-        _clean(manager[0], 128) or "unknown",
-        _clean(_object(event, answer), 320),
+        clean(_who(event), 253),
+        clean(manager[0], 128) or "unknown",
+        clean(_object(event, answer), 320),
     )
     # A client may choose its auditID, but not when its request came.
     return Refusal(f"{request} {event.get('requestReceivedTimestamp')}", by, key, at)
@@ -257,6 +257,6 @@ def _text(content: Mapping[str, Any], field: str) -> str:
     return found
 
 
-def _clean(text: str, most: int) -> str:
-    """As it may stand in a status and on a terminal: callers choose their user agent."""
+def clean(text: str, most: int) -> str:
+    """At most so many letters of it, as it may stand in a status and on a terminal: callers choose their user agent."""
     return "".join(each if each.isprintable() else "?" for each in text)[:most]

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from killswitch.core import ties
-from killswitch.core.inventory import Inventory, Workload
-from killswitch.core.kinds import Proof
+from killswitch.core.inventory import Inventory, Pod, Workload
+from killswitch.core.kinds import BUILT_IN_GROUPS, TABLE, Kind, Proof
 from killswitch.core.stops import Stop
 from killswitch.core.words import several
 
@@ -74,13 +74,17 @@ class NotKnown:
     """What may make them, as far as that is known."""
     unseen: Mapping[str, str] = field(default_factory=dict)
     """By target, what stands between and cannot be seen, with the reason: it may come to be seen."""
+    hidden: tuple[str, ...] = ()
+    """The kinds that the stop rests on and that cannot be seen now, each with the reason."""
 
     def __bool__(self) -> bool:
         """Whether there are some: then that no pod is left may not be said."""
-        return bool(self.names)
+        return bool(self.names or self.hidden)
 
     def __str__(self) -> str:
         """A sentence with the cure; empty where there are none."""
+        if self.hidden:
+            return f"whose pods are left is not known: {'; '.join(self.hidden)}"
         if not self.names:
             return ""
         cures = [f"let killswitch list {each}" for each in dict.fromkeys(self.unseen.values())]
@@ -106,8 +110,47 @@ def not_known(stops: Iterable[Stop], traced: Collection[str] = ()) -> NotKnown:
     ]
     makers = dict.fromkeys(
         f"the {each.kind.tie.host} {each.host or 'that runs it'}"
-        for each, _hidden in blind
+        for each, _ in blind
         if each.kind.tie is not None and each.kind.tie.host
     )
-    unseen = {str(each): hidden for each, hidden in blind if hidden}
-    return NotKnown(tuple(str(each) for each, _hidden in blind), tuple(makers), unseen)
+    unseen = {str(each): why for each, why in blind if why}
+    return NotKnown(tuple(str(each) for each, _ in blind), tuple(makers), unseen)
+
+
+def hidden(named: Collection[Kind], pods: Iterable[Pod], inventory: Inventory) -> tuple[str, ...]:
+    """The unseen kinds on which a stop of these kinds rests, each with the reason.
+
+    Its own; and, where pods belong to what is not there to be seen, whatever may stand between. Below
+    a kind of Kubernetes itself stand such kinds alone.
+    """
+    unseen = inventory.unseen
+    found = {each.name for each in named} & unseen.keys()
+    if unseen.keys() - found and any(_is_lost(pod, inventory) for pod in pods):
+        plain = all(each.resource.group in BUILT_IN_GROUPS for each in named)
+        found |= {name for name in unseen if not plain or _is_built_in(name)}
+    return tuple(f"{name} cannot be seen: {unseen[name]}" for name in sorted(found))
+
+
+def concerned(named: Collection[str], unseen: Mapping[str, str]) -> str:
+    """Why some of these kinds cannot be seen, in a sentence; empty: all can."""
+    return "; ".join(
+        f"{name} cannot be seen: {unseen[name]}" for name in sorted({*named} & {*unseen})
+    )
+
+
+def _is_built_in(name: str) -> bool:
+    kind = TABLE.get(name)
+    return kind is not None and kind.resource.group in BUILT_IN_GROUPS
+
+
+def _is_lost(pod: Pod, inventory: Inventory) -> bool:
+    """Whether its line of owners ends at one that is not there to be seen."""
+    seen: set[str] = set()
+    owner = "" if pod.mirror else pod.owner
+    while owner and owner not in seen:
+        seen.add(owner)
+        item = inventory.owner_of(owner)
+        if item is None:
+            return True
+        owner = getattr(item, "owner", "")
+    return False

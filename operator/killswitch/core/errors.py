@@ -112,6 +112,12 @@ class CgroupError(KillSwitchError):
         self.left = left
 
 
+ANSWERED = (NotFoundError, RefusedError, ServerError)
+"""An API server that answers, and does not list one kind: others are listed as ever."""
+UNSEEN = (*ANSWERED, OverloadedError, UnavailableError)
+"""Why one kind cannot be seen now, for who looks at many and looks again soon: it is named with the reason."""
+
+
 def of_answer(status: int, text: str, retry_after: str | None = None) -> KillSwitchError:
     """The error that an API server's answer with this status is; `retry_after` is its header."""
     match status:

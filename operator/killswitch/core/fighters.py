@@ -382,19 +382,19 @@ NODE_AUTOSCALER = Fighter(
     " pods that are pending",
     quieted="need not be: under the lock no pod is pending",
     catch="a restore waits for nodes; a cordon alone makes them bring new nodes",
-    proof=Proof.STAND_IN,
+    proof=Proof.REQUESTS,
 )
 VPA = Fighter(
     "VerticalPodAutoscaler",
     at_zero="nothing: it evicts and resizes pods, and sets no count",
     quieted="need not be",
-    proof=Proof.STAND_IN,
+    proof=Proof.REQUESTS,
 )
 PEOPLE = Fighter(
     "People, Helm",
     at_zero="whatever they are about: `kubectl scale`, an upgrade",
     quieted="by being told: the refusal names the Shutdown, its reason and the command that releases it",
-    proof=Proof.STAND_IN,
+    proof=Proof.REQUESTS,
 )
 
 TABLE = (

@@ -84,6 +84,8 @@ class Proof(StrEnum):
 
     REAL = "its own controller"
     STAND_IN = "a scripted stand-in for its controller"
+    REQUESTS = "scripted requests like theirs"
+    """Of who is no controller, or of whom only what he asks of the API matters."""
     SCHEMA = "its API alone"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from killswitch.api import recording
 from killswitch.core import fighters
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import ConflictError, KillSwitchError, NotFoundError, RefusedError
+from killswitch.core.errors import UNSEEN, ConflictError, KillSwitchError, RefusedError
 from killswitch.core.fighters import Fighter, State
 from killswitch.core.kinds import Setting, patch
 from killswitch.core.resources import RECORDS, Resource
@@ -102,7 +102,7 @@ class Fighters:
             try:
                 page = await self._cluster.list(resource, namespace)
                 known = _Listed(now, page.items, "")
-            except (NotFoundError, RefusedError) as error:
+            except UNSEEN as error:
                 known = _Listed(now, [], str(error))
             self._listed[key] = known
         return known

@@ -17,7 +17,10 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from killswitch import __version__
+from killswitch.core.audit import OTHERS
 from killswitch.telemetry.buckets import SECONDS
+
+_MOST_AUDITED, _MOST_TOLD = 200, 50
 
 
 class CountGuards(Protocol):
@@ -69,6 +72,8 @@ class Numbers(Collector):
             ["controller"],
             registry=self.registry,
         )
+        self._denied: dict[bool, set[str]] = {True: set(), False: set()}
+        """Who has a series, by whether it was authenticated."""
         Info("killswitch_build", "Version of killswitch.", registry=self.registry).info(
             {"version": __version__}
         )
@@ -92,10 +97,21 @@ class Numbers(Collector):
         self._tried_at.set(now)
         self.unready = ""
 
-    def denied(self, controller: str, attempts: int) -> None:
-        """So many more attempts of this controller, or person, were seen."""
-        if attempts > 0:
-            self._attempts.labels(controller=controller).inc(attempts)
+    def denied(self, controller: str, attempts: int, *, authenticated: bool) -> None:
+        """So many more attempts of this controller, or person, were seen.
+
+        A series never ends, and who writes Events calls himself what he likes: the first 50 whom only
+        Events name have their own, the first 200 whom audit events name; the rest is `others`.
+        """
+        if attempts <= 0:
+            return
+        named = self._denied[authenticated]
+        if controller not in named and len(named) >= (
+            _MOST_AUDITED if authenticated else _MOST_TOLD
+        ):
+            controller = OTHERS
+        named.add(controller)
+        self._attempts.labels(controller=controller).inc(attempts)
 
     def guards(self, count: CountGuards, frozen: Callable[[], float]) -> None:
         """Count them whenever somebody asks."""

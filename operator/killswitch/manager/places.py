@@ -1,7 +1,7 @@
 """Namespaces by what they hold: listed with every kind that the cluster serves, as the reactor sees them.
 
 Plans of policies, fighters, and what of a stop would start at its release are judged by this. A kind that
-may not be listed is named with the reason; nothing else waits for it.
+cannot be listed is named with the reason; nothing else waits for it.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from killswitch.core import kinds, projections
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import NotFoundError, RefusedError, UnavailableError
+from killswitch.core.errors import UNSEEN, UnavailableError
 from killswitch.core.inventory import Inventory, Item
 from killswitch.core.kinds import Kind
 from killswitch.core.names import GOVERNED_LABEL
@@ -102,7 +102,7 @@ class Places:
                 resource = what.resource if isinstance(what, Kind) else what
                 try:
                     page = await self._cluster.list(resource, namespace)
-                except (NotFoundError, RefusedError) as error:
+                except UNSEEN as error:
                     listed.unseen[name] = str(error)
                     continue
                 listed.found.extend((what, body) for body in page.items)

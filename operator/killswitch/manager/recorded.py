@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from killswitch.core import fighters, undoing
 from killswitch.core.conditions import Reason
+from killswitch.core.errors import UnavailableError
 from killswitch.core.fighters import Fighter
 from killswitch.core.kinds import Verb
 from killswitch.core.names import CUT_KEY
@@ -23,6 +24,7 @@ from killswitch.manager.present import Present, Touched, Work
 from killswitch.manager.sight import Entry, Sight
 from killswitch.ports import Cluster, Json
 
+_SUSPEND = "suspend"
 _FOREIGN = "is recorded, but not of this Shutdown: left alone"
 
 
@@ -57,6 +59,7 @@ class Records:
         look.assign(targets)
         for present in look.work.workloads:
             await self._ceil(present, sight)
+            await self._leave_to_queue(look, present, sight)
         believed = {each.record["uid"] for each in targets}
         for entry in touched:
             await self._touch(look, entry, sight, everything, believed)
@@ -109,6 +112,19 @@ class Records:
                     continue
                 if present.ceiling is None or allowed < present.ceiling:
                     present.ceiling, present.ceiling_of = allowed, fighters.title(fighter, body)
+
+    async def _leave_to_queue(self, look: "_Look", present: Present, sight: Sight) -> None:
+        """Leave `suspend` of a job to Kueue where that admits it: it would be suspended again at once.
+
+        Its pods would start outside the quota until then, again at each look, without end.
+        """
+        left = [each for each in present.fields if each.path[-1] == _SUSPEND]
+        if not left:
+            return
+        if present.body["metadata"]["uid"] in await sight.admitted_by_others(present.namespace):
+            present.fields = [each for each in present.fields if each not in left]
+            path = ".".join(left[0].path)
+            look.work.remarks.append(f"{present.name}: {path} is left to Kueue, which admits it")
 
     async def _touch(
         self,
@@ -183,6 +199,8 @@ class Records:
         """The workloads that the Shutdown holds now by itself, and all below them, by uid."""
         if look.standing is None:
             found = await held.look(self._places, (), look.shutdown)
+            if found.hidden:  # what is not seen is not foreign: the restore asks again
+                raise UnavailableError(f"what it holds is not known: {found.hidden}")
             uids = [each.uid for each in found.workloads]
             look.standing = {uid: found.bodies[uid] for uid in uids if uid in found.bodies}
         return look.standing

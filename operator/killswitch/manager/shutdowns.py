@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from killswitch.core import (
     at_release,
     audit,
@@ -15,7 +17,8 @@ from killswitch.core import (
 )
 from killswitch.core.audit import Tally
 from killswitch.core.conditions import Reason, ShutdownCondition
-from killswitch.core.errors import KillSwitchError, NotFoundError
+from killswitch.core.errors import KillSwitchError, NotFoundError, RefusedError
+from killswitch.core.inventory import Inventory
 from killswitch.core.names import ENGAGED_LABEL
 from killswitch.core.words import several
 from killswitch.manager import events, held, nodes
@@ -33,6 +36,7 @@ from killswitch.ports import Clock, Cluster, Json
 from killswitch.settings import Settings
 from killswitch.telemetry.traces import Traces
 
+_LOG = structlog.get_logger(__name__)
 _FAST, _SLOW = 0.2, 2.0
 _ALARMING = {
     Reason.DEADLINE,
@@ -46,6 +50,9 @@ _FALLEN_BACK = {Reason.CAME_BACK, Reason.UNGUARDED}
 """Why a stop is not verified that was."""
 
 
+_INVALID = 422
+_BEST_EFFORT = {"fighters", "attempts"}
+"""Of the status; no judgement waits for it."""
 _NEW = 60.0
 """Seconds for which a Shutdown is looked at in this way without waiting for its turn."""
 _PACE = 0.2
@@ -91,7 +98,7 @@ class Shutdowns:
         self._turn_at = 0.0
         self._records = Records(cluster, self._places, records_namespace=settings.namespace)
         self._fighters = Fighters(cluster, clock, self._places, self._records)
-        self._attempts = Attempts(cluster, numbers, tally or Tally())
+        self._attempts = Attempts(cluster, numbers, tally or Tally(), clock)
         self._restorer = Restorer(
             cluster, clock, self._records, operator_namespace=settings.namespace
         )
@@ -236,16 +243,38 @@ class Shutdowns:
                 return None, {}
             self._turn_at = now + _PACE
         fields: Json = {}
+        words = await self._behold(shutdown, fields)
+        self._beheld[key] = _Beheld(uid, now, words, began)
+        return words, fields
+
+    async def _behold(self, shutdown: Json, fields: Json) -> str:
+        """The words; into `fields` goes what could be looked at, one whatever becomes of the other.
+
+        Best effort, on contents that many may write: no error of it keeps a stop from being judged.
+        """
+        unknown = "; what would start at a release is not known: "
+        words = ""
+        found = Held(Inventory())
         try:
             recorded = await self._records.targets(shutdown)
             found = await held.look(self._places, recorded, shutdown)
-            fields["fighters"] = await self._fighters.look(shutdown, found)
-            fields["attempts"] = await self._attempts.look(shutdown, found)
-            words = _would_start(found, fields["fighters"])
+            if found.hidden:
+                words = f"{unknown}{found.hidden}"
+            else:
+                fields["fighters"] = await self._fighters.look(shutdown, found)
+                words = _would_start(found, fields["fighters"])
         except KillSwitchError as error:
-            words = f"; what would start at a release is not known: {error}"
-        self._beheld[key] = _Beheld(uid, now, words, began)
-        return words, fields
+            words = f"{unknown}{error}"
+        except Exception as error:  # noqa: BLE001 - people write what is read here
+            words = f"{unknown}{type(error).__name__}, see the manager's log"
+            _LOG.exception("fighters not looked at", shutdown=audit.reference(shutdown))
+        try:
+            fields["attempts"] = await self._attempts.look(shutdown, found)
+        except KillSwitchError as error:
+            _LOG.warning("attempts not read", shutdown=audit.reference(shutdown), error=str(error))
+        except Exception:  # noqa: BLE001 - as above
+            _LOG.exception("attempts not read", shutdown=audit.reference(shutdown))
+        return words
 
     def _rest(self, began: float, *, young: bool) -> float:
         """Seconds between two such looks at a Shutdown of then.
@@ -294,9 +323,16 @@ class Shutdowns:
             if name in before:
                 fields.setdefault(name, before[name])
         generation = shutdown["metadata"].get("generation", 0)
-        await self._writer.write(
-            key.resource, shutdown, [*kept, *judgements], observedGeneration=generation, **fields
-        )
+        told_by = {"observedGeneration": generation, **fields}
+        try:
+            await self._writer.write(key.resource, shutdown, [*kept, *judgements], **told_by)
+        except RefusedError as error:
+            if error.code != _INVALID or not _BEST_EFFORT & fields.keys():
+                raise
+            # What people and controllers are called must not keep the judgement from being told.
+            _LOG.exception("fighters and attempts not written", shutdown=audit.reference(shutdown))
+            told_by = {name: each for name, each in told_by.items() if name not in _BEST_EFFORT}
+            await self._writer.write(key.resource, shutdown, [*kept, *judgements], **told_by)
         for type_, value, reason, message in judgements:
             told = conditions.find(observed, type_)
             if told is None or told["reason"] != reason:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from killswitch.core import kinds
 from killswitch.core.catalogue import Catalogue
-from killswitch.core.errors import NotFoundError, RefusedError
+from killswitch.core.errors import ANSWERED
 from killswitch.core.fighters import Fighter
 from killswitch.core.resources import NODES, SERVICES, Resource
 from killswitch.manager.claims import Target
@@ -70,12 +70,24 @@ class Sight:
         served = self._catalogue.serves(fighter.resource.key) if fighter.resource else None
         return {} if served is None else (await self._bodies(served, namespace))[0]
 
+    async def admitted_by_others(self, namespace: str) -> frozenset[str]:
+        """Uids of jobs there that start when somebody else admits them: Kueue has a Workload for each."""
+        found: set[str] = set()
+        for name, known in kinds.TABLE.items():
+            kind = self._catalogue.find(name) if known.with_owner else None
+            if kind is not None:
+                bodies, _ = await self._bodies(kind.resource, namespace)
+                for body in bodies.values():
+                    owners = body["metadata"].get("ownerReferences") or ()
+                    found |= {each["uid"] for each in owners if each.get("controller")}
+        return frozenset(found)
+
     async def _bodies(self, resource: Resource, namespace: str) -> tuple[dict[str, Json], str]:
         key = resource.key, namespace
         if key not in self._listed:
             try:
                 page = await self._cluster.list(resource, namespace)
                 self._listed[key] = {each["metadata"]["name"]: each for each in page.items}, ""
-            except (NotFoundError, RefusedError) as error:
+            except ANSWERED as error:
                 self._listed[key] = {}, str(error)
         return self._listed[key]

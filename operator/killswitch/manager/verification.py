@@ -10,7 +10,7 @@ The reactor acts and says `Stopped`; this looks with its own list and its own cl
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from killswitch.core import (
     blind_spots,
@@ -26,7 +26,7 @@ from killswitch.core.blind_spots import NotKnown
 from killswitch.core.conditions import Reason, ShutdownCondition
 from killswitch.core.errors import KillSwitchError, NotFoundError
 from killswitch.core.inventory import Inventory, Pod, Workload
-from killswitch.core.kinds import Proof
+from killswitch.core.kinds import Kind, Proof
 from killswitch.core.names import GOVERNED_LABEL
 from killswitch.core.resources import NAMESPACES, NODE_GUARDS, PODS
 from killswitch.core.stops import Stop, holds_pod
@@ -92,9 +92,12 @@ async def left(cluster: Cluster, places: Places, shutdown: Json, now: float) -> 
     owned = [pod for pod in others if pod.owner]
     not_known = NotKnown()
     if namespace and shutdown["spec"].get("locks") and (owned or _opaque(shutdown["spec"])):
-        stops, targets, below = await _below(places, shutdown)
+        stops, targets, below, named, inventory = await _below(places, shutdown)
         found += [pod for pod in others if pod.owner in below or ties.steered(pod, targets)]
-        not_known = blind_spots.not_known(stops, _traced(shutdown, stops))
+        not_known = replace(
+            blind_spots.not_known(stops, _traced(shutdown, stops)),
+            hidden=blind_spots.hidden(named, owned, inventory),
+        )
     told = await _reports(cluster, (pod.node for pod in found if pod.mirror))
     live = {node: each for node, each in told.items() if each.live(now)}
     dead = {
@@ -121,8 +124,10 @@ def _opaque(spec: Json) -> bool:
 
 async def _below(
     places: Places, shutdown: Json
-) -> tuple[tuple[Stop, ...], tuple[Workload, ...], set[str]]:
+) -> tuple[tuple[Stop, ...], tuple[Workload, ...], set[str], list[Kind], Inventory]:
     """What it holds as its namespace is, and the uids whose pods belong to that, by any way down.
+
+    With the kinds that it names, and what there is.
 
     A Shutdown that somebody wrote may name the top alone.
     """
@@ -136,7 +141,8 @@ async def _below(
     tops = [*named, *(each for found in tied for each in found.workloads)]
     below = {uid for each in tops for uid in lock_keys.owner_uids(each, inventory)}
     below |= {uid for found in tied for uid in found.owners}
-    return stops, named, below
+    named_kinds = [kind for each in names if (kind := catalogue.find(each)) is not None]
+    return stops, named, below, named_kinds, inventory
 
 
 def _traced(shutdown: Json, stops: Iterable[Stop]) -> set[str]:
