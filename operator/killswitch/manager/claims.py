@@ -149,10 +149,3 @@ def _restored_before(shutdown: Json, moment: str) -> bool:
     done = found is not None and found["status"] == "True"
     # Both are UTC; compared to the second, which is all that `moment` has.
     return done and found is not None and found["lastTransitionTime"][:19] < moment[:19]
-
-
-def title(shutdown: Json) -> str:
-    """`Shutdown prod/vllm-1` or `ClusterShutdown zone-1`."""
-    namespace = shutdown["metadata"].get("namespace")
-    place = f"{namespace}/" if namespace else ""
-    return f"{shutdown['kind']} {place}{shutdown['metadata']['name']}"

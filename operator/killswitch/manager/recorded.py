@@ -10,7 +10,7 @@ thing; all else is named and left alone. Of two records of one target the earlie
 
 from collections.abc import Iterable, Sequence
 
-from killswitch.core import fighters, undoing
+from killswitch.core import audit, fighters, undoing
 from killswitch.core.conditions import Reason
 from killswitch.core.errors import UnavailableError
 from killswitch.core.fighters import Fighter
@@ -264,7 +264,7 @@ class _Look:
             self.work.vanished.append(target.name)
 
     def _elsewhere(self, name: str, whose: Share, decisive: Json) -> None:
-        title = claims.title(decisive)
+        title = audit.reference(decisive)
         match whose:
             case Share.DONE:
                 self.work.returned.append(f"{name} came back with {title}")
