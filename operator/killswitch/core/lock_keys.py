@@ -40,9 +40,15 @@ def holding(workload: Workload, inventory: Inventory, tied: Tied = NOTHING) -> l
         or inventory.pods_of([each.uid])
         or not _is_deployments(each, inventory)
     ]
-    needed = [by_name(workload), *(f"uid/{each.uid}" for each in (workload, *live)), *tied.keys]
+    needed = [by_name(workload), *(f"uid/{each.uid}" for each in (workload, *live)), *beside(tied)]
     names = [by_name(each) for each in live]
     return [*needed, *names[: max(0, MOST_LOCKS - len(needed))]]
+
+
+def beside(tied: Tied) -> list[str]:
+    """The keys that hold what a workload steers and is no workload itself."""
+    bare = [of_pod(pod) for pod in tied.pods if not pod.owner]
+    return [*(f"uid/{owner}" for owner in tied.owners), *bare]
 
 
 def _is_deployments(child: Child, inventory: Inventory) -> bool:

@@ -31,7 +31,7 @@ def of_workloads(
         locks |= dict.fromkeys(lock_keys.holding(workload, inventory, tied), label)
         owners += lock_keys.owner_uids(workload, inventory)
         beside += tied.pods
-        keys += tied.keys
+        keys += lock_keys.beside(tied)
     # A CronJob and a Job below it have pods in common.
     found = [*inventory.pods_of(dict.fromkeys(owners)), *beside]
     return Stop(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from killswitch.core import kinds
 from killswitch.core.inventory import Inventory, Pod, Workload
 from killswitch.core.locks import carries
-from killswitch.core.resources import PODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +24,6 @@ class Tied:
     """uids of what makes pods of it, and is of a kind that is not seen."""
     pods: tuple[Pod, ...] = ()
     """Those that belong to no workload that is seen."""
-
-    @property
-    def keys(self) -> list[str]:
-        """The lock keys that hold what is no workload."""
-        bare = [f"{PODS.key}/{pod.name}" for pod in self.pods if not pod.owner]
-        return [*(f"uid/{owner}" for owner in self.owners), *bare]
 
 
 NOTHING = Tied()
