@@ -128,14 +128,16 @@ def hidden(named: Collection[Kind], pods: Iterable[Pod], inventory: Inventory) -
     if unseen.keys() - found and any(_is_lost(pod, inventory) for pod in pods):
         plain = all(each.resource.group in BUILT_IN_GROUPS for each in named)
         found |= {name for name in unseen if not plain or _is_built_in(name)}
-    return tuple(f"{name} cannot be seen: {unseen[name]}" for name in sorted(found))
+    return tuple(_sentences(found, unseen))
 
 
 def concerned(named: Collection[str], unseen: Mapping[str, str]) -> str:
     """Why some of these kinds cannot be seen, in a sentence; empty: all can."""
-    return "; ".join(
-        f"{name} cannot be seen: {unseen[name]}" for name in sorted({*named} & {*unseen})
-    )
+    return "; ".join(_sentences({*named} & unseen.keys(), unseen))
+
+
+def _sentences(names: Iterable[str], unseen: Mapping[str, str]) -> list[str]:
+    return [f"{name} cannot be seen: {unseen[name]}" for name in sorted(names)]
 
 
 def _is_built_in(name: str) -> bool:
