@@ -3,6 +3,7 @@
 Registered by tests/conftest.py.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,22 +26,22 @@ class _Planes:
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._running: ControlPlane | None = None
+        self._until_next = contextlib.ExitStack()
 
     def of(self, folder: Path) -> ControlPlane:
         """The control plane of this folder, with four kwok GPU nodes."""
-        if self._running is None or folder != self._folder:
+        if folder != self._folder:
             self.close()
-            self._running, self._folder = ControlPlane(controller_manager_flags=QUICK), folder
-            self._running.start()
+            plane = ControlPlane(controller_manager_flags=QUICK)
+            self._running = self._until_next.enter_context(plane)
             self._running.add_gpu_nodes(4)
+            self._folder = folder
         return self._running
 
     def close(self) -> None:
         """End what runs."""
-        if self._running is not None:
-            self._running.stop()
-        self._running = None
+        self._folder = None
+        self._until_next.close()
 
 
 @pytest.fixture(scope="session")
